@@ -1,0 +1,353 @@
+"""The one crossing between Observables and asyncio.
+
+`from_async_iterable` and `to_async_iterable` are for everybody; the rest is what the operators and sources need of a
+loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Generic, TypeVar
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable, SingleAssignmentDisposable
+
+from rxauth.errors import ConsumerTooSlow
+
+__all__ = ["from_async_iterable", "from_producer", "running_loop", "run_on", "settle", "to_async_iterable"]
+
+E = TypeVar("E")
+
+# The loop holds only weak references to its tasks.
+_tasks: set[asyncio.Task[None]] = set()
+
+
+class _ConsumerFailed(BaseException):
+    """Carries a consumer's exception through a producer, past every `except Exception` that is meant for its own."""
+
+
+def from_producer(
+    produce: Callable[[Callable[[E], None]], Coroutine[Any, Any, None]],
+    *,
+    opening: Callable[[], Iterable[E]] | None = None,
+) -> Observable[E]:
+    """A cold Observable of what a coroutine emits.
+
+    For each subscription `produce(emit)` runs as a task on the loop that is running at `subscribe`. Its return
+    completes the stream, its exception fails it, dispose (from any thread) cancels it. What a consumer throws closes
+    the producer and goes to the loop's exception handler.
+
+    Args:
+        produce: the coroutine function; it is given `emit`.
+        opening: called at each subscription; what it returns is emitted inside `subscribe`, before the task starts.
+    """
+
+    def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+        loop = running_loop()
+        if loop is None:
+            observer.on_error(
+                RuntimeError("This stream needs asyncio: subscribe to it where an event loop is running.")
+            )
+            return Disposable()
+        if opening is not None:
+            for event in opening():
+                observer.on_next(event)
+
+        def emit(event: E) -> None:
+            try:
+                observer.on_next(event)
+            except Exception as error:
+                raise _ConsumerFailed(error) from error
+
+        disposed = False
+
+        async def run() -> None:
+            try:
+                await produce(emit)
+            except _ConsumerFailed as failed:
+                report(failed.args[0])
+            except asyncio.CancelledError:
+                if not disposed:  # cancelled by somebody else: silence would be a hang for the consumer
+                    end(lambda: observer.on_error(RuntimeError("The task that reads the stream was cancelled.")))
+                raise
+            except Exception as error:
+                failure = error
+                end(lambda: observer.on_error(failure))
+            else:
+                end(observer.on_completed)
+
+        def end(notify: Callable[[], None]) -> None:
+            try:
+                notify()
+            except Exception as error:
+                report(error)
+
+        def report(error: Exception) -> None:
+            loop.call_exception_handler({"message": "A consumer of a stream failed", "exception": error, "task": task})
+
+        task = loop.create_task(run())
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+
+        def dispose() -> None:
+            nonlocal disposed
+            disposed = True
+            run_on(loop, task.cancel)
+
+        return Disposable(dispose)
+
+    return Observable(subscribe)
+
+
+def from_async_iterable(
+    factory: Callable[[], AsyncIterable[E] | Awaitable[Any] | AbstractAsyncContextManager[Any]],
+) -> Observable[E]:
+    """A cold Observable of an async iterable's elements: an SDK's stream, an async generator.
+
+    `factory` is called for each subscription, on the running loop; what it opened is closed when the stream ends and on
+    dispose. An exception of the factory or the iteration goes on Rx's error channel.
+
+    Args:
+        factory: returns an async iterable, an awaitable of one, or an async context manager of one.
+
+    Raises:
+        RuntimeError: on the error channel, where no event loop is running.
+
+    >>> import asyncio
+    >>> async def words():
+    ...     yield "hello"
+    ...     yield "world"
+    >>> async def main():
+    ...     return [word async for word in to_async_iterable(from_async_iterable(words))]
+    >>> asyncio.run(main())
+    ['hello', 'world']
+    """
+
+    async def produce(emit: Callable[[E], None]) -> None:
+        async with AsyncExitStack() as stack:
+            opened: Any = factory()
+            if inspect.isawaitable(opened) and not isinstance(opened, AbstractAsyncContextManager):
+                opened = await opened
+            if isinstance(opened, AbstractAsyncContextManager):
+                opened = await stack.enter_async_context(opened)
+            if not isinstance(opened, AsyncIterable):
+                raise TypeError(f"The factory gave {type(opened).__name__}, which is not an async iterable.")
+            iterator = aiter(opened)
+            if hasattr(iterator, "aclose"):
+                stack.push_async_callback(iterator.aclose)
+            async for event in iterator:
+                emit(event)
+
+    return from_producer(produce)
+
+
+def to_async_iterable(observable: Observable[E], *, max_buffered: int | None = None) -> AsyncIterator[E]:
+    """The elements of an Observable, for `async for`.
+
+    Subscribes at the first step and disposes when the iterator is closed or dropped. Rx has no backpressure: what comes
+    faster than it is read is held, without a limit unless `max_buffered` says one.
+
+    Args:
+        observable: may emit from any thread.
+        max_buffered: with more elements than this waiting, the subscription is disposed; the iterator gives what it
+            holds and then raises `ConsumerTooSlow`. At least 1.
+
+    Returns:
+        An async iterator, to be used once, by one task at a time. `await iterator.aclose()` disposes.
+
+    Raises:
+        ValueError: `max_buffered` is less than 1.
+    """
+    if max_buffered is not None and max_buffered < 1:
+        raise ValueError(f"max_buffered is {max_buffered}; it must be at least 1, or None for no limit.")
+    return _Elements(observable, max_buffered)
+
+
+class _Buffer(Generic[E]):
+    """What waits between the two worlds. The subscription holds this, not the iterator, so a dropped one is noticed."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int | None) -> None:
+        self.loop = loop
+        self.limit = limit
+        self.elements: deque[E] = deque()
+        self.end: BaseException | None = None
+        self.waiter: asyncio.Future[None] | None = None
+        self.subscription = SingleAssignmentDisposable()
+        self._thread = threading.get_ident()
+
+    def on_next(self, element: E) -> None:
+        if self.end is not None:
+            return
+        if self.limit is not None and len(self.elements) >= self.limit:
+            self.finish(ConsumerTooSlow(f"{self.limit} events were waiting and one more came: read faster."))
+            self.subscription.dispose()
+            return
+        self.elements.append(element)
+        if self.waiter is not None:
+            self.wake()
+
+    def finish(self, end: BaseException) -> None:
+        if self.end is None:
+            self.end = end
+            self.wake()
+
+    def wake(self) -> None:
+        if threading.get_ident() == self._thread:
+            self._wake()
+        else:
+            run_on(self.loop, self._wake)
+
+    def _wake(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class _Elements(AsyncIterator[E]):
+    def __init__(self, observable: Observable[E], limit: int | None) -> None:
+        self._observable = observable
+        self._limit = limit
+        self._buffer: _Buffer[E] | None = None
+        self._closed = False
+
+    async def __anext__(self) -> E:
+        if self._closed:
+            raise StopAsyncIteration
+        buffer = self._buffer
+        if buffer is None:
+            buffer = self._buffer = _Buffer(asyncio.get_running_loop(), self._limit)
+            buffer.subscription.disposable = self._observable.subscribe(
+                buffer.on_next, buffer.finish, lambda: buffer.finish(StopAsyncIteration())
+            )
+        while not buffer.elements:
+            if buffer.end is not None:
+                self._closed = True
+                raise buffer.end
+            if buffer.waiter is not None:
+                raise RuntimeError("This iterator is already being read by another task.")
+            buffer.waiter = buffer.loop.create_future()
+            # A thread may have pushed between the look and the future: it saw no waiter to wake.
+            if not buffer.elements and buffer.end is None:
+                try:
+                    await buffer.waiter
+                finally:
+                    buffer.waiter = None
+            else:
+                buffer.waiter = None
+        return buffer.elements.popleft()
+
+    async def aclose(self) -> None:
+        """Dispose the subscription; what is still held is dropped."""
+        self._dispose()
+
+    def _dispose(self) -> None:
+        self._closed = True
+        if self._buffer is not None:
+            self._buffer.elements.clear()
+            self._buffer.finish(StopAsyncIteration())
+            self._buffer.subscription.dispose()
+
+    def __del__(self) -> None:
+        # `async for` with a break closes nothing: the last reference going is all there is to notice.
+        self._dispose()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that is running in this thread, if one is."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def run_on(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None:
+    """Call `action` on that loop: at once if we are on it, else thread-safely. A closed loop drops it."""
+    if running_loop() is loop:
+        action()
+        return
+    try:
+        loop.call_soon_threadsafe(action)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
+
+
+def settle(
+    result: Any,
+    loop: asyncio.AbstractEventLoop | None,
+    on_result: Callable[[Any], None],
+    on_failed: Callable[[Exception], None],
+) -> None:
+    """Wait for what a function gave: a value, an awaitable of one, or an Observable (its first element; empty is
+    `None`).
+
+    A value is handed on at once. An awaitable runs on `loop`, whichever thread this is, and runs to its end whoever
+    loses interest. Exactly one of the two callbacks is called, once.
+    """
+    if isinstance(result, Observable):
+        _first(result, on_result, on_failed)
+    elif inspect.isawaitable(result):
+        _await(result, loop, on_result, on_failed)
+    else:
+        on_result(result)
+
+
+def _first(source: Observable[Any], on_result: Callable[[Any], None], on_failed: Callable[[Exception], None]) -> None:
+    subscription = SingleAssignmentDisposable()
+    settled = False
+
+    def once(callback: Callable[[Any], None], value: Any) -> None:
+        nonlocal settled
+        if not settled:
+            settled = True
+            subscription.dispose()
+            callback(value)
+
+    subscription.disposable = source.subscribe(
+        lambda value: once(on_result, value),
+        lambda error: once(on_failed, error),
+        lambda: once(on_result, None),
+    )
+
+
+def _await(
+    awaitable: Awaitable[Any],
+    loop: asyncio.AbstractEventLoop | None,
+    on_result: Callable[[Any], None],
+    on_failed: Callable[[Exception], None],
+) -> None:
+    if loop is None or loop.is_closed():
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()
+        on_failed(
+            RuntimeError(
+                "A coroutine needs an event loop, and none was running at subscribe: "
+                "subscribe inside one, or give a plain function."
+            )
+        )
+        return
+
+    async def wait() -> Any:
+        return await awaitable
+
+    def start() -> None:
+        task = loop.create_task(wait())
+        _tasks.add(task)
+        task.add_done_callback(done)
+
+    def done(task: asyncio.Task[Any]) -> None:
+        _tasks.discard(task)
+        if task.cancelled():
+            on_failed(RuntimeError("It was cancelled before it finished."))
+            return
+        error = task.exception()
+        if error is None:
+            on_result(task.result())
+        elif isinstance(error, Exception):
+            on_failed(error)
+
+    run_on(loop, start)

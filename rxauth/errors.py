@@ -1,0 +1,251 @@
+"""The error tree. A name says what the caller does next.
+
+    RxAuthError
+    ├── NeverLiveError          end the pipe with flush_on_complete_or_error(), or switch to another stream
+    ├── ConsumerTooSlow         read faster, or allow more than max_buffered
+    ├── TranscriptNotSaved      mend the file and save again, or keep the transcript's messages elsewhere
+    ├── TransientError          try the same thing again later (retry_after, in seconds, if the server said so)
+    ├── CredentialError         no usable credential
+    │   ├── LoginRequired       log in again
+    │   ├── AccountChanged      choose: the stored credential is another account's
+    │   ├── RefreshFailed       try again later; what is stored is intact
+    │   └── StoreError          mend the credential store
+    └── ProviderError           what a stream's error event carries as its cause
+        ├── CredentialRejected  refresh the credential
+        ├── RequestRejected     change the request
+        ├── ProviderUnavailable (also TransientError) try again later
+        │   ├── ConnectionFailed    no connection, or it broke
+        │   └── StreamCut           the stream ended without its terminal event
+        └── ProtocolError       not the provider you think: check the base URL and the protocol
+
+No exception here holds a token in its text. Those that know which credential was rejected keep it in `credential`,
+whose `repr` is safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rxauth.credentials import Credential
+
+__all__ = [
+    "RxAuthError",
+    "NeverLiveError",
+    "ConsumerTooSlow",
+    "TranscriptNotSaved",
+    "TransientError",
+    "CredentialError",
+    "LoginRequired",
+    "AccountChanged",
+    "RefreshFailed",
+    "StoreError",
+    "ProviderError",
+    "CredentialRejected",
+    "RequestRejected",
+    "ProviderUnavailable",
+    "ConnectionFailed",
+    "StreamCut",
+    "ProtocolError",
+]
+
+
+class RxAuthError(Exception):
+    """Everything rxauth raises on purpose."""
+
+
+class NeverLiveError(RxAuthError):
+    """A stream ended before it showed anything; what it had announced is in `held`.
+
+    Args:
+        held: the prelude events, in order, that nobody has seen.
+        failure: an error event, the exception, or `None` for a stream that just completed.
+    """
+
+    def __init__(self, held: tuple[Any, ...], failure: Any = None) -> None:
+        self.held = tuple(held)
+        self.failure = failure
+        super().__init__(self.held, failure)
+        if isinstance(failure, BaseException):
+            self.__cause__ = failure
+
+    def __str__(self) -> str:
+        return (
+            f"The stream ended before it was live ({_name(self.failure)}). "
+            "End the pipe with flush_on_complete_or_error() to let go of what is held."
+        )
+
+
+class ConsumerTooSlow(RxAuthError):
+    """More events arrived than the consumer was ready to hold."""
+
+
+class TranscriptNotSaved(RxAuthError):
+    """The transcript's file could not be written; it is as it was, and the messages are still in the transcript."""
+
+
+class TransientError(RxAuthError):
+    """The same call may succeed later.
+
+    Args:
+        message: one sentence.
+        retry_after: seconds the server asked to wait, if it did.
+    """
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class CredentialError(RxAuthError):
+    """There is no usable credential."""
+
+
+class LoginRequired(CredentialError):
+    """Only a person can help: log in again."""
+
+
+class AccountChanged(CredentialError):
+    """The stored credential belongs to another account; it was neither used nor spent."""
+
+
+class StoreError(CredentialError):
+    """The credential store cannot be read or written."""
+
+
+class RefreshFailed(CredentialError):
+    """The credential could not be refreshed now; what is stored is intact.
+
+    `OAuthCredentials.refresh` raises it, with a sentence. `on_recovery` is told a fresh one that has no text, cause or
+    traceback: two with the same `type` and `status` are equal.
+
+    Args:
+        message: one sentence for a person.
+        type: the OAuth error code, or the name of the exception's class.
+        status: the HTTP status, if a server answered.
+    """
+
+    def __init__(self, message: str | None = None, *, type: str, status: int | None = None) -> None:
+        self._type = type
+        self._status = status
+        super().__init__(message or f"The credential could not be refreshed ({_describe(type, status)}).")
+
+    @property
+    def type(self) -> str:
+        """The OAuth error code, or the name of the exception's class."""
+        return self._type
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status, if a server answered."""
+        return self._status
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RefreshFailed) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[str, int | None, tuple[Any, ...]]:
+        return self._type, self._status, self.args
+
+
+class ProviderError(RxAuthError):
+    """A provider's stream failed. The `cause` of an error event.
+
+    Args:
+        message: one sentence, free of secrets.
+        status: the HTTP status of the response; 200 for an error that came in-band.
+        code: the provider's own code, where it sends one.
+        type: the provider's own error type, e.g. `authentication_error`.
+        retry_after: seconds, from the response's headers.
+        request_id: the provider's id of the request.
+        credential: the credential that the request was made with.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | int | None = None,
+        type: str | None = None,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+        credential: Credential | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.type = type
+        self.retry_after = retry_after
+        self.request_id = request_id
+        self.credential = credential
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A credential does not pickle; the rest of the error is worth carrying to another process.
+        state = {name: value for name, value in self.__dict__.items() if name != "credential"}
+        return _rebuild, (type(self), self.args, state)
+
+
+class CredentialRejected(ProviderError):
+    """The provider does not accept the credential."""
+
+
+class RequestRejected(ProviderError):
+    """The provider does not accept the request."""
+
+
+class ProviderUnavailable(ProviderError, TransientError):
+    """The provider cannot answer now."""
+
+
+class ConnectionFailed(ProviderUnavailable):
+    """No connection to the provider, or it broke."""
+
+
+class StreamCut(ProviderUnavailable):
+    """The stream ended without saying that it was finished."""
+
+
+class ProtocolError(ProviderError):
+    """What came is not what this protocol sends."""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception and everything along `__cause__`, each once.
+
+    >>> error = ValueError("outer"); error.__cause__ = KeyError("inner"); error.__cause__.__cause__ = error
+    >>> [type(each).__name__ for each in causes(error)]
+    ['ValueError', 'KeyError']
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__
+
+
+def _rebuild(cls: type[ProviderError], args: tuple[Any, ...], state: dict[str, Any]) -> ProviderError:
+    error = cls(*args)
+    error.__dict__.update(state)
+    return error
+
+
+def _describe(name: str, status: object) -> str:
+    return name if status is None else f"{name}, status {status}"
+
+
+def _name(failure: Any) -> str:
+    """A failure's type and status, never its text: the text may be anything."""
+    if failure is None:
+        return "it completed without an event that counts"
+    cause = failure.get("cause") if isinstance(failure, dict) else getattr(failure, "cause", None)
+    for each in (failure, cause):
+        status = getattr(each, "status", getattr(each, "status_code", None))
+        if isinstance(status, int):
+            break
+    else:
+        status = None
+    return _describe(type(cause if isinstance(cause, BaseException) else failure).__name__, status)

@@ -1,0 +1,259 @@
+"""One recovery: refresh, with backoff and a bound in time; then the stream goes on, or its failure does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from reactivex import abc
+from reactivex.disposable import SerialDisposable
+
+from rxauth import bridge
+from rxauth.errors import NeverLiveError, RefreshFailed
+from rxauth.failures import Judge, status_of
+from rxauth.recovery import (
+    AuthRejected,
+    RecoveryEvent,
+    Refreshed,
+    RefreshRetryScheduled,
+    RefreshUnchanged,
+    Resubscribed,
+)
+
+logger = logging.getLogger("rxauth.recovery")
+
+Refresh: TypeAlias = Callable[[Any], Any]
+OnRecovery: TypeAlias = Callable[[RecoveryEvent], object] | abc.ObserverBase[RecoveryEvent]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How to recover.
+
+    Args:
+        refresh: called with the failure; see `retry_on_first_auth_error`.
+        is_auth_error: whether a failure is an auth failure.
+        retrying: a `tenacity.Retrying`, or `None` for the default.
+        timeout: seconds for the whole recovery, waits included; `None` for no bound.
+        on_recovery: told what happens.
+    """
+
+    refresh: Refresh
+    is_auth_error: Judge
+    retrying: Any
+    timeout: float | None
+    on_recovery: OnRecovery | None
+
+    def __post_init__(self) -> None:
+        if not callable(self.refresh):
+            raise TypeError(f"refresh is a {type(self.refresh).__name__}; give a function of the failure.")
+        if self.timeout is not None and not self.timeout > 0:
+            raise ValueError(f"timeout is {self.timeout}; it must be more than 0 seconds, or None for no bound.")
+        if self.retrying is not None:
+            from rxauth.backoff import checked
+
+            checked(self.retrying)
+
+    def tell(self, event: RecoveryEvent) -> None:
+        if self.on_recovery is None:
+            return
+        listener = self.on_recovery
+        try:
+            if isinstance(listener, abc.ObserverBase) or hasattr(listener, "on_next"):
+                listener.on_next(event)
+            else:
+                listener(event)
+        except Exception:
+            logger.exception("on_recovery failed; the recovery goes on")
+
+
+class Recovery(abc.DisposableBase):
+    """One recovery under way. Dispose it, and neither callback is called any more.
+
+    Args:
+        policy: how to recover.
+        failure: the error event or exception, unwrapped.
+        scheduler: of the subscription.
+        loop: that was running at subscribe.
+        resume: subscribe again.
+        give_up: let the failure go on.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        failure: Any,
+        *,
+        scheduler: abc.SchedulerBase | None,
+        loop: asyncio.AbstractEventLoop | None,
+        resume: Callable[[], None],
+        give_up: Callable[[], object],
+    ) -> None:
+        self._policy = policy
+        self._failure = failure
+        self._scheduler = scheduler
+        self._loop = loop
+        self._resume = resume
+        self._give_up = give_up
+        self._disposed = False
+        self._settled = threading.Lock()  # taken for good by the first of: outcome, timeout, dispose
+        self._timer = SerialDisposable()
+        self._tries = SerialDisposable()
+
+    def start(self) -> None:
+        # tenacity is imported when the first recovery begins: a stream that never fails does not pay for it.
+        from rxauth import backoff
+
+        policy = self._policy
+        name, status = _type_and_status(self._failure)
+        logger.info("The stream was refused before it was live (%s); refreshing the credential", name)
+        policy.tell(AuthRejected(name, status))
+        scheduler = backoff.waiting_scheduler(self._scheduler, self._loop)
+        deadline = None if policy.timeout is None else scheduler.to_seconds(scheduler.now) + policy.timeout
+
+        def left() -> float:
+            return deadline - scheduler.to_seconds(scheduler.now) if deadline is not None else 1.0
+
+        def attempt(on_result: Callable[[Any], None], on_failed: Callable[[Exception], None]) -> None:
+            if left() <= 0:  # tries that fail at once, without a wait, never reach the timer
+                expire()
+                return
+            try:
+                result = policy.refresh(self._failure)
+            except Exception as error:
+                on_failed(error)
+                return
+            bridge.settle(result, self._loop, on_result, on_failed)
+
+        def on_retry(number: int, delay: float) -> None:
+            logger.info("The refresh failed (try %d); next try in %.1f s", number, delay)
+            policy.tell(RefreshRetryScheduled(number, delay))
+
+        def expire() -> None:
+            self._fail(TimeoutError(f"The refresh took longer than {policy.timeout} s."))
+
+        if self._settled.locked():
+            return
+        self._tries.disposable = backoff.drive(
+            policy.retrying or backoff.default_retrying(),
+            attempt,
+            scheduler=scheduler,
+            on_retry=on_retry,
+            on_result=self._succeed,
+            on_failed=self._fail,
+        )
+        # A refresh that ended at once needs no timer, which may be a thread.
+        if deadline is not None and not self._settled.locked():
+            self._timer.disposable = scheduler.schedule_relative(max(left(), 0.0), lambda *_: expire())
+
+    def dispose(self) -> None:
+        self._disposed = True
+        self._claim()
+
+    def _claim(self) -> bool:
+        """Whether this is the first outcome; the others are dropped."""
+        if not self._settled.acquire(blocking=False):
+            return False
+        self._timer.dispose()
+        self._tries.dispose()
+        return True
+
+    def _succeed(self, value: Any) -> None:
+        try:
+            fresh = bool(value)
+        except Exception as error:
+            self._fail(error)
+            return
+        if not self._claim():
+            return
+        if fresh:
+            logger.info("The credential was refreshed; subscribing once more")
+            self._policy.tell(Refreshed())
+            self._go_on(self._subscribe_again)
+        else:
+            logger.info("refresh gave no new credential; not retried")
+            self._policy.tell(RefreshUnchanged())
+            self._go_on(self._give_up)
+
+    def _subscribe_again(self) -> None:
+        self._policy.tell(Resubscribed())
+        if not self._disposed:
+            self._resume()
+
+    def _fail(self, error: Exception) -> None:
+        if not self._claim():
+            return
+        name, status = _type_and_status(error)
+        logger.warning("The refresh failed (%s); the stream's own failure goes on", name)
+        _keep(error, self._failure)
+        self._policy.tell(RefreshFailed(type=name, status=status))
+        self._go_on(self._give_up)
+
+    def _go_on(self, action: Callable[[], object]) -> None:
+        def unless_disposed() -> None:
+            if not self._disposed:
+                action()
+
+        # A source that needs a loop needs it for its second subscription too, whichever thread the refresh ended on.
+        if self._loop is None or self._loop.is_closed():
+            unless_disposed()
+        else:
+            bridge.run_on(self._loop, unless_disposed)
+
+
+def unwrapped(error: Any) -> Any:
+    """What a `NeverLiveError` is about; anything else is about itself."""
+    while isinstance(error, NeverLiveError):
+        error = error.failure
+    return error
+
+
+def _keep(error: Exception, failure: Any) -> None:
+    """Let the refresh's exception be seen with the failure that goes on instead of it."""
+    target = failure if isinstance(failure, BaseException) else _cause_of(failure)
+    if not isinstance(target, BaseException) or target is error:
+        return
+    try:
+        if target.__cause__ is None and not _leads_to(error, target):
+            target.__cause__ = error
+            return
+        name, status = _type_and_status(error)
+        note = f"The refresh failed too: {name}" + (f", status {status}" if status is not None else "")
+        if note not in getattr(target, "__notes__", ()):
+            target.add_note(note)
+    except Exception:
+        logger.debug("%s takes neither a cause nor a note", type(target).__name__)
+
+
+def _leads_to(error: BaseException, target: BaseException) -> bool:
+    """Whether `target` is among the causes of `error`: as its own cause it would be a cycle."""
+    seen: set[int] = set()
+    waiting: list[BaseException] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is target:
+            return True
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if each.__context__ is target:
+            # The refresh was called while the failure was being handled: the explicit cause says it better.
+            each.__context__ = None
+        waiting += [link for link in (each.__cause__, each.__context__) if link is not None]
+    return False
+
+
+def _cause_of(event: Any) -> Any:
+    return event.get("cause") if isinstance(event, Mapping) else getattr(event, "cause", None)
+
+
+def _type_and_status(failure: Any) -> tuple[str, int | None]:
+    """A name that comes from code, never from a server, which may echo a token; and a status."""
+    if isinstance(failure, RefreshFailed):
+        return failure.type, failure.status
+    cause = failure if isinstance(failure, BaseException) else _cause_of(failure)
+    return type(cause if isinstance(cause, BaseException) else failure).__name__, status_of(failure)

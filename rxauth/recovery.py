@@ -1,0 +1,59 @@
+"""What `on_recovery` is told while a stream recovers: frozen values, free of secrets.
+
+    AuthRejected  RefreshRetryScheduled*  (Refreshed  Resubscribed | RefreshUnchanged | RefreshFailed)
+
+`RefreshFailed` is the exception of `rxauth.errors`, a fresh one that has a type and a status and no text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rxauth.errors import RefreshFailed
+
+__all__ = [
+    "AuthRejected",
+    "RefreshRetryScheduled",
+    "Refreshed",
+    "RefreshUnchanged",
+    "RefreshFailed",
+    "Resubscribed",
+    "RecoveryEvent",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AuthRejected:
+    """The stream failed with an auth failure before anything was shown; the credential is being refreshed."""
+
+    type: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshRetryScheduled:
+    """Try number `attempt` (from 1) of the refresh failed; the next one starts in `delay` seconds."""
+
+    attempt: int
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """There is a new credential."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshUnchanged:
+    """There is no newer credential; the failure goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resubscribed:
+    """The stream is being subscribed to once more."""
+
+
+RecoveryEvent: TypeAlias = (
+    AuthRejected | RefreshRetryScheduled | Refreshed | RefreshUnchanged | RefreshFailed | Resubscribed
+)

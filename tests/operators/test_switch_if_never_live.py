@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from reactivex.subject import Subject
+
+from rxauth import NeverLiveError, buffer_until_live, flush_on_complete_or_error, switch_if_never_live
+from rxauth.testing import marbles
+
+from .marble_table import Row
+
+
+@pytest.mark.parametrize(
+    ("primary", "backup", "result", "subscriptions"),
+    [
+        pytest.param("s---#", "-s-a---|", "-------(sa)|", ("^---!", "----^------!"), id="an exception before live"),
+        pytest.param("s---e", "-s-a---|", "-------(sa)|", ("^---!", "----^------!"), id="an error event before live"),
+        pytest.param("s---|", "-s-a---|", "-------(sa)|", ("^---!", "----^------!"), id="a completion before live"),
+        pytest.param("s-a---#", "-s-a-|", "--(sa)#", ("^-----!",), id="a failure after live passes"),
+        pytest.param("s-a---e|", "-s-a-|", "--(sa)e|", ("^------!",), id="an error event after live passes"),
+        pytest.param("s---#", "s---#", "--------(s#)", ("^---!", "----^---!"), id="both fail: the last is shown"),
+    ],
+)
+def test_marbles(primary: str, backup: str, result: str, subscriptions: tuple[str, ...]) -> None:
+    row = Row(primary, backup)
+    seen = row.run(
+        buffer_until_live(), switch_if_never_live(row.source.pipe(buffer_until_live())), flush_on_complete_or_error()
+    )
+    assert (seen, tuple(row.subscriptions())) == (result, subscriptions)
+
+
+def test_a_function_is_told_why_and_chooses() -> None:
+    row = Row("s--e", "s-a----|")
+    told: list[NeverLiveError] = []
+
+    def choose(error: NeverLiveError) -> Any:
+        told.append(error)
+        return row.source.pipe(buffer_until_live())
+
+    assert row.run(buffer_until_live(), switch_if_never_live(choose)) == "-----(sa)-|"
+    assert told[0].failure is marbles.event("e")
+
+
+def test_a_function_that_raises_ends_the_stream_with_its_exception() -> None:
+    def raises(error: NeverLiveError) -> Any:
+        raise LookupError("no other")
+
+    assert isinstance(Row("s--e").ends(buffer_until_live(), switch_if_never_live(raises)), LookupError)
+
+
+def test_once_something_was_delivered_nothing_is_started_behind_it() -> None:
+    source: Subject[Any] = Subject()
+    seen: list[Any] = []
+    source.pipe(switch_if_never_live(lambda _: Row("a|").source)).subscribe(seen.append, seen.append)
+    source.on_next("shown")
+    late = NeverLiveError(("s",), None)
+    source.on_error(late)
+    assert seen == ["shown", late]
+
+
+def test_dispose_reaches_the_second_stream() -> None:
+    row = Row("s--e", "s-a---------|")
+    switched = switch_if_never_live(row.source.pipe(buffer_until_live()))
+    assert row.run(buffer_until_live(), switched, until=8) == "-----(sa)"
+    assert row.subscriptions() == ["^--!", "---^----!"]

@@ -1,0 +1,352 @@
+"""The crossing between Observables and asyncio: who is closed, when, and where an exception goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import reactivex as rx
+from reactivex import Observable
+from reactivex import operators as ops
+from reactivex.disposable import Disposable
+from reactivex.subject import Subject
+
+from rxauth import ConsumerTooSlow, bridge, from_async_iterable, to_async_iterable
+
+
+class Closing:
+    """An async iterable of numbers that says when it was closed."""
+
+    def __init__(self, count: int = 10, gate: asyncio.Event | None = None) -> None:
+        self.count = count
+        self.gate = gate
+        self.given = 0
+        self.closed = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[int]:
+        try:
+            for number in range(self.count):
+                self.given += 1
+                yield number
+                if self.gate is not None:
+                    await self.gate.wait()
+        finally:
+            self.closed.set()
+
+
+class Managed(Closing):
+    entered = False
+
+    async def __aenter__(self) -> Managed:
+        self.entered = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.entered = False
+
+
+async def collect(observable: Observable[Any]) -> list[Any]:
+    return [each async for each in to_async_iterable(observable)]
+
+
+class TestFromAsyncIterable:
+    async def test_it_gives_every_element_and_completes(self) -> None:
+        assert await collect(from_async_iterable(lambda: Closing(3))) == [0, 1, 2]
+
+    async def test_the_factory_is_called_for_each_subscription(self) -> None:
+        made: list[Closing] = []
+
+        def factory() -> Closing:
+            made.append(Closing(2))
+            return made[-1]
+
+        source = from_async_iterable(factory)
+        assert made == []
+        assert await collect(source) + await collect(source) == [0, 1, 0, 1]
+        assert len(made) == 2
+
+    async def test_an_awaitable_of_an_async_iterable_is_awaited(self) -> None:
+        async def factory() -> Closing:
+            return Closing(2)
+
+        assert await collect(from_async_iterable(factory)) == [0, 1]
+
+    async def test_an_async_context_manager_is_entered_and_left(self) -> None:
+        managed = Managed(2)
+        seen = await collect(from_async_iterable(lambda: managed).pipe(ops.map(lambda each: (each, managed.entered))))
+        assert seen == [(0, True), (1, True)]
+        assert not managed.entered
+
+    async def test_an_awaitable_of_a_context_manager_is_awaited_and_entered(self) -> None:
+        managed = Managed(1)
+
+        async def factory() -> Managed:
+            return managed
+
+        assert await collect(from_async_iterable(factory).pipe(ops.map(lambda _: managed.entered))) == [True]
+        assert not managed.entered
+
+    async def test_dispose_closes_what_was_opened(self) -> None:
+        managed = Managed(10, gate=asyncio.Event())
+        first = asyncio.Event()
+        subscription = from_async_iterable(lambda: managed).subscribe(lambda _: first.set())
+        await first.wait()
+        subscription.dispose()
+        await managed.closed.wait()
+        assert managed.given == 1
+        await asyncio.sleep(0)
+        assert not managed.entered
+
+    async def test_dispose_from_another_thread_closes_what_was_opened(self) -> None:
+        closing = Closing(10, gate=asyncio.Event())
+        first = asyncio.Event()
+        subscription = from_async_iterable(lambda: closing).subscribe(lambda _: first.set())
+        await first.wait()
+        await asyncio.to_thread(subscription.dispose)
+        await closing.closed.wait()
+        assert closing.given == 1
+
+    async def test_an_operator_that_has_enough_closes_it(self) -> None:
+        closing = Closing(10)
+        assert await collect(from_async_iterable(lambda: closing).pipe(ops.take(2))) == [0, 1]
+        await closing.closed.wait()
+
+    async def test_an_exception_of_the_iteration_goes_on_the_error_channel(self) -> None:
+        async def failing() -> AsyncIterator[int]:
+            yield 1
+            raise ValueError("no more")
+
+        with pytest.raises(ValueError, match="no more"):
+            await collect(from_async_iterable(failing))
+
+    async def test_an_exception_of_the_factory_goes_on_the_error_channel(self) -> None:
+        def factory() -> Closing:
+            raise ValueError("cannot open")
+
+        with pytest.raises(ValueError, match="cannot open"):
+            await collect(from_async_iterable(factory))
+
+    async def test_what_is_not_iterable_is_refused_with_its_type(self) -> None:
+        not_one: Any = lambda: 5  # noqa: E731
+        with pytest.raises(TypeError, match="int, which is not an async iterable"):
+            await collect(from_async_iterable(not_one))
+
+    def test_without_a_loop_it_fails_on_the_error_channel(self) -> None:
+        errors: list[Exception] = []
+        from_async_iterable(lambda: Closing(1)).subscribe(on_error=errors.append)
+        assert "event loop" in str(errors[0])
+
+    async def test_a_consumers_exception_closes_it_and_reaches_the_loops_handler(self) -> None:
+        closing = Closing(10)
+        handled: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: handled.set_result(context))
+        ended: list[object] = []
+
+        def consumer(_: int) -> None:
+            raise LookupError("the consumer's own")
+
+        from_async_iterable(lambda: closing).subscribe(consumer, ended.append, lambda: ended.append("completed"))
+        assert isinstance((await handled)["exception"], LookupError)
+        await closing.closed.wait()
+        assert closing.given == 1
+        assert ended == []
+
+    async def test_a_task_cancelled_by_somebody_else_is_an_error_not_a_silence(self) -> None:
+        gate = asyncio.Event()
+        before = asyncio.all_tasks()
+        elements = to_async_iterable(from_async_iterable(lambda: Closing(10, gate)))
+        assert await anext(elements) == 0
+        (task,) = asyncio.all_tasks() - before
+        task.cancel()
+        with pytest.raises(RuntimeError, match="cancelled"):
+            await anext(elements)
+
+
+class TestFromProducer:
+    async def test_the_opening_is_emitted_inside_subscribe(self) -> None:
+        seen: list[int] = []
+
+        async def produce(emit: Callable[[int], None]) -> None:
+            emit(2)
+
+        subscription = bridge.from_producer(produce, opening=lambda: [1]).subscribe(seen.append)
+        assert seen == [1]
+        subscription.dispose()
+
+    async def test_a_producer_cannot_take_its_consumers_exception_for_its_own(self) -> None:
+        handled = asyncio.Event()
+        asyncio.get_running_loop().set_exception_handler(lambda *_: handled.set())
+        swallowed: list[Exception] = []
+        seen: list[int] = []
+
+        async def produce(emit: Callable[[int], None]) -> None:
+            try:
+                emit(1)
+            except Exception as error:
+                swallowed.append(error)
+                emit(2)
+
+        def consumer(number: int) -> None:
+            seen.append(number)
+            raise LookupError
+
+        bridge.from_producer(produce).subscribe(consumer)
+        await handled.wait()
+        assert (seen, swallowed) == ([1], [])
+
+
+class TestToAsyncIterable:
+    async def test_it_subscribes_at_the_first_step(self) -> None:
+        subscribed: list[object] = []
+
+        def attempt(_: Any) -> Observable[int]:
+            subscribed.append(1)
+            return rx.of(1)
+
+        elements = to_async_iterable(rx.defer(attempt))
+        assert subscribed == []
+        assert await anext(elements) == 1
+
+    async def test_an_error_comes_after_what_was_held(self) -> None:
+        elements = to_async_iterable(rx.concat(rx.of(1, 2), rx.throw(ValueError("end"))))
+        assert [await anext(elements), await anext(elements)] == [1, 2]
+        with pytest.raises(ValueError, match="end"):
+            await anext(elements)
+        with pytest.raises(StopAsyncIteration):
+            await anext(elements)
+
+    async def test_elements_from_another_thread_arrive_in_order(self) -> None:
+        subject: Subject[int] = Subject()
+        elements = to_async_iterable(subject)
+        first = asyncio.ensure_future(anext(elements))
+        await asyncio.sleep(0)
+
+        def push() -> None:
+            for number in range(1000):
+                subject.on_next(number)
+            subject.on_completed()
+
+        thread = threading.Thread(target=push)
+        thread.start()
+        assert [await first] + [each async for each in elements] == list(range(1000))
+        thread.join()
+
+    async def test_beyond_max_buffered_it_disposes_gives_what_it_holds_and_says_so(self) -> None:
+        disposed: list[bool] = []
+        subject: Subject[int] = Subject()
+        source = subject.pipe(ops.finally_action(lambda: disposed.append(True)))
+        elements = to_async_iterable(source, max_buffered=2)
+        first = asyncio.ensure_future(anext(elements))
+        await asyncio.sleep(0)
+        for number in range(5):
+            subject.on_next(number)
+        assert disposed == [True]
+        assert [await first, await anext(elements)] == [0, 1]
+        with pytest.raises(ConsumerTooSlow):
+            await anext(elements)
+
+    def test_a_limit_below_one_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="at least 1"):
+            to_async_iterable(rx.never(), max_buffered=0)
+
+    @pytest.mark.parametrize("leave", ["aclose", "drop", "break"])
+    async def test_leaving_disposes(self, leave: str) -> None:
+        disposed: list[bool] = []
+        source: Observable[int] = rx.create(
+            lambda observer, _: (observer.on_next(1), Disposable(lambda: disposed.append(True)))[1]
+        )
+        elements: Any = to_async_iterable(source)
+        if leave == "break":
+            async for _ in elements:
+                break
+        else:
+            await anext(elements)
+        if leave == "aclose":
+            await elements.aclose()
+            with pytest.raises(StopAsyncIteration):
+                await anext(elements)
+        del elements
+        gc.collect()
+        assert disposed == [True]
+
+    async def test_a_step_that_is_cancelled_loses_nothing(self) -> None:
+        subject: Subject[int] = Subject()
+        elements = to_async_iterable(subject)
+        step = asyncio.ensure_future(anext(elements))
+        await asyncio.sleep(0)
+        step.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await step
+        subject.on_next(1)
+        assert await anext(elements) == 1
+
+    async def test_two_readers_at_once_are_refused(self) -> None:
+        elements = to_async_iterable(rx.never())
+        first = asyncio.ensure_future(anext(elements))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="another task"):
+            await anext(elements)
+        first.cancel()
+
+
+class TestSettle:
+    """What a refresh may return."""
+
+    @staticmethod
+    async def settled(result: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Any] = loop.create_future()
+        bridge.settle(result, loop, outcome.set_result, outcome.set_exception)
+        return await outcome
+
+    async def test_a_value_is_handed_on_at_once(self) -> None:
+        got: list[Any] = []
+        bridge.settle(5, None, got.append, got.append)
+        assert got == [5]
+
+    async def test_a_coroutine_an_awaitable_and_an_observable_are_waited_for(self) -> None:
+        async def coroutine() -> int:
+            return 1
+
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(2)
+        assert [await self.settled(each) for each in (coroutine(), future, rx.of(3, 4), rx.empty())] == [1, 2, 3, None]
+
+    @pytest.mark.parametrize("make", ["coroutine", "observable"])
+    async def test_its_exception_is_told(self, make: str) -> None:
+        async def coroutine() -> int:
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            await self.settled(coroutine() if make == "coroutine" else rx.throw(ValueError("no")))
+
+    def test_a_coroutine_without_a_loop_fails_with_a_sentence_and_leaves_no_warning(self) -> None:
+        async def coroutine() -> int:
+            return 1
+
+        failed: list[Exception] = []
+        bridge.settle(coroutine(), None, failed.append, failed.append)
+        gc.collect()
+        assert "event loop" in str(failed[0])
+
+    async def test_a_coroutine_runs_on_its_loop_whichever_thread_asks(self) -> None:
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Any] = loop.create_future()
+
+        async def where() -> Any:
+            return asyncio.get_running_loop()
+
+        await asyncio.to_thread(bridge.settle, where(), loop, outcome.set_result, outcome.set_exception)
+        assert await outcome is loop
+
+    async def test_a_task_that_is_cancelled_is_a_failure(self) -> None:
+        async def coroutine() -> None:
+            raise asyncio.CancelledError
+
+        with pytest.raises(RuntimeError, match="cancelled"):
+            await self.settled(coroutine())

@@ -1,0 +1,210 @@
+"""What counts as an auth failure: each rule of the contract, and what it must not be taken in by."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rxauth import is_auth_error
+from rxauth.errors import (
+    AccountChanged,
+    CredentialRejected,
+    LoginRequired,
+    NeverLiveError,
+    ProviderUnavailable,
+    RefreshFailed,
+)
+from rxauth.events import AssistantMessage, Error, Text
+from rxauth.failures import error_type, status, status_of, text
+
+
+def failure(message: str = "", **attributes: Any) -> Exception:
+    error = Exception(message)
+    vars(error).update(attributes)
+    return error
+
+
+def caused(outer: Exception, inner: BaseException) -> Exception:
+    outer.__cause__ = inner
+    return outer
+
+
+def in_band(**fields: Any) -> dict[str, Any]:
+    return {"type": "error", **fields}
+
+
+def cyclic(code: int | None) -> Exception:
+    one, two = failure("one"), failure("two", status=code)
+    one.__cause__, two.__cause__ = two, one
+    return one
+
+
+@pytest.mark.parametrize(
+    "rejected",
+    [
+        pytest.param(failure(status=401), id="an exception's status"),
+        pytest.param(failure(status_code=401), id="an exception's status_code"),
+        pytest.param(failure(code=401), id="a numeric code"),
+        pytest.param(failure(code="401"), id="a numeric code that is a string"),
+        pytest.param(failure(response=SimpleNamespace(status=401)), id="the status of its response"),
+        pytest.param(failure(response=SimpleNamespace(status_code=401)), id="the status_code of its response"),
+        pytest.param(caused(failure("wrapped"), failure(status=401)), id="the status of its cause"),
+        pytest.param(cyclic(401), id="a cycle of causes"),
+        pytest.param(in_band(status=401), id="the status of an error event"),
+        pytest.param(in_band(error={"status": 401}), id="the status of an event's error"),
+        pytest.param(in_band(cause=failure(status=401)), id="the status of an event's cause"),
+        pytest.param(SimpleNamespace(type="error", status=401), id="an event that is an object"),
+        pytest.param(Error("error", AssistantMessage(), CredentialRejected("no", status=401)), id="rxauth's own event"),
+        pytest.param(
+            Error("error", AssistantMessage(), CredentialRejected("no", status=200, type="authentication_error")),
+            id="rxauth's own event for an error that came after the 200",
+        ),
+        pytest.param(NeverLiveError((), failure(status=401)), id="the failure of a NeverLiveError"),
+        pytest.param(in_band(error={"type": "authentication_error"}), id="an error's type"),
+        pytest.param(in_band(error={"type": "invalid_request_error", "code": "invalid_api_key"}), id="an error's code"),
+        pytest.param(in_band(error={"status": "UNAUTHENTICATED"}), id="an error's status in words"),
+        pytest.param(in_band(error="invalid_token"), id="an error that is a code"),
+        pytest.param(
+            failure(status_code=200, body={"type": "error", "error": {"type": "authentication_error"}}),
+            id="the body of an SDK's exception for an error that came after the 200",
+        ),
+        pytest.param(failure('{"error": {"type": "authentication_error"}}'), id="JSON inside the text"),
+        pytest.param(in_band(error_message="HTTP 401"), id="an event's error_message"),
+        pytest.param(in_band(errorMessage="HTTP 401"), id="an event's errorMessage"),
+        pytest.param(in_band(error={"message": "token expired"}), id="the message of an event's error"),
+    ],
+)
+def test_it_is_an_auth_failure(rejected: Any) -> None:
+    assert is_auth_error(rejected)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(failure(status=403), id="403 unless a rule says so"),
+        pytest.param(failure(status=500), id="another status"),
+        pytest.param(failure("token expired", status=503), id="another status, whatever the text says"),
+        pytest.param(failure(status=200), id="a status that is no failure says nothing"),
+        pytest.param(failure(status=True), id="a status that is no number"),
+        pytest.param(cyclic(None), id="a cycle of causes without a status"),
+        pytest.param(in_band(status=401, error={"type": "permission_error"}), id="a 401 about a permission"),
+        pytest.param(
+            failure("Your current subscription does not have access to K3", status=401), id="a 401 about a subscription"
+        ),
+        pytest.param(
+            failure("current plan supports only kimi-k3 up to 256k context", status=401), id="a 401 about a plan"
+        ),
+        pytest.param(in_band(error={"type": "rate_limit_error"}), id="a rate limit"),
+        pytest.param(in_band(error={"type": "overloaded_error", "message": "token expired"}), id="an overload"),
+        pytest.param(LoginRequired("HTTP 401"), id="the credential logic's own end"),
+        pytest.param(RefreshFailed("HTTP 401", type="invalid_client", status=401), id="a refresh that failed"),
+        pytest.param(AccountChanged("HTTP 401"), id="another account"),
+        pytest.param(Error("error", AssistantMessage(), LoginRequired("HTTP 401")), id="a stream without a credential"),
+        pytest.param({"type": "text_delta", "status": 401}, id="an event that is not an error"),
+        pytest.param({"type": "done", "message": "HTTP 401"}, id="the end of an answer"),
+        pytest.param("HTTP 401", id="a string"),
+        pytest.param(None, id="nothing"),
+        pytest.param(NeverLiveError((), None), id="a stream that only completed"),
+        pytest.param(
+            Error("error", AssistantMessage(content=(Text("HTTP 401"),)), ProviderUnavailable("busy", status=529)),
+            id="what the assistant said",
+        ),
+        pytest.param(in_band(error={"content": [{"text": "HTTP 401"}], "message": None}), id="what was said"),
+    ],
+)
+def test_it_is_no_auth_failure(other: Any) -> None:
+    assert not is_auth_error(other)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "HTTP 401",
+        "HTTP/1.1 401 Unauthorized",
+        "401",
+        "401: {...}",
+        '401 {"error": {"message": "no"}}',
+        "401 status code (no body)",
+        "401, message='Unauthorized', url='http://127.0.0.1/'",
+        "Error code: 401 - {'error': {'message': 'no'}}",
+        "Request failed with status code 401",
+        "Client error '401 Unauthorized' for url 'https://example.org'",
+        "invalid x-api-key",
+        "Incorrect API key provided",
+        "token expired",
+        "OAuth token has expired. Please obtain a new token or refresh your existing token.",
+        "You are using an invalidated oauth token",
+        "Invalid Authentication",
+        "Your access token is invalid",
+        "Unauthorized",
+        "The API Key appears to be invalid or may have expired. Please verify your credentials and try again.",
+    ],
+)
+def test_the_text_says_that_the_credential_was_refused(message: str) -> None:
+    assert is_auth_error(failure(message))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "position 401",
+        "500 upstream gateway said 401",
+        "503: token expired",
+        "after 401 ms",
+        "401 ms elapsed",
+        "401 bytes",
+        "127.0.0.1:401",
+        "connect to localhost:401 failed",
+        "HTTP 4010",
+        "HTTP 429",
+        "invalid token in JSON at position 401",
+        "Unexpected token expired",
+        "page token expired",
+        "unauthorized_client",
+        '401 {"error": {"type": "permission_error"}}',
+        "403 Forbidden: token expired",
+        "{" * 5000,
+        "",
+    ],
+)
+def test_the_text_says_nothing_of_a_credential(message: str) -> None:
+    assert not is_auth_error(failure(message))
+
+
+def test_a_hostile_text_is_judged_in_linear_time() -> None:
+    assert not is_auth_error(failure("token " * 100_000))
+    assert not is_auth_error(failure("plan " * 20_000))
+    assert not is_auth_error(failure('{"a":' * 50_000))
+
+
+def test_rules_compose_with_each_other_and_with_functions() -> None:
+    stale = is_auth_error | status(403)
+    assert stale(failure(status=403))
+    assert stale(failure(status=401))
+    assert not stale(failure(status=404))
+    assert not (stale & ~text("K3"))(failure("no K3", status=401))
+    assert (error_type("ExpiredTokenException") | status(418))(in_band(error={"type": "expiredtokenexception"}))
+    assert (status(401) & (lambda failure: "yes" in str(failure)))(failure("yes", status=401))
+    assert ((lambda failure: False) | status(401))(failure(status=401))
+    assert not ((lambda failure: False) & status(401))(failure(status=401))
+
+
+def test_a_rule_says_what_it_is() -> None:
+    assert repr(is_auth_error | status(403) & ~text("K3")) == "(is_auth_error | (status(403) & ~text('K3')))"
+
+
+def test_composed_rules_never_judge_what_is_no_failure() -> None:
+    assert not (~status(403))({"type": "text_delta"})
+    assert not (~status(403))(LoginRequired("log in"))
+
+
+def test_a_property_that_raises_says_nothing() -> None:
+    class Unsent(Exception):
+        @property
+        def response(self) -> Any:
+            raise RuntimeError("The request was not sent.")
+
+    assert status_of(Unsent("HTTP 401")) is None
+    assert is_auth_error(Unsent("HTTP 401"))
