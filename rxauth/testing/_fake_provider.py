@@ -1,0 +1,528 @@
+"""A provider and its authorization server on loopback, scripted per request."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from aiohttp import web
+from multidict import CIMultiDict
+
+from rxauth.credentials import Credential
+from rxauth.testing._fake_oauth import FakeOAuth, OAuthError
+from rxauth.testing._replies import Answer, End, Gate, Pause, Reply, encoded, writes
+from rxauth.testing._requests import SeenRequest
+from rxauth.testing._signal import Signal
+from rxauth.testing._wires import ANTHROPIC, ERROR_TYPES, WIRES, Wire, blocks, usual_stop
+
+_TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
+_DEVICE_PATH = "/oauth/device_authorization"
+_PAGE_PATH = "/device"
+
+
+class FakeProvider:
+    """A real HTTP server on 127.0.0.1 that speaks like a provider, and does what a test tells it.
+
+    It answers `POST .../v1/messages` (Anthropic Messages) and `POST .../chat/completions` (OpenAI Chat Completions), as
+    server-sent events or, without `"stream": true`, as one JSON object; a token endpoint (RFC 6749) with rotating
+    refresh tokens and reuse detection; a device authorization endpoint (RFC 8628). A request without a live token gets
+    a 401 and uses up no reply; every other one takes the next of `replies`, and the usual answer when there are none
+    left.
+
+    Use it with `async with`, in the event loop of the test, or with `with`, on a thread of its own.
+
+    Args:
+        answer: what the assistant says: a text, or content blocks (`Text`, `Thinking`, `ToolCall` of `rxauth.events`).
+        replies: what to do with API requests, one after the other; `None` is the usual answer. Any iterable, also an
+            endless one.
+        token_replies: the same for the token endpoint. A reply without a body of its own and with a success status is
+            the true token response: a token that was rotated stays rotated, however the response is cut.
+        device_replies: the same for the device authorization endpoint.
+        expires_in: seconds that access tokens live; `None`: for ever, and the token response does not say.
+        rotate: whether a refresh spends the refresh token and returns another. Otherwise the response has none.
+        interval: seconds between two polls of a device login, on the event loop's clock; `None`: 5, and not said.
+        client_id: of the OAuth client.
+        client_secret: of the OAuth client; `None` for a public one.
+        api_keys: more tokens that are accepted, and never die.
+        extra: more fields of every token response, e.g. `account_id`.
+        clock: Unix time in seconds, for the life of access tokens.
+        port: 0 for one that the system chooses.
+
+    >>> import asyncio, aiohttp
+    >>> async def main():
+    ...     provider = FakeProvider(answer="Hi", replies=[Reply(status=503)])
+    ...     async with provider as fake, aiohttp.ClientSession() as session:
+    ...         headers = {"Authorization": f"Bearer {fake.credential().access_token}"}
+    ...         for _ in range(2):
+    ...             request = {"model": "any", "stream": True, "messages": []}
+    ...             async with session.post(fake.url + "/v1/messages", json=request, headers=headers) as response:
+    ...                 print(response.status, (await response.text()).splitlines()[0][:40])
+    ...         return fake.requests
+    >>> asyncio.run(main())
+    503 {"type":"error","error":{"type":"api_err
+    200 event: message_start
+    [SeenRequest(POST /v1/messages, 503), SeenRequest(POST /v1/messages, 200)]
+    """
+
+    def __init__(
+        self,
+        *,
+        answer: Answer = "Hello, world.",
+        replies: Iterable[Reply | None] = (),
+        token_replies: Iterable[Reply | None] = (),
+        device_replies: Iterable[Reply | None] = (),
+        expires_in: float | None = 900,
+        rotate: bool = True,
+        interval: float | None = 5,
+        client_id: str = "fake-client",
+        client_secret: str | None = None,
+        api_keys: Collection[str] = (),
+        extra: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.time,
+        port: int = 0,
+    ) -> None:
+        self._answer = answer
+        self._replies = _script("replies", replies)
+        self._token_replies = _script("token_replies", token_replies)
+        self._device_replies = _script("device_replies", device_replies)
+        self._oauth = FakeOAuth(
+            client_id=client_id,
+            client_secret=client_secret,
+            expires_in=expires_in,
+            rotate=rotate,
+            interval=interval,
+            extra=dict(extra or {}),
+            clock=clock,
+        )
+        self._api_keys = frozenset(api_keys)
+        self._port = port
+        self._url: str | None = None
+        self._requests: list[SeenRequest] = []
+        self._changed = Signal()
+        self._connections = 0
+        self._handlers: set[asyncio.Task[Any]] = set()
+        self._running = AsyncExitStack()
+        self._thread: _LoopThread | None = None
+
+    # Where it is, and who may come in.
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:PORT`: the base URL for Anthropic's format; with `/v1` behind it for OpenAI's."""
+        if self._url is None:
+            raise RuntimeError("The provider has no address before it is entered: use `async with` or `with`.")
+        return self._url
+
+    @property
+    def token_url(self) -> str:
+        """The token endpoint."""
+        return self.url + _TOKEN_PATH
+
+    @property
+    def device_url(self) -> str:
+        """The device authorization endpoint."""
+        return self.url + _DEVICE_PATH
+
+    @property
+    def client_id(self) -> str:
+        """Of the OAuth client."""
+        return self._oauth.client_id
+
+    @property
+    def client_secret(self) -> str | None:
+        """Of the OAuth client; `None` for a public one."""
+        return self._oauth.client_secret
+
+    def credential(self, *, scope: str | None = None) -> Credential:
+        """A fresh, valid credential, as a new login leaves it."""
+        return self._oauth.credential(scope)
+
+    def accepts(self, token: str | None) -> bool:
+        """Whether an API request with this token would be let in now."""
+        return token in self._api_keys or self._oauth.accepts(token)
+
+    def invalidate(self) -> None:
+        """Every access token issued so far is dead, although the client's clock says otherwise."""
+        self._oauth.invalidate()
+
+    def revoke(self) -> None:
+        """Every login so far is over: its refresh token is dead too."""
+        self._oauth.revoke()
+
+    def approve(self, user_code: str | None = None) -> None:
+        """Say yes to the device login with this code, or to all that wait.
+
+        Raises:
+            LookupError: none is waiting.
+        """
+        self._oauth.decide(user_code, "approved")
+
+    def deny(self, user_code: str | None = None) -> None:
+        """Say no to the device login with this code, or to all that wait.
+
+        Raises:
+            LookupError: none is waiting.
+        """
+        self._oauth.decide(user_code, "denied")
+
+    def expire_devices(self) -> None:
+        """The time of every device login that waits is up."""
+        self._oauth.expire_devices()
+
+    # What it saw.
+
+    @property
+    def requests(self) -> list[SeenRequest]:
+        """Every request so far, in the order they came."""
+        return list(self._requests)
+
+    @property
+    def api_requests(self) -> list[SeenRequest]:
+        """Those for an answer."""
+        return [each for each in self._requests if _wire(each.path) is not None]
+
+    @property
+    def token_requests(self) -> list[SeenRequest]:
+        """Those to the token endpoint."""
+        return [each for each in self._requests if each.path.endswith(_TOKEN_PATH)]
+
+    @property
+    def device_requests(self) -> list[SeenRequest]:
+        """Those to the device authorization endpoint."""
+        return [each for each in self._requests if each.path.endswith(_DEVICE_PATH)]
+
+    @property
+    def open_connections(self) -> int:
+        """TCP connections that are open now, idle ones included."""
+        return self._connections
+
+    async def until(self, condition: Callable[[FakeProvider], bool]) -> None:
+        """Return as soon as `condition(self)` is true. It is looked at whenever something happens here.
+
+        `await fake.until(lambda fake: fake.open_connections == 0)`
+        """
+        await self._changed.until(lambda: condition(self))
+
+    async def seen(self, count: int = 1) -> None:
+        """Return as soon as `count` requests have come in."""
+        await self.until(lambda fake: len(fake._requests) >= count)
+
+    async def served(self, count: int = 1) -> None:
+        """Return as soon as the server is done with `count` requests: answered, cut, or left by the client."""
+        await self.until(lambda fake: sum(each.finished for each in fake._requests) >= count)
+
+    # Starting and stopping.
+
+    async def __aenter__(self) -> Self:
+        if self._url is not None:
+            raise RuntimeError("The provider is running already.")
+        runner = web.ServerRunner(_Server(self._handle, self._count), shutdown_timeout=5)
+        await runner.setup()
+        # The default backlog makes thousands of simultaneous clients wait a second for their SYN to be repeated.
+        site = web.TCPSite(runner, "127.0.0.1", self._port, backlog=4096)
+        await site.start()
+        stack = AsyncExitStack()
+        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(self._abandon)
+        stack.push_async_callback(site.stop)
+        self._url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self._running = stack
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._url = None
+        await self._running.aclose()
+
+    def __enter__(self) -> Self:
+        thread = _LoopThread()
+        try:
+            thread.run(self.__aenter__)
+        except BaseException:
+            thread.stop()
+            raise
+        self._thread = thread
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            try:
+                thread.run(self.__aexit__)
+            finally:
+                thread.stop()
+
+    def __repr__(self) -> str:
+        return f"FakeProvider({self._url or 'not running'}, {len(self._requests)} requests)"
+
+    async def _abandon(self) -> None:
+        """A response that hangs must not keep the server from ending."""
+        for handler in self._handlers:
+            handler.cancel()
+
+    def _count(self, change: int) -> None:
+        self._connections += change
+        self._changed.notify()
+
+    # Answering.
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        task = asyncio.current_task()
+        if task is not None:
+            self._handlers.add(task)
+            task.add_done_callback(self._handlers.discard)
+        body = await request.read()
+        seen = SeenRequest(
+            number=len(self._requests) + 1,
+            method=request.method,
+            path=request.path,
+            query=request.query_string,
+            headers=request.headers,
+            body=body,
+            at=asyncio.get_running_loop().time(),
+        )
+        self._requests.append(seen)
+        self._changed.notify()
+        try:
+            return await self._respond(request, seen)
+        except (asyncio.CancelledError, ConnectionError):
+            # Cancelled by the end of the connection or of the server; only the first is the client's doing.
+            seen.client_closed = self._url is not None
+            raise
+        finally:
+            seen.finished = True
+            self._changed.notify()
+
+    async def _respond(self, request: web.BaseRequest, seen: SeenRequest) -> web.StreamResponse:
+        wire = _wire(seen.path)
+        if wire is not None:
+            reply, pieces = self._api(wire, seen)
+            headers = {wire.request_id: f"req_{seen.number:06}"}
+        elif seen.path.endswith(_TOKEN_PATH):
+            reply, pieces = self._grant(seen, self._token_replies, self._oauth.token)
+            # RFC 6749 section 5.1: a cache must not keep tokens.
+            headers = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+        elif seen.path.endswith(_DEVICE_PATH):
+            reply, pieces = self._grant(seen, self._device_replies, self._start_device_login)
+            headers = {"Cache-Control": "no-store"}
+        elif seen.path == _PAGE_PATH:
+            reply, headers = Reply.html("<!doctype html><title>Device login</title>Enter the code."), {}
+            pieces = _scripted(reply, seen)
+        else:
+            reply, headers = Reply(status=404), {}
+            pieces = _json(ANTHROPIC.error(*ERROR_TYPES[404]))
+        return await _send(request, seen, reply, pieces, headers)
+
+    def _api(self, wire: Wire, seen: SeenRequest) -> tuple[Reply, _Pieces]:
+        if seen.method != "POST":
+            return Reply(status=405, headers={"Allow": "POST"}), _json(wire.error(*ERROR_TYPES[405]))
+        if not self.accepts(seen.token):
+            return Reply(status=401), _json(wire.error(*ERROR_TYPES[401]))
+        try:
+            payload = seen.json()
+        except msgspec.DecodeError:
+            payload = None
+        if not isinstance(payload, Mapping):
+            return Reply(status=400), _json(wire.error("invalid_request_error", "The body is not a JSON object."))
+        reply = next(self._replies, None) or Reply()
+        if reply.body is not None:
+            return reply, _scripted(reply, seen)
+        if not reply.answers:
+            return reply, _error(reply, wire)
+        content = blocks(self._answer if reply.answer is None else reply.answer)
+        stop = reply.stop or usual_stop(content)
+        if not payload.get("stream"):
+            if reply.error is not None:
+                return reply, _json(wire.error(reply.error, _message(reply)))
+            return reply, _json(wire.whole(content, stop, payload, seen.number))
+        events = wire.stream(content, stop, payload, seen.number)
+        if reply.error is not None:
+            told = events[: 1 if reply.error_after is None else reply.error_after]
+            events = [*told, wire.in_band(reply.error, _message(reply))]
+        return reply, _Pieces(list(encoded(events)), "text/event-stream; charset=utf-8", length=False)
+
+    def _grant(
+        self,
+        seen: SeenRequest,
+        script: Iterator[Reply | None],
+        grant: Callable[[Mapping[str, list[str]], str | None, float], dict[str, Any]],
+    ) -> tuple[Reply, _Pieces]:
+        """The response of an OAuth endpoint. What it grants is granted, whatever becomes of the response."""
+        reply = next(script, None) or Reply()
+        if reply.body is not None:
+            return reply, _scripted(reply, seen, "application/json")
+        if reply.error is not None or not reply.answers:
+            error = reply.error or {400: "invalid_grant", 401: "invalid_client"}.get(reply.status, "server_error")
+            return reply, _json({"error": error, "error_description": _message(reply)})
+        try:
+            if seen.method != "POST":
+                raise OAuthError("invalid_request", "Only POST is allowed here.", status=405)  # noqa: TRY301
+            return reply, _json(grant(seen.form(), seen.headers.get("Authorization"), seen.at))
+        except OAuthError as error:
+            headers = {"WWW-Authenticate": 'Basic realm="fake"'} if error.status == 401 else {}
+            # The delays and cuts of the reply hold for a refusal as well.
+            return replace(reply, status=error.status, headers=headers | dict(reply.headers)), _json(error.body)
+
+    def _start_device_login(
+        self, form: Mapping[str, list[str]], authorization: str | None, now: float
+    ) -> dict[str, Any]:
+        return self._oauth.device(form, authorization, now, self.url + _PAGE_PATH)
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """A body, and how it is described: with its length, or in chunks."""
+
+    pieces: Sequence[bytes | Pause | Gate]
+    content_type: str | None
+    length: bool
+
+
+def _json(payload: Mapping[str, Any]) -> _Pieces:
+    return _Pieces([msgspec.json.encode(payload)], "application/json", length=True)
+
+
+def _scripted(reply: Reply, seen: SeenRequest, text_type: str | None = None) -> _Pieces:
+    """A body that the test gave."""
+    body = reply.body(seen) if callable(reply.body) else reply.body
+    if isinstance(body, Mapping):
+        return _json(body)
+    if isinstance(body, str | bytes):
+        data = body.encode() if isinstance(body, str) else body
+        if text_type is None and reply.answers:
+            return _Pieces([data], "text/event-stream; charset=utf-8", length=False)
+        return _Pieces([data], text_type or "text/plain; charset=utf-8", length=True)
+    return _Pieces(list(encoded(body or ())), "text/event-stream; charset=utf-8", length=False)
+
+
+def _error(reply: Reply, wire: Wire) -> _Pieces:
+    """What comes with a status that is no success."""
+    if reply.status < 400 and reply.error is None:
+        return _Pieces([], None, length=True)
+    return _json(wire.error(reply.error or ERROR_TYPES.get(reply.status, ERROR_TYPES[500])[0], _message(reply)))
+
+
+def _message(reply: Reply) -> str:
+    if reply.message is not None:
+        return reply.message
+    texts = dict(ERROR_TYPES.values())
+    return texts.get(reply.error or "") or ERROR_TYPES.get(reply.status, ERROR_TYPES[500])[1]
+
+
+def _wire(path: str) -> Wire | None:
+    return next((wire for wire in WIRES if path.endswith(wire.path)), None)
+
+
+def _script(name: str, replies: Iterable[Reply | None]) -> Iterator[Reply | None]:
+    if isinstance(replies, Sequence) and not all(each is None or isinstance(each, Reply) for each in replies):
+        raise TypeError(f"{name} consists of Reply, and None for the usual answer.")
+    return iter(replies)
+
+
+# A client in the same event loop needs some turns to take a write; without them several arrive as one and a test of
+# split input tests nothing.
+_TURNS = 6
+
+
+async def _send(
+    request: web.BaseRequest, seen: SeenRequest, reply: Reply, body: _Pieces, headers: Mapping[str, str]
+) -> web.StreamResponse:
+    await asyncio.sleep(reply.delay)
+    if reply.hold is not None and reply.hold_after == "head":
+        await reply.hold.hold()
+    if "head" in (reply.cut_at, reply.reset_at):
+        _end(request, End.CUT if reply.reset_at is None else End.RESET)
+        return web.Response()
+    sent = CIMultiDict(headers)
+    if body.content_type is not None:
+        sent["Content-Type"] = body.content_type
+    for name, value in reply.headers.items():
+        sent[name] = value
+    response = web.StreamResponse(status=reply.status, headers=sent)
+    if "Content-Length" not in sent:
+        if body.length:
+            response.content_length = sum(len(piece) for piece in body.pieces if isinstance(piece, bytes))
+        else:
+            response.enable_chunked_encoding()
+    await response.prepare(request)
+    seen.status = reply.status
+    for step in writes(body.pieces, reply):
+        match step:
+            case bytes():
+                await response.write(step)
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
+            case Pause():
+                await asyncio.sleep(step.seconds)
+            case Gate():
+                await step.hold()
+            case End():
+                _end(request, step)
+                return response
+    await response.write_eof()
+    return response
+
+
+def _end(request: web.BaseRequest, end: End) -> None:
+    transport = request.transport
+    if transport is None:
+        return
+    if end is End.CUT:
+        transport.close()
+        return
+    # With a linger time of zero, closing a socket sends RST.
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+class _Server(web.Server):
+    """Counts connections, and cancels the handler of one that is closed."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Any], count: Callable[[int], None]) -> None:
+        super().__init__(handler, request_factory=self._request, handler_cancellation=True, access_log=None)
+        self._count = count
+
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        loop = asyncio.get_running_loop()
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=2**30)
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        self._count(1)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self._count(-1)
+
+
+class _LoopThread:
+    """An event loop on a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rxauth-fake-provider", daemon=True)
+        self._thread.start()
+
+    def run(self, function: Callable[[], Any]) -> None:
+        """Run a coroutine function there, to its end."""
+
+        async def call() -> None:
+            await function()
+
+        asyncio.run_coroutine_threadsafe(call(), self._loop).result()
+
+    def stop(self) -> None:
+        """End the loop and the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -1,0 +1,255 @@
+"""Marble diagrams of assistant events, for RxPY's `TestScheduler`.
+
+    source          s---a-----b--|
+    subscriptions   ^------------!
+    result          ----(sa)--b--|
+
+One column is one tick.
+
+    diagram  =  { "-" | item | group }         spaces before and behind are ignored
+    group    =  "(" item { item } ")"          one instant, that of the "("; it takes its width in columns
+    item     =  "|"                            completed
+             |  "#"                            on_error
+             |  letter | digit                 an event: `s` is a start, `e` an error event, the others are live
+             |  "^" | "!"                      subscribed, unsubscribed: in a diagram of subscriptions
+
+In a hot source's diagram one `^` marks the column that is time 0. Nothing has to follow the grammar of Rx: what comes
+behind `|` or `#` is sent all the same, as a source that does not keep its promises would.
+
+A letter stands for the event that `events` gives it, else for the one of `event(letter)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+from reactivex import Notification, Observable
+from reactivex.notification import OnCompleted, OnError, OnNext
+from reactivex.testing import Recorded, TestScheduler
+from reactivex.testing.coldobservable import ColdObservable
+from reactivex.testing.hotobservable import HotObservable
+from reactivex.testing.subscription import Subscription
+
+from rxauth.errors import CredentialRejected
+from rxauth.events import AssistantMessage, Error, Start, TextDelta
+
+__all__ = ["cold", "draw", "event", "failure", "hot", "messages", "observe", "subscription", "subscriptions"]
+
+failure: Exception = CredentialRejected("401: the token is dead", status=401)
+"""What `#` raises and `e` carries unless something else is given: an auth failure."""
+
+_START = Start(AssistantMessage())
+_ERROR = Error("error", AssistantMessage(stop_reason="error", error_message=str(failure)), failure)
+
+
+def event(letter: str) -> Any:
+    """The event that a letter stands for where nothing else is given.
+
+    >>> event("s").type, event("e").type, event("a")
+    ('start', 'error', TextDelta(content_index=0, delta='a'))
+    """
+    return {"s": _START, "e": _ERROR}.get(letter) or TextDelta(0, letter)
+
+
+def messages(
+    diagram: str, events: Mapping[str, Any] | None = None, error: Exception | None = None, start: float = 0
+) -> list[Recorded[Any]]:
+    """What a diagram says, as an observer of the `TestScheduler` records it.
+
+    Args:
+        diagram: see the module.
+        events: by letter, what is not to be `event(letter)`.
+        error: what `#` is; `failure` by default.
+        start: the time of the first column, in ticks.
+
+    Raises:
+        ValueError: that is no diagram.
+
+    >>> messages("-(ab)|", events={"a": "A", "b": "B"}, start=200)
+    [OnNext(A)@201, OnNext(B)@201, OnCompleted()@205]
+    """
+    return [Recorded(_tick(start + at), _notification(item, events, error)) for at, item in _items(diagram)]
+
+
+def cold(
+    scheduler: TestScheduler,
+    diagram: str,
+    events: Mapping[str, Any] | None = None,
+    error: Exception | None = None,
+) -> ColdObservable[Any]:
+    """A cold source: column 0 is the moment of each subscription. Its `subscriptions` are recorded.
+
+    >>> scheduler = TestScheduler()
+    >>> source = cold(scheduler, "s--a|")
+    >>> draw(observe(scheduler, source))
+    's--a|'
+    >>> source.subscriptions == subscriptions("^---!")
+    True
+    """
+    return scheduler.create_cold_observable(*messages(diagram, events, error))
+
+
+def hot(
+    scheduler: TestScheduler,
+    diagram: str,
+    events: Mapping[str, Any] | None = None,
+    error: Exception | None = None,
+    start: float = 0,
+) -> HotObservable[Any]:
+    """A hot source: column 0, or the column of `^`, is the time `start`. Its `subscriptions` are recorded.
+
+    What lies before the scheduler's clock is sent when the scheduler starts.
+
+    >>> scheduler = TestScheduler()
+    >>> draw(observe(scheduler, hot(scheduler, "a--^--b|", start=200), at=200), start=200)
+    '---b|'
+    """
+    marks = [at for at, item in _items(diagram, marks="^") if item == "^"]
+    if len(marks) > 1:
+        raise ValueError(f"{diagram!r} has more than one time 0.")
+    begin = start - (marks[0] if marks else 0)
+    return scheduler.create_hot_observable(
+        *(
+            Recorded(_tick(begin + at), _notification(item, events, error))
+            for at, item in _items(diagram, marks="^")
+            if item != "^"
+        )
+    )
+
+
+def subscription(diagram: str, start: float = 0) -> Subscription:
+    """When a source was subscribed, and when no longer: `^` and `!`; without `!`, to the end.
+
+    Raises:
+        ValueError: that is no such diagram, or one that RxPY's `Subscription` cannot hold: one that ends at time 0.
+
+    >>> subscription("--^---!"), subscription("^")
+    ((2, 6), (0, Infinite))
+    """
+    found = [(item, _tick(start + at)) for at, item in _items(diagram, marks="^!")]
+    match found:
+        case [("^", begin)]:
+            return Subscription(begin)
+        case [("^", _), ("!", 0)]:
+            raise ValueError("RxPY takes an end at time 0 for none: subscribe later.")
+        case [("^", begin), ("!", end)]:
+            return Subscription(begin, end)
+    raise ValueError(f"{diagram!r} is not one '^' and at most one '!' behind it.")
+
+
+def subscriptions(*diagrams: str, start: float = 0) -> list[Subscription]:
+    """Several, for comparison with the `subscriptions` of a source.
+
+    >>> subscriptions("^-!", "----^------!")
+    [(0, 2), (4, 11)]
+    """
+    return [subscription(each, start) for each in diagrams]
+
+
+def observe(
+    scheduler: TestScheduler,
+    source: Observable[Any] | Callable[[], Observable[Any]],
+    at: float = 0,
+    until: float | None = None,
+) -> list[Recorded[Any]]:
+    """Subscribe, let the scheduler run to its end, and return what was seen.
+
+    Args:
+        scheduler: the same that the sources were made with.
+        source: or a function that returns it, called at `at`.
+        at: when to subscribe, in ticks. `TestScheduler.start` cannot do it at 0.
+        until: when to dispose; `None`: never.
+    """
+    observer = scheduler.create_observer()
+
+    def subscribe(*_: Any) -> None:
+        observable = source if isinstance(source, Observable) else source()
+        disposable = observable.subscribe(observer, scheduler=scheduler)
+        if until is not None:
+            scheduler.schedule_absolute(float(until), lambda *_: disposable.dispose())
+
+    scheduler.schedule_absolute(float(at), subscribe)
+    scheduler.start()
+    return observer.messages
+
+
+def draw(recorded: Iterable[Recorded[Any]], events: Mapping[str, Any] | None = None, start: float = 0) -> str:
+    """The diagram of what was recorded: `messages(draw(recorded))` is `recorded`.
+
+    What no diagram can say (a time between two ticks, or inside the width of a group; an event that has no letter) is
+    listed instead, one `letter@time` after the other; `messages` does not take that.
+
+    Args:
+        recorded: in the order of time.
+        events: as for `messages`.
+        start: the time of the first column.
+
+    >>> draw(messages("----(sa)--b--|"))
+    '----(sa)--b--|'
+    >>> from reactivex.testing import ReactiveTest
+    >>> draw([ReactiveTest.on_next(0, event("a")), ReactiveTest.on_next(0.5, {"type": "delta"})])
+    'a@0 ?dict@0.5'
+    """
+    told = [(_tick(each.time - start), _letter(each.value, events or {})) for each in recorded]
+    diagram = ""
+    for at, letters in _instants(told):
+        if len(diagram) > at or at != int(at) or any(len(letter) > 1 for letter in letters):
+            return " ".join(f"{letter}@{_tick(at + start)}" for at, letter in told)
+        diagram = diagram.ljust(int(at), "-") + (letters[0] if len(letters) == 1 else f"({''.join(letters)})")
+    return diagram
+
+
+def _items(diagram: str, marks: str = "") -> Iterator[tuple[int, str]]:
+    """Every item with its column."""
+    group: int | None = None
+    for column, char in enumerate(diagram.strip(" ")):
+        if char == "(" and group is None:
+            group = column
+        elif char == ")" and group is not None and column > group + 1:
+            group = None
+        elif char == "-" and group is None:
+            continue
+        elif char.isalnum() or char in "|#" + marks:
+            yield (column if group is None else group), char
+        else:
+            raise ValueError(f"{diagram!r} is no diagram: {char!r} cannot stand in column {column}.")
+    if group is not None:
+        raise ValueError(f"{diagram!r} is no diagram: the group in column {group} has no end.")
+
+
+def _notification(item: str, events: Mapping[str, Any] | None, error: Exception | None) -> Notification[Any]:
+    if item == "|":
+        return OnCompleted()
+    if item == "#":
+        return OnError(failure if error is None else error)
+    return OnNext(events[item] if events is not None and item in events else event(item))
+
+
+def _letter(notification: Any, events: Mapping[str, Any]) -> str:
+    if isinstance(notification, OnCompleted):
+        return "|"
+    if isinstance(notification, OnError):
+        return "#"
+    value = notification.value
+    for letter, known in events.items():
+        if value is known or value == known:
+            return letter
+    usual = (
+        value.delta if isinstance(value, TextDelta) else {"start": "s", "error": "e"}.get(getattr(value, "type", ""))
+    )
+    if isinstance(usual, str) and len(usual) == 1 and usual.isalnum() and usual not in events and value == event(usual):
+        return usual
+    return f"?{type(value).__name__}"
+
+
+def _instants(told: Iterable[tuple[float, str]]) -> Iterator[tuple[float, list[str]]]:
+    """What happened at the same time, together."""
+    for at, group in groupby(told, key=lambda each: each[0]):
+        yield at, [letter for _, letter in group]
+
+
+def _tick(time: float) -> Any:
+    """Without a fraction if it has none: `Recorded` prints it, and a diagram has no other."""
+    return int(time) if float(time).is_integer() else time

@@ -1,0 +1,364 @@
+"""The consumer of assistant events: messages, as a chat program would keep them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
+
+import msgspec
+from reactivex import Observable, abc
+
+from rxauth.errors import TranscriptNotSaved
+from rxauth.events import (
+    AssistantMessage,
+    Block,
+    DoneReason,
+    ErrorReason,
+    Text,
+    Thinking,
+    ToolCall,
+    to_json,
+)
+
+__all__ = ["Transcript", "TranscriptEntry", "collect_message"]
+
+E = TypeVar("E")
+
+_Kind: TypeAlias = Literal["text", "thinking", "toolcall"]
+
+
+class TranscriptEntry(msgspec.Struct, frozen=True):
+    """A message of a transcript; `open` as long as nothing has ended it."""
+
+    message: AssistantMessage
+    open: bool
+
+
+class Transcript(abc.ObserverBase[Any]):
+    """Keeps the messages of assistant streams, the phantoms too. An Rx observer: `events.subscribe(transcript)`.
+
+        events       s--a--b--D|              D: done
+        messages     [""] ["a"] ["ab"]        one, complete
+
+        events       s--s--a--D|              a retry without a buffer
+        messages     [""], ["a"]              two, and the first stays open: the phantom
+
+    `start` appends a message, which grows with every delta; `done` and `error` close it with what they carry. On Rx's
+    own channels, `on_error` closes an open message as `error` and `on_completed` as `aborted`. A message that is still
+    open when the next one starts stays so: nobody will ever end it. An event without a message to belong to opens one,
+    so that nothing that was said is lost.
+
+    Events are told apart by `type`, an attribute or a key of a mapping; what is none of rxauth's is passed over. One
+    transcript can take one stream after another, not two at once. It belongs to one thread at a time.
+
+    Args:
+        path: where to append the messages of a stream when it ends on Rx's channels, as JSON lines, those left open
+            included (their `stop_reason` is null). Made if missing, readable by its owner alone. `None`: nowhere.
+
+    >>> from rxauth.events import Done, Start, TextDelta
+    >>> transcript = Transcript()
+    >>> for event in (Start(AssistantMessage()), Start(AssistantMessage()), TextDelta(0, "Hel"), TextDelta(0, "lo")):
+    ...     transcript.on_next(event)
+    >>> transcript.on_next(Done("stop", AssistantMessage(content=(Text("Hello"),), stop_reason="stop")))
+    >>> [(entry.message.text, "open" if entry.open else "closed") for entry in transcript.entries]
+    [('', 'open'), ('Hello', 'closed')]
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self._path = None if path is None else Path(path)
+        self._drafts: list[_Draft] = []
+        self._saved = 0
+
+    @property
+    def messages(self) -> tuple[AssistantMessage, ...]:
+        """Every message as far as it has come, in the order they were started."""
+        return tuple(draft.message() for draft in self._drafts)
+
+    @property
+    def entries(self) -> tuple[TranscriptEntry, ...]:
+        """The same, each with whether it is open."""
+        return tuple(TranscriptEntry(draft.message(), draft.open) for draft in self._drafts)
+
+    def on_next(self, value: Any) -> None:
+        """Take an event."""
+        type_ = _type(value)
+        if type_ == "start":
+            self._drafts.append(_Draft(_field(value, "message")))
+        elif type_ in _EVENTS:
+            if not self._drafts or not self._drafts[-1].open:
+                self._drafts.append(_Draft(None))
+            self._drafts[-1].add(type_, value)
+
+    def on_error(self, error: Exception) -> None:
+        """The stream failed: an open message ends as `error`.
+
+        Raises:
+            TranscriptNotSaved: see `save`.
+        """
+        if self._drafts and self._drafts[-1].open:
+            self._drafts[-1].end("error", str(error) or type(error).__name__)
+        self.save()
+
+    def on_completed(self) -> None:
+        """The stream is over: an open message ends as `aborted`.
+
+        Raises:
+            TranscriptNotSaved: see `save`.
+        """
+        self.close()
+
+    def close(self) -> None:
+        """End an open message as `aborted` and save: for a stream that was disposed, which tells its observer nothing.
+
+        Raises:
+            TranscriptNotSaved: see `save`.
+        """
+        if self._drafts and self._drafts[-1].open:
+            self._drafts[-1].end("aborted", None)
+        self.save()
+
+    def save(self) -> None:
+        """Append to the file what is not in it yet: every message up to the last one that is closed.
+
+        All of it or nothing: after a failure the file is as it was, and a later `save` tries again.
+
+        Raises:
+            TranscriptNotSaved: the file cannot be written; its `__cause__` says why.
+        """
+        ready = len(self._drafts)
+        while ready > self._saved and self._drafts[ready - 1].open:
+            ready -= 1
+        if self._path is None or ready == self._saved:
+            return
+        try:
+            lines = "".join(to_json(draft.message()) + "\n" for draft in self._drafts[self._saved : ready])
+            _append(self._path, lines.encode())
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "a message is no valid Unicode"
+            raise TranscriptNotSaved(
+                f"The transcript {self._path} cannot be written ({reason}). Its messages are still in `messages`."
+            ) from error
+        self._saved = ready
+
+    def __repr__(self) -> str:
+        still = sum(draft.open for draft in self._drafts)
+        return f"Transcript({len(self._drafts)} messages, {still} open)"
+
+
+def collect_message() -> Callable[[Observable[E]], Observable[AssistantMessage]]:
+    """Fold assistant events into one message, emitted when the answer ends.
+
+        source   s--a--b--D--|      result   ----------(M|)     the message of done
+        source   s--a--e|           result   -------(M|)        the message of the error event
+        source   s--a--|            result   -------(M|)        what was said, `stop_reason` "aborted"
+        source   s--a--#            result   -------#
+
+    There is exactly one message, or `on_error`. A second `start` begins anew.
+
+    Returns:
+        An operator from events (see `rxauth.events`) to one `AssistantMessage`.
+
+    >>> import reactivex
+    >>> from rxauth.events import TextDelta
+    >>> reactivex.of(TextDelta(0, "Hel"), TextDelta(0, "lo")).pipe(collect_message()).run()
+    AssistantMessage(content=(Text(text='Hello'),), ..., stop_reason='aborted', ...)
+    """
+
+    def operator(source: Observable[E]) -> Observable[AssistantMessage]:
+        def subscribe(
+            observer: abc.ObserverBase[AssistantMessage], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            draft = _Draft(None)
+
+            def on_next(event: E) -> None:
+                nonlocal draft
+                type_ = _type(event)
+                if type_ == "start":
+                    draft = _Draft(_field(event, "message"))
+                elif type_ in _EVENTS:
+                    draft.add(type_, event)
+                    if not draft.open:
+                        finish()
+
+            def on_completed() -> None:
+                if draft.open:
+                    draft.end("aborted", None)
+                    finish()
+
+            def finish() -> None:
+                observer.on_next(draft.message())
+                observer.on_completed()
+
+            return source.subscribe(on_next, observer.on_error, on_completed, scheduler=scheduler)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _OpenBlock:
+    """A block as it comes: its pieces, joined when somebody looks."""
+
+    def __init__(self, kind: _Kind) -> None:
+        self.kind = kind
+        self.parts: list[str] = []
+        self.signature: str | None = None
+        self.redacted = False
+        self.id = ""
+        self.name = ""
+
+    def joined(self) -> str:
+        """Its pieces as one, which is then the only piece: the next look does not join the same ones again."""
+        if len(self.parts) > 1:
+            self.parts = ["".join(self.parts)]
+        return self.parts[0] if self.parts else ""
+
+    def block(self) -> Block:
+        match self.kind:
+            case "text":
+                return Text(self.joined())
+            case "thinking":
+                return Thinking(self.joined(), self.signature, self.redacted)
+            case "toolcall":
+                return ToolCall(self.id, self.name, self.joined())
+
+
+class _Draft:
+    """A message under construction. A delta costs the same however long the message is."""
+
+    def __init__(self, opening: Any) -> None:
+        self._message = _message(opening) or AssistantMessage()
+        # By kind as well: events that take a number for two blocks still lose nothing.
+        self._blocks: dict[tuple[int, _Kind], _OpenBlock] = {}
+        self._fresh = True
+        self.open = True
+
+    def message(self) -> AssistantMessage:
+        if not self._fresh:
+            content = tuple(self._blocks[place].block() for place in sorted(self._blocks))
+            self._message = msgspec.structs.replace(self._message, content=content)
+            self._fresh = True
+        return self._message
+
+    def end(self, reason: DoneReason | ErrorReason, error_message: str | None) -> None:
+        self._message = msgspec.structs.replace(self.message(), stop_reason=reason, error_message=error_message)
+        self._close()
+
+    def add(self, type_: str, event: Any) -> None:
+        if type_ in ("done", "error"):
+            self._terminate(type_, event)
+            return
+        kind, _, action = type_.partition("_")
+        index = _field(event, "content_index")
+        block = self._block(index if isinstance(index, int) else 0, cast(_Kind, kind))
+        self._fresh = False
+        if action == "delta":
+            block.parts.append(_text(event, "delta"))
+        elif kind == "toolcall":
+            call = _field(event, "tool_call") if action == "end" else event
+            block.id, block.name = _text(call, "id") or block.id, _text(call, "name") or block.name
+            if action == "end" and (arguments := _arguments(call)) is not None:
+                block.parts = [arguments]
+        elif action == "end":
+            block.parts = [_text(event, "content")] if _text(event, "content") else block.parts
+            block.signature = _text(event, "signature") or None
+            block.redacted = bool(_field(event, "redacted"))
+
+    def _block(self, index: int, kind: _Kind) -> _OpenBlock:
+        block = self._blocks.get((index, kind))
+        if block is None:
+            block = self._blocks[index, kind] = _OpenBlock(kind)
+        return block
+
+    def _terminate(self, type_: str, event: Any) -> None:
+        told = _field(event, "message" if type_ == "done" else "error")
+        message = _message(told)
+        if message is not None:
+            self._message = message
+            self._close()
+            return
+        reason, text = _field(event, "reason"), _text(told, "error_message") or _text(told, "message")
+        if type_ == "done":
+            self.end(reason if reason in get_args(DoneReason) else "stop", None)
+        else:
+            self.end(reason if reason in get_args(ErrorReason) else "error", text or None)
+
+    def _close(self) -> None:
+        self._blocks = {}
+        self._fresh = True
+        self.open = False
+
+
+_EVENTS = frozenset(
+    {f"{kind}_{action}" for kind in get_args(_Kind) for action in ("start", "delta", "end")} | {"done", "error"}
+)
+
+
+def _field(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+
+
+def _text(value: Any, name: str) -> str:
+    text = _field(value, name)
+    return text if isinstance(text, str) else ""
+
+
+def _type(event: Any) -> str:
+    return _text(event, "type")
+
+
+def _arguments(call: Any) -> str | None:
+    """The JSON of a tool call's arguments, if it tells them; as JSON itself (see `to_json`) it tells them parsed."""
+    if isinstance(call, ToolCall):
+        return call.arguments_json
+    arguments = _field(call, "arguments")
+    return msgspec.json.encode(arguments).decode() if isinstance(arguments, Mapping) else None
+
+
+def _message(told: Any) -> AssistantMessage | None:
+    """A whole message, also one that was read from its JSON."""
+    if isinstance(told, AssistantMessage):
+        return told
+    if not isinstance(told, Mapping) or not isinstance(told.get("content"), Sequence):
+        return None
+    content = [
+        {**block, "arguments_json": _arguments(block) or ""} if _type(block) == "toolCall" else block
+        for block in told["content"]
+    ]
+    try:
+        return msgspec.convert({**told, "content": content}, AssistantMessage)
+    except msgspec.ValidationError:
+        return None
+
+
+def _append(path: Path, lines: bytes) -> None:
+    """Append all of `lines` to the file, or leave it as it was."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        # Closing the descriptor lets go of the lock. Without one, the end of the file may be the middle of a write.
+        _lock(descriptor)
+        size = os.fstat(descriptor).st_size
+        # A last line without its end (another program's, or a machine that died) must not swallow the next message.
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            lines = b"\n" + lines
+        written = 0
+        try:
+            while written < len(lines):
+                written += os.write(descriptor, lines[written:])
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Exclude other processes and threads, where the system and the file system can."""
+    # No flock on Windows; network file systems may refuse it. A transcript is still better written than not.
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
