@@ -1,0 +1,222 @@
+"""Writing down what a stream says and when, without touching it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+from reactivex.scheduler import VirtualTimeScheduler
+
+__all__ = ["Clock", "Kind", "Mark", "Recorder", "Timeline", "Unit"]
+
+E = TypeVar("E")
+Clock: TypeAlias = Callable[[], float]
+Kind: TypeAlias = Literal["subscribed", "next", "error", "completed", "disposed", "mark", "note"]
+Unit: TypeAlias = Literal["ticks", "s"]
+
+_log = logging.getLogger("rxauth.marbles")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that happened at a time.
+
+    `kind` is `subscribed`, `next`, `error`, `completed` or `disposed` (a stream's), `mark` (something beside the
+    stream, a request for instance) or `note` (a remark of whoever draws). `value` is the element, the exception, or the
+    text.
+    """
+
+    time: float
+    kind: Kind
+    value: Any = field(default=None, repr=False)  # an exception's text may be anything, an element may be a credential
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """One row of a diagram: one subscription of a stream, or plain labelled marks in time.
+
+    Args:
+        label: what stands in front of the row.
+        marks: in any order; they are sorted by time.
+        unit: what the times are: virtual `ticks`, or seconds.
+        open_until: the time up to which a stream that has not ended was watched.
+
+    >>> requests = Timeline.of_marks("server", [(0.0, "POST /v1/messages 401"), (0.5, "POST /oauth/token 200")])
+    >>> [mark.time for mark in requests.marks]
+    [0.0, 0.5]
+    """
+
+    label: str
+    marks: tuple[Mark, ...] = ()
+    unit: Unit = "s"
+    open_until: float | None = None
+
+    def __post_init__(self) -> None:
+        marks = tuple(self.marks)
+        if not all(math.isfinite(mark.time) for mark in marks):
+            raise ValueError("a mark's time is a finite number")
+        object.__setattr__(self, "marks", tuple(sorted(marks, key=lambda mark: mark.time)))
+
+    @classmethod
+    def of_marks(cls, label: str, marks: Iterable[tuple[float, str]], *, unit: Unit = "s") -> Timeline:
+        """A row of labelled marks: what a server saw, for instance. The texts are drawn as they are."""
+        return cls(label, tuple(Mark(at, "mark", text) for at, text in marks), unit)
+
+    @property
+    def notifications(self) -> tuple[Mark, ...]:
+        """The elements and the end, without everything else."""
+        return tuple(mark for mark in self.marks if mark.kind in ("next", "error", "completed"))
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The elements."""
+        return tuple(mark.value for mark in self.marks if mark.kind == "next")
+
+    @property
+    def is_open(self) -> bool:
+        """A stream that has neither ended nor been disposed."""
+        kinds = {mark.kind for mark in self.marks}
+        return "subscribed" in kinds and kinds.isdisjoint(("error", "completed", "disposed"))
+
+    def with_note(self, text: str, *, at: float) -> Timeline:
+        """The same row with a remark hanging from the mark at this time: the one thing a reader should not miss."""
+        return replace(self, marks=(*self.marks, Mark(at, "note", text)))
+
+    def labelled(self, label: str) -> Timeline:
+        """The same row under another name."""
+        return replace(self, label=label)
+
+
+class Recorder:
+    """An Rx operator that writes down what passes, and changes nothing: `source.pipe(recorder)`.
+
+        source     s---a--b--|
+        result     s---a--b--|      the same elements, in the same calls; recorder.timelines has them with their times
+
+    Each subscription is a `Timeline` of its own, so a source that is subscribed to twice has two. `mark` writes down
+    what happens beside the stream, on the same clock; it is also what `on_recovery` wants to be given.
+
+    Args:
+        label: the row's name; a second subscription makes it "label, attempt 1" and "label, attempt 2".
+        clock: seconds, or ticks with `unit="ticks"`. Without one: the `scheduler` given here or to `subscribe`, if it
+            is a virtual one; else the running loop's clock; else the monotonic one. Rows of one diagram share a clock.
+        on_change: called after each notification was passed on; what it raises is logged, the stream goes on.
+
+    >>> import reactivex as rx
+    >>> recorder = Recorder("letters")
+    >>> rx.of("a", "b").pipe(recorder).run()
+    'b'
+    >>> [(mark.kind, mark.value) for mark in recorder.timelines[0].notifications]
+    [('next', 'a'), ('next', 'b'), ('completed', None)]
+    """
+
+    def __init__(
+        self,
+        label: str,
+        *,
+        scheduler: abc.SchedulerBase | None = None,
+        clock: Clock | None = None,
+        unit: Unit = "s",
+        on_change: Callable[[], None] | None = None,
+    ) -> None:
+        self._label = label
+        self._clock = clock
+        self._unit: Unit = unit
+        self._on_change = on_change
+        self._attempts: list[list[Mark]] = []
+        self._marks: list[Mark] = []
+        if scheduler is not None:
+            self._now(scheduler)
+
+    def __call__(self, source: Observable[E]) -> Observable[E]:
+        """The same stream, written down."""
+
+        def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+            marks = [Mark(self._now(scheduler), "subscribed")]
+            self._attempts.append(marks)
+            ended = False
+
+            def on_next(value: E) -> None:
+                marks.append(Mark(self._now(), "next", value))
+                observer.on_next(value)
+                self._changed()
+
+            def on_error(error: Exception) -> None:
+                nonlocal ended
+                ended = True
+                marks.append(Mark(self._now(), "error", error))
+                observer.on_error(error)
+                self._changed()
+
+            def on_completed() -> None:
+                nonlocal ended
+                ended = True
+                marks.append(Mark(self._now(), "completed"))
+                observer.on_completed()
+                self._changed()
+
+            subscription = source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+
+            def dispose() -> None:
+                nonlocal ended
+                if not ended:  # RxPY also disposes what has ended by itself; that is no news
+                    ended = True
+                    marks.append(Mark(self._now(), "disposed"))
+                    self._changed()
+                subscription.dispose()
+
+            return Disposable(dispose)
+
+        return Observable(subscribe)
+
+    def mark(self, what: object) -> None:
+        """Write down that something happened now: a text, or any object, which is drawn as its type and status only."""
+        self._marks.append(Mark(self._now(), "mark", what))
+        self._changed()
+
+    @property
+    def timelines(self) -> tuple[Timeline, ...]:
+        """What was written down so far: one timeline per subscription, then one for the marks, if there are any."""
+        attempts = [tuple(marks) for marks in self._attempts]
+        rows = []
+        for number, marks in enumerate(attempts, 1):
+            label = f"{self._label}, attempt {number}" if len(attempts) > 1 else self._label
+            row = Timeline(label, marks, self._unit)
+            # A virtual clock is no witness: cancelled timers have moved it on.
+            rows.append(replace(row, open_until=self._now()) if row.is_open and self._unit == "s" else row)
+        if self._marks:
+            rows.append(Timeline(self._label, tuple(self._marks), self._unit))
+        return tuple(rows)
+
+    def _now(self, scheduler: abc.SchedulerBase | None = None) -> float:
+        if self._clock is None:
+            self._clock, self._unit = _clock_of(scheduler)
+        return self._clock()
+
+    def _changed(self) -> None:
+        if self._on_change is None:
+            return
+        try:
+            self._on_change()
+        except Exception as error:
+            _log.warning("on_change raised %s; the stream goes on", type(error).__name__)
+
+
+def _clock_of(scheduler: abc.SchedulerBase | None) -> tuple[Clock, Unit]:
+    if isinstance(scheduler, VirtualTimeScheduler):
+        virtual = scheduler
+        unit: Unit = "s" if isinstance(virtual.clock, datetime) else "ticks"
+        return lambda: virtual.to_seconds(virtual.now), unit
+    try:
+        return asyncio.get_running_loop().time, "s"
+    except RuntimeError:
+        # Not the scheduler's own idea of now: with RxPY's thread schedulers that is the wall clock, which jumps.
+        return time.monotonic, "s"
