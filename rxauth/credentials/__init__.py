@@ -1,0 +1,79 @@
+"""Credentials that streams, processes and machines can share.
+
+    a value       Credential
+    a source      StaticCredentials, OAuthCredentials        (anything with `current()` and `refresh(failure)`)
+    a store       MemoryStore, FileStore, RedisStore         (anything with `load()`, `save()`, `delete()`, `locked()`)
+                  PiStore, KimiCodeStore, KimiCliStore       other programs' own files, under their own locks
+    a login       device_login                               RFC 8628
+
+A refresh token that rotates can be used once. So whoever refreshes holds the store's lock, looks again at what is
+stored, and asks the server only if nobody else has done it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rxauth.credentials._credential import Credential, CredentialSource, rejected_credential
+    from rxauth.credentials._device_login import DevicePrompt, DeviceWaiting, device_login
+    from rxauth.credentials._oauth import OAuthCredentials
+    from rxauth.credentials._static import StaticCredentials
+    from rxauth.credentials._store import CredentialStore
+    from rxauth.credentials._stores._file import FileStore
+    from rxauth.credentials._stores._kimi_cli import KimiCliStore
+    from rxauth.credentials._stores._kimi_code import KimiCodeStore
+    from rxauth.credentials._stores._memory import MemoryStore
+    from rxauth.credentials._stores._pi import PiStore
+    from rxauth.credentials._stores._redis import RedisStore
+
+__all__ = [
+    "Credential",
+    "CredentialSource",
+    "CredentialStore",
+    "StaticCredentials",
+    "OAuthCredentials",
+    "MemoryStore",
+    "FileStore",
+    "PiStore",
+    "KimiCodeStore",
+    "KimiCliStore",
+    "RedisStore",
+    "device_login",
+    "DevicePrompt",
+    "DeviceWaiting",
+    "rejected_credential",
+]
+
+# Imported when they are asked for: aiohttp, filelock and redis cost more than all of rxauth.
+_HOMES = {
+    "Credential": "_credential",
+    "CredentialSource": "_credential",
+    "CredentialStore": "_store",
+    "StaticCredentials": "_static",
+    "OAuthCredentials": "_oauth",
+    "MemoryStore": "_stores._memory",
+    "FileStore": "_stores._file",
+    "PiStore": "_stores._pi",
+    "KimiCodeStore": "_stores._kimi_code",
+    "KimiCliStore": "_stores._kimi_cli",
+    "RedisStore": "_stores._redis",
+    "device_login": "_device_login",
+    "DevicePrompt": "_device_login",
+    "DeviceWaiting": "_device_login",
+    "rejected_credential": "_credential",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

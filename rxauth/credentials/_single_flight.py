@@ -1,0 +1,163 @@
+"""Work that is done once for all who ask, on a thread that belongs to none of them.
+
+A task on an asker's loop dies with that loop: `asyncio.run` returns, Ctrl-C, and a token exchange is cut off after the
+server has rotated the refresh token. So the work runs on a private thread with its own loop. The thread lives only
+while there is work: nothing to close, nothing to leak.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures.thread  # its exit hook, registered before ours, runs after it: until then names resolve
+import contextlib
+import contextvars
+import functools
+import os
+import threading
+from collections.abc import Callable, Coroutine, Hashable, Iterator
+from typing import Any, TypeVar
+
+__all__ = ["Interrupted", "SingleFlight", "flights"]
+
+T = TypeVar("T")
+
+_EXIT_PATIENCE = 60.0  # s; work that is told to end takes one request and one save, far less than this
+
+
+class Interrupted(Exception):
+    """The work was told to end before it was done."""
+
+
+class SingleFlight:
+    """Runs at most one piece of work per key at a time.
+
+    May be used from any thread and any loop. After a fork the child starts with nothing under way: the parent's work
+    goes on in the parent.
+    """
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._mutex = threading.Lock()
+        self._flights: dict[Hashable, concurrent.futures.Future[Any]] = {}
+        self._tasks: dict[Hashable, asyncio.Task[Any]] = {}
+        self._unbroken: set[asyncio.Task[Any] | None] = set()
+        self._put_off: set[asyncio.Task[Any] | None] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle = asyncio.Event()
+        self._thread: threading.Thread | None = None
+
+    def run(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
+        """Join the work that is under way for `key`, or start it.
+
+        Returns:
+            Its outcome. It counts as running: a waiter (`asyncio.wrap_future`) that is cancelled cancels itself alone.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        with self._mutex:
+            flight = self._flights.get(key)
+            if flight is None:
+                loop = self._loop or self._start_thread()
+                flight = concurrent.futures.Future()
+                flight.set_running_or_notify_cancel()
+                self._flights[key] = flight
+                # In no context of any asker's: what one of them holds or traces is not the others'.
+                loop.call_soon_threadsafe(self._take_off, key, flight, work, context=contextvars.Context())
+            return flight
+
+    def close(self) -> None:
+        """Cancel all work, and wait until it has ended. What is under way inside `unbroken()` is finished first."""
+        with self._mutex:
+            thread, loop = self._thread, self._loop
+            if loop is not None:
+                loop.call_soon_threadsafe(self._cancel_all)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_EXIT_PATIENCE)
+
+    @contextlib.contextmanager
+    def unbroken(self) -> Iterator[None]:
+        """Around what a piece of work must not be cancelled in.
+
+        A cancellation that comes meanwhile is dropped if all goes well, for then the work is as good as done; if it
+        fails, the cancellation takes the failure's place, and there is no other try.
+
+        Not a shielded task: what is inside stays in the task that holds the store's lock.
+        """
+        task = asyncio.current_task()
+        self._unbroken.add(task)
+        try:
+            yield
+        except BaseException:
+            # Raised, not requested: a request would come up in the next await, where the lock is given back.
+            if task in self._put_off:
+                raise asyncio.CancelledError from None
+            raise
+        finally:
+            self._unbroken.discard(task)
+            self._put_off.discard(task)
+
+    def _start_thread(self) -> asyncio.AbstractEventLoop:
+        # A plain loop, not the policy's: a GUI's loop cannot run on a second thread.
+        loop = asyncio.SelectorEventLoop()
+        idle = asyncio.Event()
+        thread = threading.Thread(target=_serve, args=(loop, idle), name="rxauth-refresh", daemon=True)
+        try:
+            thread.start()
+        except BaseException:
+            loop.close()
+            raise
+        self._loop, self._idle, self._thread = loop, idle, thread
+        return loop
+
+    def _take_off(
+        self, key: Hashable, flight: concurrent.futures.Future[T], work: Callable[[], Coroutine[Any, Any, T]]
+    ) -> None:
+        task = asyncio.get_running_loop().create_task(work())
+        self._tasks[key] = task
+        # Not a try around the work: a task that is cancelled before its first step never enters the try.
+        task.add_done_callback(functools.partial(self._land, key, flight))
+
+    def _land(self, key: Hashable, flight: concurrent.futures.Future[T], task: asyncio.Task[T]) -> None:
+        with self._mutex:
+            del self._flights[key]
+            del self._tasks[key]
+            if not self._flights:
+                self._loop = None
+                self._idle.set()
+        # Only now: who asks again because of the outcome must not join what has ended.
+        if task.cancelled():
+            flight.set_exception(Interrupted("The program ended before the work did."))
+        elif (error := task.exception()) is not None:
+            flight.set_exception(error)
+        else:
+            flight.set_result(task.result())
+
+    def _cancel_all(self) -> None:
+        for task in list(self._tasks.values()):
+            if task in self._unbroken:
+                self._put_off.add(task)
+            else:
+                task.cancel()
+
+
+def _serve(loop: asyncio.AbstractEventLoop, idle: asyncio.Event) -> None:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(_until(idle))
+
+
+async def _until(idle: asyncio.Event) -> None:
+    await idle.wait()
+
+
+flights = SingleFlight()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=flights._forget)
+
+# Before other threads are joined and before executors refuse work, which `atexit` would be too late for. Without this
+# an exchange that is under way when the program ends dies with its daemon thread, and the rotated token with it.
+with contextlib.suppress(AttributeError, RuntimeError):
+    threading._register_atexit(flights.close)  # type: ignore[attr-defined]

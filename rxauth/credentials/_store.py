@@ -1,0 +1,50 @@
+"""What every credential store promises."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, runtime_checkable
+
+from rxauth.credentials._credential import Credential
+
+
+@runtime_checkable
+class CredentialStore(Protocol):
+    """Where one account's credential is kept, shared by whoever opens the same place.
+
+    Every method may be called from any event loop and any thread, also from several at once.
+    """
+
+    async def load(self) -> Credential | None:
+        """What is stored; `None` if nothing is. Takes no lock: a save is seen whole or not at all.
+
+        Raises:
+            StoreError: what is there cannot be read or is not a credential.
+        """
+        ...
+
+    async def save(self, credential: Credential) -> None:
+        """Replace what is stored. Takes the lock itself, unless called inside this task's own `locked()`.
+
+        Raises:
+            StoreError: it could not be written; what was there is intact.
+        """
+        ...
+
+    async def delete(self) -> bool:
+        """Remove what is stored, under the lock; whether there was anything. Only a logout calls it."""
+        ...
+
+    def locked(self) -> AbstractAsyncContextManager[None]:
+        """Excludes other processes, threads and tasks. Waits; cancel it, or put a timeout around it.
+
+        Not re-entrant: a second `locked()` inside the first waits like any other.
+
+        Raises:
+            StoreError: the lock cannot be had at all (an unreachable Redis, a directory that cannot be written).
+        """
+        ...
+
+    def describe(self) -> str:
+        """Where this is, for a person: a path, or an address without its password."""
+        ...

@@ -1,0 +1,1 @@
+"""Where credentials are kept: each store excludes other processes, threads and tasks while one of them refreshes."""

@@ -1,0 +1,100 @@
+"""A credential that lives as long as the process."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+from collections import deque
+from collections.abc import AsyncIterator
+
+from rxauth.credentials._credential import Credential
+from rxauth.credentials._stores._held import held_here, holding
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore:
+    """Keeps a credential in memory, for the threads and loops of one process.
+
+    Args:
+        credential: what is stored at first.
+
+    >>> import asyncio
+    >>> store = MemoryStore(Credential("secret"))
+    >>> asyncio.run(store.load())
+    Credential()
+    """
+
+    def __init__(self, credential: Credential | None = None) -> None:
+        if credential is not None and not isinstance(credential, Credential):
+            raise TypeError("credential is a Credential, or None.")
+        self._credential = credential
+        self._lock = _Lock()
+
+    async def load(self) -> Credential | None:
+        """What is stored; `None` if nothing is."""
+        return self._credential
+
+    async def save(self, credential: Credential) -> None:
+        """Replace what is stored."""
+        async with self._locked_once():
+            self._credential = credential
+
+    async def delete(self) -> bool:
+        """Remove what is stored; whether there was anything."""
+        async with self._locked_once():
+            was_there = self._credential is not None
+            self._credential = None
+            return was_there
+
+    @contextlib.asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        """Excludes other threads and tasks, in the order in which they asked."""
+        await self._lock.acquire()
+        try:
+            with holding(self):
+                yield
+        finally:
+            self._lock.release()
+
+    def describe(self) -> str:
+        """Where this is."""
+        return "this process's memory"
+
+    def _locked_once(self) -> contextlib.AbstractAsyncContextManager[None]:
+        return contextlib.nullcontext() if held_here(self) else self.locked()
+
+
+class _Lock:
+    """An asyncio lock for several loops: `asyncio.Lock` belongs to one."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._taken = False
+        self._turns: deque[concurrent.futures.Future[None]] = deque()
+
+    async def acquire(self) -> None:
+        with self._mutex:
+            if not self._taken:
+                self._taken = True
+                return
+            turn: concurrent.futures.Future[None] = concurrent.futures.Future()
+            self._turns.append(turn)
+        try:
+            await asyncio.wrap_future(turn)
+        except BaseException:
+            # Cancelled in the moment in which it became our turn: pass it on, or everybody waits for ever.
+            if not turn.cancel():
+                self.release()
+            raise
+
+    def release(self) -> None:
+        with self._mutex:
+            while self._turns:
+                turn = self._turns.popleft()
+                if turn.set_running_or_notify_cancel():
+                    turn.set_result(None)
+                    return
+            self._taken = False

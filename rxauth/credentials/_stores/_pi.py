@@ -1,0 +1,115 @@
+"""The credentials of the coding agent pi (https://github.com/earendil-works/pi), shared with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rxauth.credentials._credential import Credential
+from rxauth.credentials._stores._entry import credential_from, entry_from
+from rxauth.credentials._stores._files import Files
+from rxauth.credentials._stores._json_file import Document, JsonFileStore, directory_from, plain, raw, real_path
+from rxauth.credentials._stores._lock_directory import LockDirectory
+from rxauth.errors import StoreError
+
+__all__ = ["PiStore"]
+
+# pi's asynchronous calls take a holder for dead after 30 s, its synchronous ones after 10 s: a sign of life every 2 s
+# suits both.
+_STALE = 30.0
+_UPDATE = 2.0
+
+_OWN = frozenset({"type", "access", "refresh", "expires"})
+
+
+class PiStore(JsonFileStore):
+    """One provider's OAuth login in pi's `auth.json`, under pi's own lock (read from its release 1.5.2).
+
+    The file is `{provider: {"type": "oauth", "access", "refresh", "expires": milliseconds, ...}}`; fields that are
+    unknown here and the other providers stay as they are. pi writes in place, so a reader may meet half a file and
+    reads again. We replace it by a rename instead: a process that is killed, or a disk that is full, in the middle of
+    writing in place would cost the user the logins of all providers. pi opens the path anew for every access, so it
+    finds the new file; and its lock is beside the path, not on the inode.
+
+    Args:
+        path: `auth.json`; default: in `$PI_CODING_AGENT_DIR`, else in `~/.pi/agent`.
+        provider: pi's name of the provider.
+        environ: environment variables; default: this process's.
+        clock: Unix time in seconds.
+        sleep: waits for the lock, and for a file that is being written.
+        files: the operating system's calls.
+
+    >>> PiStore(environ={"HOME": "/home/ann"})
+    PiStore('/home/ann/.pi/agent/auth.json', provider='kimi-coding')
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        provider: str = "kimi-coding",
+        *,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        files: Files = os,
+    ) -> None:
+        if path is None:
+            path = directory_from(environ, "PI_CODING_AGENT_DIR", ".pi/agent") / "auth.json"
+        super().__init__(Path(path), files=files, sleep=sleep)
+        self._provider = provider
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"PiStore({self.describe()!r}, provider={self._provider!r})"
+
+    def _lock(self) -> LockDirectory:
+        path = real_path(self._path)
+        lock = path.with_name(path.name + ".lock")
+        return LockDirectory(lock, stale=_STALE, update=_UPDATE, clock=self._clock, sleep=self._sleep)
+
+    def _login(self, document: Document) -> dict[str, Any] | None:
+        """The provider's entry, if it is a login; an API key is not."""
+        entry = plain(document[self._provider]) if self._provider in document else None
+        return entry if isinstance(entry, dict) and entry.get("type") == "oauth" else None
+
+    def _credential(self, document: Document) -> Credential | None:
+        login = self._login(document)
+        if login is None:
+            return None
+        expires = login.get("expires")
+        told = {
+            "access_token": login.get("access"),
+            "refresh_token": login.get("refresh"),
+            "expires_at": expires / 1000 if isinstance(expires, int | float) and expires > 0 else None,
+        }
+        return credential_from(told | _rest(login))
+
+    def _with(self, document: Document, credential: Credential) -> Document:
+        login = self._login(document)
+        if login is None and self._provider in document:
+            raise StoreError(
+                f"{self._path} holds something else than a login for {self._provider} (an API key?); "
+                "it is left as it is. Remove it in pi to log in here."
+            )
+        told = entry_from(credential, _rest(login or {}))
+        if told["token_type"] == "Bearer":  # noqa: S105 - a type, not a token
+            del told["token_type"]  # pi means it, and does not write it
+        written = {
+            "type": "oauth",
+            "access": told.pop("access_token"),
+            # pi refuses the whole file if one of these is missing. With 0 it refreshes before it uses the token.
+            "refresh": told.pop("refresh_token", ""),
+            "expires": round(told.pop("expires_at", 0) * 1000),
+        }
+        return document | {self._provider: raw(written | told)}
+
+    def _without(self, document: Document) -> Document:
+        return {name: value for name, value in document.items() if name != self._provider}
+
+
+def _rest(login: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in login.items() if name not in _OWN}

@@ -1,0 +1,91 @@
+"""A process that refreshes: run by the tests of what happens between processes, and when they end.
+
+python refreshing.py URL FILE N          N processes refresh the stored credential at the same time
+python refreshing.py URL FILE leave      asks for a refresh, and ends when it is told to
+python refreshing.py URL FILE forever    refreshes again and again, in a new process for each line on stdin
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+from rxauth.credentials import Credential, FileStore, OAuthCredentials
+from rxauth.errors import CredentialRejected
+
+
+def main(url: str, path: str, what: str) -> int:
+    source = OAuthCredentials(FileStore(path, "key"), token_url=url, client_id="app")
+    if what == "leave":
+        return asyncio.run(leave(source))
+    if what == "forever":
+        return forever(source)
+    children = [fork(lambda: once(source)) for _ in range(int(what))]
+    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+
+
+async def once(source: OAuthCredentials) -> None:
+    stored = await source.current()
+    say("asking")
+    os.read(0, len("go\n"))  # not through a buffer, which would take the others' lines too
+    new = await source.refresh(rejected(stored))
+    say(new.access_token if new is not None else "nothing new")
+
+
+async def leave(source: OAuthCredentials) -> int:
+    """Return, or die of a signal, while a refresh is under way."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    stored = await source.current()
+    task = asyncio.create_task(source.refresh(rejected(stored)))
+    say("asking")
+    await asyncio.to_thread(sys.stdin.readline)
+    assert not task.done()
+    say("leaving")
+    return 0
+
+
+def forever(source: OAuthCredentials) -> int:
+    """Each child refreshes until it is killed."""
+
+    async def again() -> None:
+        while True:
+            await source.refresh(rejected(await source.current()))
+
+    for _ in sys.stdin:
+        child = fork(again)
+        say(child)
+        os.waitpid(child, 0)
+        say("ended")
+    return 0
+
+
+def rejected(credential: Credential) -> CredentialRejected:
+    return CredentialRejected("401", status=401, credential=credential)
+
+
+def fork(work: Callable[[], Awaitable[None]]) -> int:
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        asyncio.run(_awaited(work))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+async def _awaited(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
+
+
+def say(word: object) -> None:
+    # One write, so that processes do not interrupt each other.
+    os.write(1, f"{word}\n".encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,191 @@
+"""Real processes on one file: how many requests they make, and what is left when they are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rxauth.credentials import Credential, FileStore
+from tests.credentials import refreshing
+from tests.credentials.token_server import TokenServer, running
+
+PROCESSES = 8
+KILLS = 25
+
+
+@pytest.fixture
+def server() -> Iterator[TokenServer]:
+    with running(TokenServer()) as server:
+        yield server
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "auth.json"
+
+
+@contextlib.contextmanager
+def process(server: TokenServer, path: Path, what: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, refreshing.__file__, server.url, str(path), what]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+def tell(process: subprocess.Popen[str], line: str = "go") -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def log_in(server: TokenServer, path: Path) -> FileStore:
+    store = FileStore(path, "key")
+    asyncio.run(store.save(server.credential()))
+    return store
+
+
+def stored(store: FileStore) -> Credential:
+    credential = asyncio.run(store.load())
+    assert credential is not None
+    return credential
+
+
+def test_processes_that_get_a_401_together_make_one_token_request(server: TokenServer, path: Path) -> None:
+    store = log_in(server, path)
+    with process(server, path, str(PROCESSES)) as group:
+        assert {said(group) for _ in range(PROCESSES)} == {"asking"}
+        for _ in range(PROCESSES):
+            tell(group)
+        assert {said(group) for _ in range(PROCESSES)} == {"access-2"}
+        assert group.wait(30) == 0
+    assert (len(server.requests), server.reused) == (1, [])
+    assert stored(store).access_token == "access-2"
+
+
+# The end of a process while an exchange is under way ------------------------------------------------------------------
+
+
+def _until_asked(server: TokenServer, leaver: subprocess.Popen[str]) -> None:
+    assert said(leaver) == "asking"
+    assert server.asked.wait(30)
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        pytest.param(None, 0, id="returning"),
+        pytest.param(signal.SIGINT, 1, id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, 7, id="SIGTERM with a handler that exits"),
+    ],
+)
+def test_a_program_that_ends_stores_the_answer_to_what_it_has_asked(
+    server: TokenServer, path: Path, end: signal.Signals | None, code: int
+) -> None:
+    store = log_in(server, path)
+    server.gate.clear()
+    with process(server, path, "leave") as leaver:
+        _until_asked(server, leaver)
+        if end is not None:
+            leaver.send_signal(end)
+        tell(leaver)
+        with pytest.raises(subprocess.TimeoutExpired):
+            leaver.wait(0.3)  # it waits for the answer
+        server.gate.set()
+        ended = leaver.wait(30)
+    # Ctrl-C is told as 130 or as the signal itself, depending on who reports it.
+    assert ended == code or (end is signal.SIGINT and ended in (130, -signal.SIGINT))
+    assert stored(store).access_token == "access-2"
+    assert not locked(path)
+
+
+def test_a_program_that_ends_does_not_wait_for_a_lock_or_for_another_try(server: TokenServer, path: Path) -> None:
+    log_in(server, path)
+    server.answers.append({"status": 503, "headers": {"Retry-After": "20"}})
+    with process(server, path, "leave") as leaver:
+        _until_asked(server, leaver)
+        begin = time.monotonic()
+        tell(leaver)
+        assert leaver.wait(30) == 0
+    assert time.monotonic() - begin < 10
+    assert len(server.requests) == 1
+    assert not locked(path)
+
+
+def test_a_program_whose_exchange_gets_no_answer_ends_within_its_bound(server: TokenServer, path: Path) -> None:
+    log_in(server, path)
+    server.gate.clear()
+    with process(server, path, "leave") as leaver:
+        _until_asked(server, leaver)
+        begin = time.monotonic()
+        leaver.send_signal(signal.SIGINT)
+        tell(leaver)
+        while leaver.poll() is None:
+            # A second Ctrl-C does not wait any longer.
+            leaver.send_signal(signal.SIGINT)
+            os.sched_yield()
+        assert time.monotonic() - begin < 9
+    assert not locked(path)
+
+
+def test_killed_at_any_moment_it_leaves_a_whole_file_and_no_lock(server: TokenServer, path: Path) -> None:
+    chance = random.Random(7)
+    store = log_in(server, path)
+    lost = 0
+    with process(server, path, "forever") as mother:
+        for _ in range(KILLS):
+            server.asked.clear()
+            tell(mother)
+            child = int(said(mother))
+            assert server.asked.wait(30)
+            # A refresh takes some 5 ms: anywhere between the answer to one and the answer to the next.
+            moment = time.perf_counter() + chance.uniform(0, 0.01)
+            while time.perf_counter() < moment:
+                os.sched_yield()
+            os.kill(child, signal.SIGKILL)
+            assert said(mother) == "ended"
+            assert not locked(path)
+            assert set(json.loads(path.read_bytes())) == {"key"}
+            assert {each.name for each in path.parent.iterdir()} <= {
+                path.name,
+                f"{path.name}.lock",
+                f".{path.name}.tmp",
+            }
+            known = stored(store)
+            assert server.valid is not None
+            if known.refresh_token != server.valid.refresh_token:
+                # Between the answer and the write: the one thing that a dead process cannot keep.
+                lost += 1
+                asyncio.run(store.save(server.credential()))
+    asyncio.run(store.save(server.credential()))
+    assert {each.name for each in path.parent.iterdir()} == {path.name, f"{path.name}.lock"}
+    assert len(server.requests) >= KILLS > lost
+    assert server.reused == []
+
+
+def locked(path: Path) -> bool:
+    async def look() -> bool:
+        try:
+            async with asyncio.timeout(0.2), FileStore(path, "key").locked():
+                return False
+        except TimeoutError:
+            return True
+
+    return asyncio.run(look())
