@@ -1,0 +1,238 @@
+"""What went wrong with a request, as a typed exception without secrets. Pure.
+
+Whatever a server sends may hold the token it was sent, a page of HTML or control characters; nothing of it leaves here
+unscrubbed, on more than one line or without a bound.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote
+
+from rxauth.errors import (
+    CredentialRejected,
+    ProviderError,
+    ProviderUnavailable,
+    RequestRejected,
+)
+from rxauth.failures import is_auth_error, status_of
+
+if TYPE_CHECKING:
+    from rxauth.credentials import Credential
+
+_SENTENCE = 500  # characters: enough for a sentence, not for a page
+_WORD = 120
+
+_TRANSIENT_STATUS = frozenset({408, 425, 429})
+
+_TRANSIENT = frozenset(
+    {
+        "api_error",
+        "engine_overloaded_error",
+        "internal_error",
+        "internal_server_error",
+        "overloaded",
+        "overloaded_error",
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        "rate_limit_reached_error",
+        "resource_exhausted",
+        "server_error",
+        "service_unavailable",
+        "timeout",
+        "timeout_error",
+        "too_many_requests",
+        "unavailable",
+    }
+)
+
+_REFUSED = frozenset(
+    {
+        "access_terminated_error",
+        "bad_request",
+        "badrequesterror",
+        "billing_error",
+        "context_length_exceeded",
+        "exceeded_current_quota_error",
+        "insufficient_quota",
+        "invalid_request_error",
+        "model_not_found",
+        "not_found_error",
+        "permission_error",
+        "request_too_large",
+    }
+)
+
+P = TypeVar("P", bound=ProviderError)
+
+
+class Told(NamedTuple):
+    """What a provider said about an error, as it came."""
+
+    message: str = ""
+    type: str | None = None
+    code: str | int | None = None
+
+
+def read_error(body: object) -> Told | None:
+    """The error in a decoded JSON body or event, in any of the shapes that providers use; `None` if there is none.
+
+    >>> read_error({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
+    Told(message='Overloaded', type='overloaded_error', code=None)
+    >>> read_error({"error": "invalid_token", "error_description": "expired"})
+    Told(message='expired', type='invalid_token', code=None)
+    >>> read_error({"detail": "Not Found"})
+    Told(message='Not Found', type=None, code=None)
+    >>> read_error({"choices": []})
+    """
+    if not isinstance(body, Mapping):
+        return None
+    error = body.get("error")
+    if isinstance(error, list) and error:
+        error = error[0]
+    if isinstance(error, Mapping):
+        return Told(_message(error), _word(error.get("type") or error.get("status")), _code(error.get("code")))
+    message = _message(body)
+    if isinstance(error, str) and error:
+        return Told(message, error, _code(body.get("code"))) if message else Told(error, None, _code(body.get("code")))
+    if error or message:
+        return Told(message, _word(body.get("type")), _code(body.get("code")))
+    return None
+
+
+def _message(body: Mapping[str, Any]) -> str:
+    for name in ("message", "error_description", "detail", "msg"):
+        message = body.get(name)
+        if isinstance(message, str) and message:
+            return message
+    return ""
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _code(value: object) -> str | int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else _word(value)
+
+
+def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds to wait: `Retry-After` as seconds or as a date (RFC 9110 section 10.2.3), or `retry-after-ms`.
+
+    A date is compared with the response's own `Date` where it has one: the two clocks need not agree.
+    """
+    for name, unit in (("retry-after-ms", 1000.0), ("Retry-After", 1.0)):
+        value = headers.get(name, "").strip()
+        # float() takes much that is no number of seconds: "inf", "1_000", "-1".
+        if value and value.isascii() and value.replace(".", "", 1).isdigit() and len(value) < 16:
+            return float(value) / unit
+    until = _date(headers.get("Retry-After"))
+    if until is None:
+        return None
+    sent = _date(headers.get("Date"))
+    return max(0.0, until - (now if sent is None else sent))
+
+
+def _date(value: str | None) -> float | None:
+    try:
+        date = parsedate_to_datetime(value or "")
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+class Exchange:
+    """One request, as far as its failures are concerned: what it was made with, and what came back.
+
+    Args:
+        host: where it goes, for a person to read.
+        credential: what it is made with; its tokens are scrubbed from everything.
+    """
+
+    def __init__(self, host: str, credential: Credential | None = None) -> None:
+        self.host = host
+        self.content_type = ""
+        self._credential = credential
+        self._status: int | None = None
+        self._retry_after: float | None = None
+        self._request_id: str | None = None
+        tokens = (credential.access_token, credential.refresh_token) if credential is not None else ()
+        forms = {form for token in tokens if token for form in _forms(token)}
+        # The longest first: what is left of a token once a part of it was removed would not be found any more.
+        self._secrets = sorted(forms, key=len, reverse=True)
+
+    def answered(self, status: int, headers: Mapping[str, str], *, now: float) -> None:
+        """The response's head has come. `now`: Unix seconds."""
+        self._status = status
+        self.content_type = self.clean(headers.get("Content-Type", "").partition(";")[0].lower(), _WORD)
+        self._retry_after = retry_after(headers, now=now)
+        self._request_id = headers.get("request-id") or headers.get("x-request-id")
+
+    @property
+    def is_event_stream(self) -> bool:
+        return self.content_type == "text/event-stream"
+
+    def failure(self, told: Told) -> ProviderError:
+        """What the provider said, as the exception that names the caller's next action."""
+        message, word, code = self.clean(told.message), self._clean_word(told.type), self._clean_code(told.code)
+        http = f"HTTP {self._status}" if self._status and not 200 <= self._status < 300 else None
+        details = ", ".join(filter(None, (http, word)))
+        if not message:
+            sentence = f"{self.host} answered {details or 'with an error'} and did not say why."
+        else:
+            sentence = f"{message} ({details})" if details else message
+        return self.error(_kind(message, word, code, self._status), sentence, type=word, code=code)
+
+    def error(self, kind: type[P], sentence: str, *, type: str | None = None, code: str | int | None = None) -> P:
+        """An exception of that kind, with all that is known of the request. What is foreign in `sentence` is clean."""
+        return kind(
+            sentence,
+            status=self._status,
+            code=code,
+            type=type,
+            retry_after=self._retry_after,
+            request_id=self._clean_word(self._request_id),
+            credential=self._credential,
+        )
+
+    def clean(self, text: object, limit: int = _SENTENCE) -> str:
+        """One printable line without the credential's tokens, of at most `limit` characters."""
+        head = self._scrub(str(text))[: 10 * limit]
+        line = " ".join("".join(each if each.isprintable() else " " for each in head).split())
+        line = self._scrub(line)  # a token that holds spaces may have been laid out over several lines
+        return line if len(line) <= limit else line[: limit - 1] + "…"
+
+    def _clean_word(self, word: str | None) -> str | None:
+        return self.clean(word or "", _WORD) or None
+
+    def _clean_code(self, code: str | int | None) -> str | int | None:
+        if isinstance(code, int):
+            return code if self._scrub(str(code)) == str(code) else None
+        return self._clean_word(code)
+
+    def _scrub(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "[removed]")
+        return text
+
+
+def _forms(token: str) -> tuple[str, ...]:
+    """How a token may be echoed: as it is, in a URL, in JSON, laid out anew."""
+    return token, quote(token, safe=""), json.dumps(token)[1:-1], " ".join(token.split())
+
+
+def _kind(message: str, type: str | None, code: str | int | None, status: int | None) -> type[ProviderError]:
+    error = {"type": "error", "error": {"status": status, "code": code, "type": type, "message": message}}
+    if is_auth_error(error):
+        return CredentialRejected
+    number = status_of(error)
+    if number is not None:
+        return ProviderUnavailable if number >= 500 or number in _TRANSIENT_STATUS else RequestRejected
+    words = {word.casefold() for word in (type, code) if isinstance(word, str)}
+    if words & _TRANSIENT:
+        return ProviderUnavailable
+    return RequestRejected if words & _REFUSED else ProviderError

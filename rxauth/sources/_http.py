@@ -1,0 +1,385 @@
+"""One streaming request on aiohttp, from `subscribe` to its one terminal event."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import ipaddress
+import math
+import re
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+import msgspec
+from reactivex import Observable
+
+from rxauth._version import __version__
+from rxauth.bridge import from_producer
+from rxauth.errors import (
+    ConnectionFailed,
+    CredentialRejected,
+    ProtocolError,
+    ProviderError,
+    RequestRejected,
+    RxAuthError,
+    StreamCut,
+)
+from rxauth.events import AssistantEvent, Start
+from rxauth.sources._causes import Exchange, Told, read_error
+from rxauth.sources._connections import Lease
+from rxauth.sources._message import Answer, Emit
+from rxauth.sources._payload import NotThisProtocolError, repaired
+from rxauth.sources._reader import Reader
+from rxauth.sources._sse import EventStreamDecoder, EventTooLargeError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from rxauth.credentials import CredentialSource
+
+AuthHeader: TypeAlias = Literal["authorization", "x-api-key"]
+
+MAX_EVENT_BYTES = 16 * 2**20
+
+_ERROR_BODY = 64 * 2**10  # bytes of an error's body that are read
+_ERROR_BODY_TIME = 5.0  # seconds that they may take: a person waits for the refresh behind it
+_LAST_BYTES_TIME = 0.1  # seconds for the end of a body behind a complete answer: then its connection can be used again
+
+# Content types that a stream never has; anything else is read and judged by what is in it.
+_NO_STREAM = frozenset({"text/html", "application/json", "application/xhtml+xml", "application/xml", "text/xml"})
+
+_TOKEN_HEADERS = frozenset({"authorization", "x-api-key", "proxy-authorization"})
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """What each subscription sends, checked. Times in seconds."""
+
+    url: str
+    host: str
+    body: bytes
+    headers: Mapping[str, str]
+    auth_header: AuthHeader
+    connect_timeout: float | None
+    read_timeout: float | None
+    max_event_bytes: int
+
+
+def prepared(
+    request: Mapping[str, Any],
+    added: Mapping[str, Any],
+    *,
+    base_url: str,
+    path: str,
+    fixed_headers: Mapping[str, str],
+    headers: Mapping[str, str] | None,
+    auth_header: AuthHeader,
+    connect_timeout: float | None,
+    read_timeout: float | None,
+    max_event_bytes: int,
+) -> Call:
+    """The call, if it can be made.
+
+    Raises:
+        TypeError: `request` is not a mapping, or holds what JSON cannot.
+        ValueError: anything else that can be told before a connection is made.
+    """
+    if auth_header not in ("authorization", "x-api-key"):
+        raise ValueError("auth_header is 'authorization' or 'x-api-key'.")
+    for name, limit in (("connect_timeout", connect_timeout), ("read_timeout", read_timeout)):
+        if limit is not None and not (limit > 0 and math.isfinite(limit)):
+            raise ValueError(f"{name} is {limit!r}; it is a number of seconds above 0, or None for no limit.")
+    if max_event_bytes < 1:
+        raise ValueError(f"max_event_bytes is {max_event_bytes!r}; it is at least 1.")
+    url = _endpoint(base_url, path)
+    return Call(
+        url=url,
+        host=urlsplit(url).netloc,
+        body=_encoded(request, added),
+        headers=_merged(fixed_headers, headers or {}),
+        auth_header=auth_header,
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        max_event_bytes=max_event_bytes,
+    )
+
+
+def stream(
+    call: Call,
+    credentials: CredentialSource,
+    session: aiohttp.ClientSession | None,
+    reader: Callable[[Answer, Exchange], Reader],
+) -> Observable[AssistantEvent]:
+    """The answer to a call, as a cold stream.
+
+    Raises:
+        TypeError: `credentials` is not a credential source.
+    """
+    if not callable(getattr(credentials, "current", None)):
+        # What was given may be a token: it is not shown.
+        raise TypeError("credentials is a credential source: StaticCredentials(token), or OAuthCredentials(...).")
+
+    async def produce(emit: Emit) -> None:
+        answer = Answer(emit)
+        try:
+            credential = await credentials.current()
+            token = credential.access_token
+        except Exception as error:
+            sentence = str(error) if isinstance(error, RxAuthError) else ""
+            answer.fail(error, sentence or f"The credential source failed ({type(error).__name__}).")
+            return
+        exchange = Exchange(call.host, credential)
+        headers = {**call.headers, **_authorization(call.auth_header, token)}
+        lease = Lease()
+        async with lease if session is None else nullcontext(session) as connections:
+            try:
+                async with asyncio.timeout(call.read_timeout) as silence:
+                    cause = await _converse(call, connections, headers, exchange, reader(answer, exchange), silence)
+            except TimeoutError:
+                cause = exchange.error(ConnectionFailed, f"{call.host} sent nothing for {call.read_timeout:g} s.")
+            # Before the consumer hears of it: it may dispose at once.
+            lease.comes_back = isinstance(cause or answer.cause, CredentialRejected)
+            if cause is not None:
+                answer.fail(cause, str(cause))
+
+    return from_producer(produce, opening=lambda: (Start(),))
+
+
+async def _converse(
+    call: Call,
+    session: aiohttp.ClientSession,
+    headers: Mapping[str, str],
+    exchange: Exchange,
+    reader: Reader,
+    silence: asyncio.Timeout,
+) -> ProviderError | None:
+    """Make the request and read the answer. Returns why there is none; `None` if the reader has ended it."""
+    import aiohttp
+
+    try:
+        response = await session.post(
+            call.url,
+            data=io.BytesIO(call.body),  # aiohttp warns of bytes that are longer than 1 MiB
+            headers=headers,
+            allow_redirects=False,
+            raise_for_status=False,
+            timeout=aiohttp.ClientTimeout(total=None, connect=call.connect_timeout),
+            proxy=_proxy(call.url),
+            read_bufsize=2**14,
+        )
+    except Exception as error:
+        return _unanswered(error, exchange, call)
+    try:
+        exchange.answered(response.status, response.headers, now=time.time())
+        if not 200 <= response.status < 300:
+            return await _refusal(response, exchange)
+        if response.status == 204 or exchange.content_type in _NO_STREAM:
+            return await _no_stream(response, exchange, reader)
+        return await _read(response, call, exchange, reader, silence)
+    finally:
+        # Closes the connection, unless the body has been read to its end: then another request may use it.
+        response.close()
+
+
+async def _read(
+    response: aiohttp.ClientResponse, call: Call, exchange: Exchange, reader: Reader, silence: asyncio.Timeout
+) -> ProviderError | None:
+    import aiohttp
+    from aiohttp.http_exceptions import ContentEncodingError
+
+    decoder = EventStreamDecoder(reader.on_event, max_event_bytes=call.max_event_bytes)
+    answer = reader.answer
+    read = response.content.readany
+    clock = asyncio.get_running_loop().time
+    limit = call.read_timeout or math.inf
+    # Moving the deadline costs more than reading an event, so it is moved only now and then, and a little further.
+    move_at = clock()
+    while not answer.ended:
+        now = clock()
+        if now >= move_at and limit < math.inf:
+            silence.reschedule(now + limit * 9 / 8)
+            move_at = now + limit / 8
+        try:
+            chunk = await read()
+        except aiohttp.ClientPayloadError as error:
+            if isinstance(error.__cause__, ContentEncodingError):
+                return exchange.error(ProtocolError, f"{call.host} sent a body that is not encoded as it says.")
+            return exchange.error(StreamCut, f"{call.host} cut the stream off before the answer was complete.")
+        except (aiohttp.ClientError, OSError) as error:
+            return exchange.error(
+                ConnectionFailed, f"The connection to {call.host} broke: {exchange.clean(_text(error))}"
+            )
+        if not chunk:
+            reader.on_end()
+            return None
+        try:
+            decoder.feed(chunk)
+        except EventTooLargeError as error:
+            return exchange.error(ProtocolError, str(error))
+    try:
+        async with asyncio.timeout(_LAST_BYTES_TIME):
+            while await read():
+                pass
+    except (aiohttp.ClientError, OSError):
+        pass
+    return None
+
+
+async def _refusal(response: aiohttp.ClientResponse, exchange: Exchange) -> ProviderError:
+    """What a response with an error status says."""
+    if 300 <= response.status < 400:
+        # A redirect could take the token, and the prompt, anywhere.
+        to = exchange.clean(urlsplit(response.headers.get("Location", "")).netloc, 80) or "another place"
+        where = f"{exchange.host} redirects to {to} (HTTP {response.status})"
+        return exchange.error(ProtocolError, f"{where}. A token does not follow: correct the base URL.")
+    return exchange.failure(_told(await _short_body(response), exchange))
+
+
+async def _no_stream(response: aiohttp.ClientResponse, exchange: Exchange, reader: Reader) -> ProviderError:
+    """A success that cannot be a stream. Some providers tell their errors so."""
+    body = await _short_body(response)
+    try:
+        told = read_error(repaired(body, object))
+    except NotThisProtocolError:
+        told = None
+    return exchange.failure(told) if told is not None else reader.not_this_protocol(body.decode("utf-8", "replace"))
+
+
+def _told(body: bytes, exchange: Exchange) -> Told:
+    try:
+        return read_error(repaired(body, object)) or Told()
+    except NotThisProtocolError:
+        is_page = exchange.content_type == "text/html" or body.lstrip()[:1] == b"<"
+        return Told() if is_page else Told(body.decode("utf-8", "replace"))
+
+
+async def _short_body(response: aiohttp.ClientResponse) -> bytes:
+    """The body. Nothing of one that is too long or breaks off: it may end in half a token, which no scrubbing finds."""
+    import aiohttp
+
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_ERROR_BODY_TIME):
+            while chunk := await response.content.readany():
+                body += chunk
+                if len(body) > _ERROR_BODY:
+                    return b""
+    except (aiohttp.ClientError, OSError):
+        return b""
+    return bytes(body)
+
+
+def _unanswered(error: Exception, exchange: Exchange, call: Call) -> ProviderError:
+    """The request got no response. None of aiohttp's exceptions is kept: they hold its headers."""
+    import aiohttp
+
+    host = call.host
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return exchange.error(ConnectionFailed, f"No connection to {host} within {call.connect_timeout:g} s.")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        reason = getattr(error, "certificate_error", None) or error.os_error
+        return exchange.error(ConnectionFailed, f"No connection to {host}: {exchange.clean(_text(reason))}.")
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return exchange.error(ConnectionFailed, f"{host} closed the connection without an answer.")
+    if isinstance(error, aiohttp.ClientResponseError):
+        shown = exchange.clean(error.message, 80)
+        return exchange.error(ProtocolError, f"{host} did not answer in HTTP ({shown}): check the base URL.")
+    if isinstance(error, aiohttp.ClientConnectionError | OSError):
+        return exchange.error(ConnectionFailed, f"The connection to {host} broke: {exchange.clean(_text(error))}.")
+    return exchange.error(
+        RequestRejected, f"The request could not be made ({type(error).__name__}): {exchange.clean(error)}"
+    )
+
+
+def _text(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+# What is known before there is a connection --------------------------------------------------------------------------
+
+
+def _endpoint(base_url: str, path: str) -> str:
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except (ValueError, TypeError, AttributeError):
+        usable = False
+    if not usable or not base_url.isprintable() or " " in base_url:
+        raise ValueError(f"base_url is not an http(s) URL: {_shown(base_url)}.")
+    if "@" in parts.netloc:
+        raise ValueError("base_url must not hold a user name or password: give them as credentials.")
+    if "?" in base_url or "#" in base_url:
+        raise ValueError("base_url must not have a query or a fragment: the path of the request is put behind it.")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise ValueError("base_url must be https: tokens do not travel unencrypted (loopback excepted).")
+    return base_url.rstrip("/") + path
+
+
+def _shown(url: object) -> str:
+    text = repr(url)
+    return "what was given has an @ in it" if "@" in text else text[:100]
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _proxy(url: str) -> str | None:
+    # Not aiohttp's trust_env: it would also take a password out of ~/.netrc, and send what is for loopback to a proxy.
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if _is_loopback(host) or urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
+
+
+def _encoded(request: Mapping[str, Any], added: Mapping[str, Any]) -> bytes:
+    if not isinstance(request, Mapping):
+        raise TypeError(f"request is {type(request).__name__}; it is the wire payload, a mapping.")
+    if request.get("stream") not in (None, True):
+        raise ValueError("The request says that it does not want a stream: leave `stream` out.")
+    try:
+        return msgspec.json.encode({**added, **request, "stream": True}, enc_hook=_as_dict)
+    except UnicodeEncodeError:
+        raise ValueError("The request holds text that is not Unicode: half a surrogate pair.") from None
+
+
+def _as_dict(value: object) -> dict[Any, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"The request holds {type(value).__name__}, which is not JSON.")
+
+
+def _merged(fixed: Mapping[str, str], own: Mapping[Any, Any]) -> dict[str, str]:
+    merged = {
+        "accept": "text/event-stream",
+        # A compressed stream comes in lumps.
+        "accept-encoding": "identity",
+        "content-type": "application/json",
+        "user-agent": f"rxauth/{__version__}",
+        **fixed,
+    }
+    for name, value in own.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise TypeError("headers is a mapping of strings to strings.")
+        if name.lower() in _TOKEN_HEADERS:
+            raise ValueError(f"The header {name} carries the token: give it as credentials.")
+        if not (_HEADER_NAME.fullmatch(name) and value.isascii() and value.isprintable()):
+            raise ValueError(f"The header {name!r} cannot be sent: names are tokens, values printable ASCII.")
+        merged[name.lower()] = value
+    return merged
+
+
+def _authorization(header: AuthHeader, token: str) -> dict[str, str]:
+    return {"x-api-key": token} if header == "x-api-key" else {"authorization": f"Bearer {token}"}

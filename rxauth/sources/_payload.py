@@ -1,0 +1,46 @@
+"""JSON as providers send it, decoded into a type."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+# What a msgspec decoder raises for bytes that are not JSON, or not of the shape asked for.
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class NotThisProtocolError(ValueError):
+    """The bytes are not JSON, or not of the shape that was asked for."""
+
+
+def repaired(data: bytes, shape: type[T]) -> T:
+    """What a strict decoder refused, read leniently: NaN, invalid UTF-8, half a surrogate pair. U+FFFD is the damage.
+
+    Raises:
+        NotThisProtocolError: it cannot be repaired, or is of another shape.
+
+    >>> repaired(rb'["\\ud83d!", "\\ud83d\\ude00"]', list[str])
+    ['�!', '😀']
+    """
+    try:
+        text = _ESCAPE.sub(_whole, data.decode("utf-8", "replace"))
+        return msgspec.convert(json.loads(text), shape)
+    except (ValueError, RecursionError) as error:
+        raise NotThisProtocolError(type(error).__name__) from None
+
+
+# A surrogate pair, half of one, or any other escape: the last so that the backslash before "ud800" is its own.
+_ESCAPE = re.compile(
+    r"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL
+)
+
+
+def _whole(escape: re.Match[str]) -> str:
+    lone = escape[1] is None and escape[0][1] == "u" and len(escape[0]) == 6
+    return "\\ufffd" if lone else escape[0]

@@ -1,0 +1,175 @@
+"""Streams of events for these tests: how to make one of bytes, how to collect one, and what must hold for every one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from reactivex import Observable
+
+from rxauth.credentials import Credential
+from rxauth.events import (
+    AssistantEvent,
+    AssistantMessage,
+    Done,
+    Error,
+    Text,
+    TextDelta,
+    TextEnd,
+    TextStart,
+    Thinking,
+    ThinkingDelta,
+    ThinkingEnd,
+    ThinkingStart,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+)
+from rxauth.sources._anthropic import MessagesReader
+from rxauth.sources._causes import Exchange
+from rxauth.sources._message import Answer
+from rxauth.sources._openai import ChatReader
+from rxauth.sources._reader import Reader
+from rxauth.sources._sse import EventStreamDecoder
+from rxauth.testing import FakeProvider
+
+RECORDED = Path(__file__).resolve().parents[3] / "shared" / "recorded"
+
+REQUEST = {"model": "m", "max_tokens": 99, "messages": [{"role": "user", "content": "hello"}]}
+
+ANTHROPIC: type[Reader] = MessagesReader
+OPENAI: type[Reader] = ChatReader
+
+
+class Holder:
+    """A credential source that gives what it holds, and counts how often it is asked."""
+
+    def __init__(self, credential: Credential) -> None:
+        self.credential = credential
+        self.asked = 0
+
+    async def current(self) -> Credential:
+        self.asked += 1
+        return self.credential
+
+    async def refresh(self, failure: object) -> None:
+        raise AssertionError("A source does not refresh.")
+
+
+class Counted(FakeProvider):
+    """Also counts how many connections were ever made."""
+
+    connections_made = 0
+
+    def _count(self, change: int) -> None:
+        self.connections_made += change > 0
+        super()._count(change)
+
+
+def sse(*payloads: Mapping[str, Any] | str, name: bool = False) -> bytes:
+    """Server-sent events, one per payload."""
+    lines = []
+    for payload in payloads:
+        if name and isinstance(payload, Mapping):
+            lines.append(f"event: {payload['type']}\n")
+        data = payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=False)
+        lines.append(f"data: {data}\n\n")
+    return "".join(lines).encode()
+
+
+def read(
+    reader: type[Reader], body: bytes, *, cuts: Iterable[int] = (), content_type: str = "text/event-stream"
+) -> list[AssistantEvent]:
+    """What a reader makes of a body that comes cut at these places and ends cleanly."""
+    events: list[AssistantEvent] = []
+    answer = Answer(events.append)
+    exchange = Exchange("provider")
+    exchange.answered(200, {"Content-Type": content_type}, now=0)
+    told = reader(answer, exchange)
+    decoder = EventStreamDecoder(told.on_event, max_event_bytes=2**24)
+    places = [0, *sorted(cut for cut in cuts if 0 < cut < len(body)), len(body)]
+    for start, end in pairwise(places):
+        decoder.feed(body[start:end])
+    told.on_end()
+    return events
+
+
+async def collect(source: Observable[AssistantEvent]) -> list[AssistantEvent]:
+    """Everything a source emits, once it has completed."""
+    events: list[AssistantEvent] = []
+    completed = asyncio.get_running_loop().create_future()
+    source.subscribe(events.append, completed.set_exception, lambda: completed.set_result(None))
+    await completed
+    return events
+
+
+def text_of(events: Iterable[AssistantEvent]) -> str:
+    return "".join(event.delta for event in events if isinstance(event, TextDelta))
+
+
+def message_of(events: list[AssistantEvent]) -> AssistantMessage:
+    end = events[-1]
+    assert isinstance(end, Done | Error)
+    return end.message if isinstance(end, Done) else end.error
+
+
+def done(events: list[AssistantEvent]) -> Done:
+    assert isinstance(events[-1], Done), events[-1]
+    return events[-1]
+
+
+def failed(events: list[AssistantEvent]) -> Error:
+    assert isinstance(events[-1], Error), events[-1]
+    return events[-1]
+
+
+def check_grammar(events: list[AssistantEvent]) -> None:
+    """What holds for every answer, whatever a provider sends. `start` is the source's, not the reader's."""
+    assert events, "a stream without a terminal is a hang for its consumer"
+    *body, end = events
+    assert isinstance(end, Done | Error)
+    open_blocks: dict[int, str] = {}
+    said: list[str] = []
+    for event in body:
+        match event:
+            case TextStart() | ThinkingStart() | ToolCallStart():
+                assert event.content_index == len(said), "blocks are numbered in the order in which they open"
+                open_blocks[event.content_index] = event.type
+                said.append("")
+            case TextDelta() | ThinkingDelta() | ToolCallDelta():
+                assert open_blocks[event.content_index] == event.type.replace("delta", "start")
+                assert event.delta, "an empty delta is no event"
+                said[event.content_index] += event.delta
+            case TextEnd() | ThinkingEnd():
+                assert open_blocks.pop(event.content_index) == event.type.replace("end", "start")
+                assert event.content == said[event.content_index]
+            case ToolCallEnd():
+                assert open_blocks.pop(event.content_index) == "toolcall_start"
+                assert event.tool_call.arguments_json == said[event.content_index]
+            case _:
+                raise AssertionError(f"{event} comes last, and once")
+    if isinstance(end, Done):
+        assert not open_blocks, "every block is closed before done"
+        assert end.reason == end.message.stop_reason
+    else:
+        assert end.reason == end.error.stop_reason == "error"
+        assert end.error.error_message
+    # Arguments that came whole are told as a delta when their call is complete, which it is not in an error.
+    whole = [_words(block) for block in message_of(events).content]
+    assert [words if told else "" for words, told in zip(whole, said, strict=True)] == said
+    assert whole == said or isinstance(end, Error)
+
+
+def _words(block: Text | Thinking | ToolCall) -> str:
+    match block:
+        case Text():
+            return block.text
+        case Thinking():
+            return block.thinking
+        case ToolCall():
+            return block.arguments_json

@@ -1,0 +1,202 @@
+"""The event-stream decoder against the standard (WHATWG HTML, section 9.2.6), and against input cut anywhere."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxauth.sources._sse import EventStreamDecoder, EventTooLargeError
+
+LIMIT = 2**20
+
+Seen = list[tuple[str, str]]
+
+
+def decoded(chunks: Iterable[bytes], limit: int = LIMIT) -> Seen:
+    seen: Seen = []
+
+    def on_event(name: bytes, data: bytes) -> None:
+        seen.append((name.decode("utf-8", "replace"), data.decode("utf-8", "replace")))
+
+    decoder = EventStreamDecoder(on_event, max_event_bytes=limit)
+    for chunk in chunks:
+        decoder.feed(chunk)
+    return seen
+
+
+def plainly(stream: bytes) -> Seen:
+    """The standard's algorithm, as it is written there: on the whole text, character by character where it matters."""
+    text = stream.decode("utf-8", "replace").removeprefix("\ufeff")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines.pop()  # not ended by a line end: never a line
+    seen: Seen = []
+    data, name = "", ""
+    for line in lines:
+        if line == "":
+            if data != "":
+                seen.append((name, data.removesuffix("\n")))
+            data, name = "", ""
+        elif line.startswith(":"):
+            continue
+        else:
+            field, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if field == "event":
+                name = value
+            elif field == "data":
+                data += value + "\n"
+    return seen
+
+
+WHATWG = [
+    pytest.param(b"data: one\n\n", [("", "one")], id="a line feed ends a line"),
+    pytest.param(b"data: one\r\n\r\n", [("", "one")], id="a CRLF ends a line"),
+    pytest.param(b"data: one\r\r", [("", "one")], id="a CR ends a line"),
+    pytest.param(
+        b"event: a\r\ndata: 1\r\ndata: 2\r\n\r\n", [("a", "1\n2")], id="a CRLF is one line end, wherever it is cut"
+    ),
+    pytest.param(b"data: one\n\r\n", [("", "one")], id="line ends may be mixed"),
+    pytest.param(
+        b"data: one\r\n\ndata: two\r\r\n", [("", "one"), ("", "two")], id="CR and LF belong together only in CRLF"
+    ),
+    pytest.param(b"data: one\r\rdata: two\n\n", [("", "one"), ("", "two")], id="two CRs are an empty line"),
+    pytest.param(b"\xef\xbb\xbfdata: one\n\n", [("", "one")], id="one byte order mark at the start is skipped"),
+    pytest.param(b"\xef\xbb\xbf\xef\xbb\xbfdata: one\n\n", [], id="a second one is a part of the field's name"),
+    pytest.param(b"data: one\n\n\xef\xbb\xbfdata: two\n\n", [("", "one")], id="one later on is not skipped"),
+    pytest.param(b"\xef\xbbdata: one\n\n", [], id="half a byte order mark is damage"),
+    pytest.param(b": comment\ndata: one\n\n", [("", "one")], id="a line that starts with a colon is a comment"),
+    pytest.param(b":\n:\n\n:\n\n", [], id="comments alone are no event"),
+    pytest.param(b"data: one\ndata: two\n\n", [("", "one\ntwo")], id="data lines are joined by line feeds"),
+    pytest.param(b"data\n\n", [("", "")], id="a field without a colon has an empty value, and dispatches"),
+    pytest.param(b"data:\n\n", [("", "")], id="so has one with nothing behind its colon"),
+    pytest.param(b"data\ndata\n\n", [("", "\n")], id="two empty data lines are one line feed"),
+    pytest.param(b"data:one\n\n", [("", "one")], id="the space behind the colon is optional"),
+    pytest.param(b"data:  one\n\n", [("", " one")], id="only one space is taken away"),
+    pytest.param(b"data:\tone\n\n", [("", "\tone")], id="a tab is not a space"),
+    pytest.param(b"data: a: b\n\n", [("", "a: b")], id="only the first colon divides"),
+    pytest.param(b"event: a\n\n", [], id="without data nothing is dispatched"),
+    pytest.param(b"event: a\n\ndata: one\n\n", [("", "one")], id="and the name is forgotten"),
+    pytest.param(b"event: a\nevent: b\ndata: one\n\n", [("b", "one")], id="the last name counts"),
+    pytest.param(b"event: a\ndata: one\n\ndata: two\n\n", [("a", "one"), ("", "two")], id="a name is for one event"),
+    pytest.param(b"event:a\ndata: one\n\n", [("a", "one")], id="the space behind event's colon is optional too"),
+    pytest.param(b"data: one\nevent: a\n\n", [("a", "one")], id="the order of the fields does not matter"),
+    pytest.param(b"unknown: x\ndata: one\nDATA: two\n data: three\n\n", [("", "one")], id="unknown fields are ignored"),
+    pytest.param(b"\n\n\ndata: one\n\n\n\n", [("", "one")], id="empty lines in excess do nothing"),
+    pytest.param(b"data: one", [], id="a line that is not ended is dropped"),
+    pytest.param(b"data: one\n", [], id="an event that is not ended is dropped"),
+    pytest.param(b"data: \xff\xc3\x28\n\n", [("", "\ufffd\ufffd(")], id="invalid UTF-8 is replaced, not refused"),
+    pytest.param(b"data: \xe2\x82\n\n", [("", "\ufffd")], id="a character cut off by a line end does not eat it"),
+    pytest.param(
+        "data: a\u2028b\u0085c\x0bd\n\n".encode(), [("", "a\u2028b\u0085c\x0bd")], id="other line breaks are text"
+    ),
+    pytest.param(b"data: a\0b\n\n", [("", "a\0b")], id="a null byte is text"),
+]
+
+
+@pytest.mark.parametrize(("stream", "events"), WHATWG)
+def test_a_stream_gives_the_events_of_the_standard(stream: bytes, events: Seen) -> None:
+    assert plainly(stream) == events
+    assert decoded([stream]) == events
+
+
+@pytest.mark.parametrize(("stream", "events"), WHATWG)
+def test_wherever_a_stream_is_cut_it_gives_the_same_events(stream: bytes, events: Seen) -> None:
+    assert decoded(stream[i : i + 1] for i in range(len(stream))) == events
+    for cut in range(len(stream) + 1):
+        assert decoded([stream[:cut], b"", stream[cut:]]) == events
+
+
+pieces = st.sampled_from(
+    [
+        *(b"\r", b"\n", b"\r\n", b"\n\n", b":", b" ", b"data", b"data:", b"data: ", b"event: ", b"id: 1", b"retry: 5"),
+        *(b"x", b"\xef", b"\xbb", b"\xbf", b"\xef\xbb\xbf", b"\xe2\x82\xac", b"\xf0\x9f", b"\0", "\u2028".encode()),
+    ]
+)
+streams = st.lists(pieces | st.binary(max_size=3), max_size=60).map(b"".join)
+
+
+@given(streams, st.lists(st.integers(0, 200), max_size=12))
+def test_any_bytes_cut_anywhere_are_read_as_the_standard_reads_them_whole(stream: bytes, cuts: list[int]) -> None:
+    places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    assert decoded(stream[a:b] for a, b in pairwise(places)) == plainly(stream)
+
+
+@given(streams, st.integers(1, 40), st.lists(st.integers(0, 200), max_size=6))
+def test_the_limit_is_met_at_the_same_event_wherever_the_stream_is_cut(
+    stream: bytes, limit: int, cuts: list[int]
+) -> None:
+    places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+
+    def outcome(chunks: Iterable[bytes]) -> tuple[Seen, bool]:
+        seen: Seen = []
+        decoder = EventStreamDecoder(lambda name, data: seen.append((str(name), str(data))), max_event_bytes=limit)
+        try:
+            for chunk in chunks:
+                decoder.feed(chunk)
+        except EventTooLargeError:
+            return seen, True
+        return seen, False
+
+    assert outcome(stream[a:b] for a, b in pairwise(places)) == outcome([stream])
+
+
+def test_an_event_is_told_inside_the_feed_that_completes_it() -> None:
+    seen: list[bytes] = []
+    decoder = EventStreamDecoder(lambda name, data: seen.append(data), max_event_bytes=LIMIT)
+    decoder.feed(b"data: one\r\n\r")  # the CR ends the line, whether or not an LF follows
+    assert seen == [b"one"]
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        pytest.param(b"data: " + b"x" * 100, id="a line without an end"),
+        pytest.param(b"data: " + b"x" * 100 + b"\n\n", id="a line"),
+        pytest.param(b"data: xxxx\n" * 10 + b"\n", id="data lines together"),
+        pytest.param(b"data\n" * 25, id="empty data lines together"),
+        pytest.param(b":" + b"x" * 100, id="a comment without an end"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_what_is_larger_than_the_limit_is_refused_with_the_limit(stream: bytes, size: int) -> None:
+    with pytest.raises(EventTooLargeError, match="99 bytes"):
+        decoded((stream[i : i + size] for i in range(0, len(stream), size)), limit=99)
+
+
+def test_comments_and_events_without_end_are_within_the_limit() -> None:
+    stream = (b": ping\n" * 20 + b"data: x\n\n") * 20
+    assert len(decoded([stream], limit=99)) == 20
+
+
+def test_an_identifier_and_a_time_to_reconnect_are_remembered() -> None:
+    decoder = EventStreamDecoder(lambda name, data: None, max_event_bytes=LIMIT)
+    decoder.feed(b"id: 7\nretry: 250\ndata: x\n\nid: a\0b\nretry: 2s\nretry: -1\nretry:\n\n")
+    assert (decoder.last_event_id, decoder.retry) == (b"7", 250)
+
+
+def test_one_long_line_is_held_once() -> None:
+    size = 8 * 2**20
+    chunk = b"x" * 2**16
+    held = 0
+
+    def on_event(name: bytes, data: bytes) -> None:
+        nonlocal held
+        held = len(data)
+
+    decoder = EventStreamDecoder(on_event, max_event_bytes=2 * size)
+    decoder.feed(b"data: ")
+    tracemalloc.start()
+    try:
+        for _ in range(size // len(chunk)):
+            decoder.feed(chunk)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    decoder.feed(b"\n\n")
+    assert held == size
+    assert peak < 2.2 * size
