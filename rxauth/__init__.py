@@ -6,8 +6,7 @@ or, one step each,
 
     stream.pipe(buffer_until_live(), retry_on_first_auth_error(credentials.refresh), flush_on_complete_or_error())
 
-Importing this imports the operators. Everything else is imported when it is first used: aiohttp with the first source,
-tenacity with the first recovery.
+Every name is imported when it is first used: aiohttp with the first source, tenacity with the first recovery.
 """
 
 from __future__ import annotations
@@ -16,33 +15,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rxauth._version import __version__
-from rxauth.errors import (
-    AccountChanged,
-    ConnectionFailed,
-    ConsumerTooSlow,
-    CredentialError,
-    CredentialRejected,
-    LoginRequired,
-    NeverLiveError,
-    ProtocolError,
-    ProviderError,
-    ProviderUnavailable,
-    RefreshFailed,
-    RequestRejected,
-    RxAuthError,
-    StoreError,
-    StreamCut,
-    TransientError,
-)
-from rxauth.failures import is_auth_error
-from rxauth.operators import (
-    buffer_until_live,
-    flush_on_complete_or_error,
-    recover_auth,
-    retry_on_first_auth_error,
-    switch_if_never_live,
-)
-from rxauth.recovery import AuthRejected, Refreshed, RefreshRetryScheduled, RefreshUnchanged, Resubscribed
 
 if TYPE_CHECKING:
     from rxauth.bridge import from_async_iterable, to_async_iterable
@@ -59,7 +31,36 @@ if TYPE_CHECKING:
         RedisStore,
         StaticCredentials,
     )
+    from rxauth.errors import (
+        AccountChanged,
+        ConnectionFailed,
+        ConsumerTooSlow,
+        CredentialError,
+        CredentialRejected,
+        LoginRequired,
+        NeverLiveError,
+        ProtocolError,
+        ProviderError,
+        ProviderUnavailable,
+        RefreshFailed,
+        RequestRejected,
+        RxAuthError,
+        StoreError,
+        StreamCut,
+        TranscriptNotSaved,
+        TransientError,
+    )
     from rxauth.events import AssistantEvent, AssistantMessage
+    from rxauth.failures import is_auth_error
+    from rxauth.operators import (
+        buffer_until_live,
+        flush_on_complete_or_error,
+        recover_auth,
+        retry_on_first_auth_error,
+        suppress_empty_response,
+        switch_if_never_live,
+    )
+    from rxauth.recovery import AuthRejected, Refreshed, RefreshRetryScheduled, RefreshUnchanged, Resubscribed
     from rxauth.sources import anthropic_messages, openai_chat
     from rxauth.transcript import Transcript, collect_message
 
@@ -71,6 +72,7 @@ __all__ = [
     "flush_on_complete_or_error",
     "recover_auth",
     "switch_if_never_live",
+    "suppress_empty_response",
     "is_auth_error",
     # bridge
     "from_async_iterable",
@@ -118,9 +120,19 @@ __all__ = [
     "ConnectionFailed",
     "StreamCut",
     "ProtocolError",
+    "TranscriptNotSaved",
 ]
 
-_LATER = {
+_HOMES = {
+    "rxauth.operators": (
+        "buffer_until_live",
+        "retry_on_first_auth_error",
+        "flush_on_complete_or_error",
+        "recover_auth",
+        "switch_if_never_live",
+        "suppress_empty_response",
+    ),
+    "rxauth.failures": ("is_auth_error",),
     "rxauth.bridge": ("from_async_iterable", "to_async_iterable"),
     "rxauth.events": ("AssistantEvent", "AssistantMessage"),
     "rxauth.transcript": ("Transcript", "collect_message"),
@@ -138,16 +150,53 @@ _LATER = {
         "KimiCliStore",
         "RedisStore",
     ),
+    "rxauth.recovery": ("AuthRejected", "RefreshRetryScheduled", "Refreshed", "RefreshUnchanged", "Resubscribed"),
+    "rxauth.errors": (
+        "RxAuthError",
+        "NeverLiveError",
+        "ConsumerTooSlow",
+        "TransientError",
+        "CredentialError",
+        "LoginRequired",
+        "AccountChanged",
+        "RefreshFailed",
+        "StoreError",
+        "ProviderError",
+        "CredentialRejected",
+        "RequestRejected",
+        "ProviderUnavailable",
+        "ConnectionFailed",
+        "StreamCut",
+        "ProtocolError",
+        "TranscriptNotSaved",
+    ),
 }
-_MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_MODULES = {
+    "backoff",
+    "bridge",
+    "credentials",
+    "errors",
+    "events",
+    "failures",
+    "marbles",
+    "operators",
+    "providers",
+    "recovery",
+    "sources",
+    "testing",
+    "transcript",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'rxauth' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
-    return value
+    if name in _HOME:
+        value = globals()[name] = getattr(import_module(_HOME[name]), name)
+        return value
+    if name in _MODULES:
+        return import_module(f"rxauth.{name}")
+    raise AttributeError(f"module 'rxauth' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -36,6 +36,7 @@ __all__ = [
     "Error",
     "ErrorReason",
     "to_json",
+    "with_content",
 ]
 
 DoneReason: TypeAlias = Literal["stop", "length", "toolUse", "refusal"]
@@ -248,6 +249,17 @@ def to_json(value: AssistantEvent | AssistantMessage) -> str:
     '{"type":"toolcall_end","content_index":0,"tool_call":{"type":"toolCall","id":"call_1","name":"weather","arguments":{"city":"Paris"}}}'
     """
     return msgspec.json.encode(_plain(msgspec.to_builtins(value, enc_hook=_cause))).decode()
+
+
+def with_content(event: Done | Error, content: tuple[Block, ...]) -> Done | Error:
+    """The same end of an answer, of a message with other blocks.
+
+    >>> with_content(Done("stop", AssistantMessage(content=(Text("a"), Text("b")))), (Text("b"),))  # doctest: +ELLIPSIS
+    Done(reason='stop', message=AssistantMessage(content=(Text(text='b'),), ...
+    """
+    if isinstance(event, Done):
+        return msgspec.structs.replace(event, message=msgspec.structs.replace(event.message, content=content))
+    return msgspec.structs.replace(event, error=msgspec.structs.replace(event.error, content=content))
 
 
 def _cause(value: object) -> Any:

@@ -1,0 +1,105 @@
+"""Providers by name: where they are, what they speak, how one logs in. Data, no behaviour.
+
+PROVIDERS["kimi"].base_urls["anthropic-messages"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+__all__ = ["ANTHROPIC", "KIMI", "OPENAI", "PROVIDERS", "OAuthApp", "Protocol", "Provider"]
+
+Protocol: TypeAlias = Literal["anthropic-messages", "openai-chat"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OAuthApp:
+    """A public OAuth client that a provider knows (RFC 6749 section 2.1, RFC 8628).
+
+    Args:
+        client_id: as registered.
+        device_url: the device authorization endpoint.
+        token_url: the token endpoint.
+        scope: asked for at login; `None` asks for none.
+        host_env: the environment variable that names another host for both endpoints.
+    """
+
+    client_id: str
+    device_url: str
+    token_url: str
+    scope: str | None = None
+    host_env: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provider:
+    """Where a provider is and what it speaks.
+
+    Args:
+        name: what a person types.
+        base_urls: by protocol, as the official SDKs take them; the first is the usual one.
+        model: the usual model.
+        auth_header: where a key goes.
+        key_env: the environment variable that holds a key.
+        base_url_env: the environment variable that names another base URL.
+        oauth: how to log in, if one can.
+        wraps_empty: whether an answer without text is wrapped into a marker (see `suppress_empty_response`).
+        shared_with_kimi: whether the credential files of pi, kimi-code and kimi-cli hold its credential too.
+        headers: more headers of every request.
+        device_header_prefix: of the headers by which it tells devices apart.
+    """
+
+    name: str
+    base_urls: Mapping[Protocol, str]
+    model: str
+    auth_header: Literal["authorization", "x-api-key"] = "authorization"
+    key_env: str | None = None
+    base_url_env: str | None = None
+    oauth: OAuthApp | None = None
+    wraps_empty: bool = False
+    shared_with_kimi: bool = False
+    device_header_prefix: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+KIMI = Provider(
+    name="kimi",
+    base_urls=MappingProxyType(
+        {
+            "anthropic-messages": "https://api.kimi.com/coding",
+            "openai-chat": "https://api.kimi.com/coding/v1",
+        }
+    ),
+    model="kimi-for-coding",
+    key_env="KIMI_API_KEY",
+    base_url_env="KIMI_CODE_BASE_URL",
+    oauth=OAuthApp(
+        client_id="17e5f671-d194-4dfb-9706-5516cb48c098",
+        device_url="https://auth.kimi.com/api/oauth/device_authorization",
+        token_url="https://auth.kimi.com/api/oauth/token",  # noqa: S106 - an address
+        host_env="KIMI_CODE_OAUTH_HOST",
+    ),
+    wraps_empty=True,
+    shared_with_kimi=True,
+    device_header_prefix="X-Msh-",
+)
+
+ANTHROPIC = Provider(
+    name="anthropic",
+    base_urls=MappingProxyType({"anthropic-messages": "https://api.anthropic.com"}),
+    model="claude-sonnet-4-5",
+    auth_header="x-api-key",
+    key_env="ANTHROPIC_API_KEY",
+)
+
+OPENAI = Provider(
+    name="openai",
+    base_urls=MappingProxyType({"openai-chat": "https://api.openai.com/v1"}),
+    model="gpt-5-mini",
+    key_env="OPENAI_API_KEY",
+)
+
+PROVIDERS: Mapping[str, Provider] = MappingProxyType({each.name: each for each in (ANTHROPIC, KIMI, OPENAI)})

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+import reactivex as rx
+from hypothesis import given
+from reactivex.subject import Subject
+
+from rxauth import AssistantMessage, suppress_empty_response
+from rxauth.errors import StreamCut
+from rxauth.events import (
+    AssistantEvent,
+    Block,
+    Done,
+    Error,
+    Start,
+    Text,
+    TextDelta,
+    TextEnd,
+    TextStart,
+    Thinking,
+    ThinkingDelta,
+    ThinkingEnd,
+    ThinkingStart,
+    to_json,
+)
+
+MADE_UP = "(Empty response: the model only thought)"
+THINKING: list[AssistantEvent] = [ThinkingStart(0), ThinkingDelta(0, "hm"), ThinkingEnd(0, "hm")]
+
+
+def block(index: int, *pieces: str) -> list[AssistantEvent]:
+    return [TextStart(index), *(TextDelta(index, piece) for piece in pieces), TextEnd(index, "".join(pieces))]
+
+
+def done(*content: Block) -> Done:
+    return Done("stop", AssistantMessage(content=content))
+
+
+def seen(*events: AssistantEvent, error: Exception | None = None) -> list[Any]:
+    got: list[Any] = []
+    end = rx.throw(error) if error else rx.empty()
+    rx.concat(rx.of(*events), end).pipe(suppress_empty_response()).subscribe(got.append, got.append)
+    return got
+
+
+@pytest.mark.parametrize("pieces", [[MADE_UP], list(MADE_UP), ["(Empty response:", " x)"], ["(Empty ", "response: x"]])
+def test_such_a_block_is_dropped_however_it_is_cut_and_from_the_message_too(pieces: list[str]) -> None:
+    thought, made_up = Thinking("hm"), Text("".join(pieces))
+    got = seen(Start(), *THINKING, *block(1, *pieces), done(thought, made_up))
+    assert got == [Start(), *THINKING, done(thought)]
+
+
+@pytest.mark.parametrize("text", ["(Empty response", "(Empty", "", "Empty response:", " (Empty response: x)", "hello"])
+def test_any_other_block_is_given_out_whole(text: str) -> None:
+    events = [Start(), *block(0, *text), done(Text(text))]
+    assert seen(*events) == events
+
+
+def test_text_is_held_only_while_it_can_still_become_the_marker() -> None:
+    source: Subject[AssistantEvent] = Subject()
+    got: list[Any] = []
+    source.pipe(suppress_empty_response()).subscribe(got.append)
+    source.on_next(TextStart(0))
+    source.on_next(TextDelta(0, "(Emp"))
+    assert got == []
+    source.on_next(TextDelta(0, "loyees"))
+    assert got == [TextStart(0), TextDelta(0, "(Emp"), TextDelta(0, "loyees")]
+    source.on_next(TextDelta(0, "(Empty response:"))
+    assert len(got) == 4
+
+
+def test_nothing_overtakes_held_text() -> None:
+    events: list[AssistantEvent] = [
+        TextStart(0),
+        TextDelta(0, "(Em"),
+        *THINKING,
+        TextDelta(0, "ber)"),
+        TextEnd(0, "(Ember)"),
+    ]
+    assert seen(*events) == events
+    assert seen(TextStart(0), TextDelta(0, "(Em"), *THINKING, TextDelta(0, "pty response:")) == THINKING
+
+
+def test_an_unfinished_block_is_given_out_at_the_end_in_order() -> None:
+    events: list[AssistantEvent] = [TextStart(0), TextDelta(0, "(Em"), done(Text("(Em"))]
+    assert seen(*events) == events
+    assert seen(*events[:2]) == events[:2]
+    failure = ValueError("cut")
+    assert seen(*events[:2], error=failure) == [*events[:2], failure]
+
+
+def test_it_is_dropped_from_the_message_of_an_error_on_a_copy() -> None:
+    cause = StreamCut("cut")
+    original = Error("error", AssistantMessage(content=(Text("said"), Text(MADE_UP)), error_message="cut"), cause)
+    (got,) = seen(original)
+    assert (got.error.content, got.error.error_message, got.cause) == ((Text("said"),), "cut", cause)
+    assert original.error.content == (Text("said"), Text(MADE_UP))
+
+
+def test_an_event_without_such_a_block_is_passed_on_as_it_is() -> None:
+    event = done(Text("said"))
+    assert seen(event)[0] is event
+
+
+def test_an_empty_prefix_is_refused() -> None:
+    with pytest.raises(ValueError, match="prefix"):
+        suppress_empty_response("")
+
+
+@given(st.lists(st.tuples(st.booleans(), st.text("(Empty response:x", max_size=24)), max_size=4))
+def test_made_up_blocks_are_all_that_goes(blocks: list[tuple[bool, str]]) -> None:
+    texts = ["(Empty response:" + text if made_up else text for made_up, text in blocks]
+    events = [event for index, text in enumerate(texts) for event in block(index, *text)]
+    kept = [each for each in events if not texts[each.content_index].startswith("(Empty response:")]  # type: ignore[union-attr]
+    assert list(map(to_json, seen(*events))) == list(map(to_json, kept))

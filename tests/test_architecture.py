@@ -1,0 +1,34 @@
+"""Imports point down only, and the check that says so can fail."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def lint(root: Path) -> subprocess.CompletedProcess[str]:
+    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(cache_dir=None))"
+    return subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+
+
+def copy_of_the_package(to: Path) -> Path:
+    shutil.copytree(ROOT / "rxauth", to / "rxauth", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "setup.cfg", to)
+    return to
+
+
+def test_imports_point_down_only(tmp_path: Path) -> None:
+    done = lint(copy_of_the_package(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_import_that_points_up_is_found(tmp_path: Path) -> None:
+    module = copy_of_the_package(tmp_path) / "rxauth" / "errors.py"
+    module.write_text(module.read_text() + "\nfrom rxauth.operators import recover_auth\n")
+    done = lint(tmp_path)
+    assert done.returncode != 0
+    assert "rxauth.errors" in done.stdout

@@ -1,0 +1,142 @@
+"""The main job on real bytes: a token that is not expired here and dead there costs one refresh, and nobody notices."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeAlias
+
+import aiohttp
+import pytest
+from reactivex import Observable
+from reactivex import operators as ops
+
+from rxauth import (
+    AssistantMessage,
+    MemoryStore,
+    OAuthCredentials,
+    Transcript,
+    anthropic_messages,
+    buffer_until_live,
+    collect_message,
+    flush_on_complete_or_error,
+    from_async_iterable,
+    openai_chat,
+    recover_auth,
+    retry_on_first_auth_error,
+    to_async_iterable,
+)
+from rxauth.events import Error, Start
+from rxauth.testing import FakeProvider, Reply
+
+ANSWER = "The whole answer, every word of it, once."
+REQUEST = {"model": "any", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
+
+Pipe: TypeAlias = Callable[[Any], tuple[Any, ...]]
+Source: TypeAlias = Callable[[FakeProvider, OAuthCredentials], Observable[Any]]
+
+
+def three(refresh: Any) -> tuple[Any, ...]:
+    return buffer_until_live(), retry_on_first_auth_error(refresh), flush_on_complete_or_error()
+
+
+def fused(refresh: Any) -> tuple[Any, ...]:
+    return (recover_auth(refresh),)
+
+
+def anthropic(fake: FakeProvider, credentials: OAuthCredentials) -> Observable[Any]:
+    return anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
+
+
+def openai(fake: FakeProvider, credentials: OAuthCredentials) -> Observable[Any]:
+    return openai_chat(REQUEST, base_url=fake.url + "/v1", credentials=credentials)
+
+
+def thrown(fake: FakeProvider, credentials: OAuthCredentials) -> Observable[Any]:
+    """A client that announces `start`, and whose connection throws the 401 instead of telling it in-band."""
+
+    async def events() -> AsyncIterator[Any]:
+        yield Start(AssistantMessage())
+        token = (await credentials.current()).access_token
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}, raise_for_status=True) as session,
+            session.post(fake.url + "/v1/messages", json=REQUEST | {"stream": True}),
+        ):
+            pass
+        async for event in to_async_iterable(anthropic(fake, credentials).pipe(ops.skip(1))):
+            yield event
+
+    return from_async_iterable(events)
+
+
+both = pytest.mark.parametrize("pipe", [three, fused], ids=["three operators", "recover_auth"])
+
+
+@both
+@pytest.mark.parametrize("source", [anthropic, openai], ids=["anthropic_messages", "openai_chat"])
+@pytest.mark.parametrize("kind", ["a status", "in-band"])
+async def test_one_start_all_the_text_one_done_after_two_requests_and_one_refresh(
+    pipe: Pipe, source: Source, kind: str
+) -> None:
+    in_band = Reply.in_band_error("authentication_error", after=0, message="OAuth token has expired")
+    async with FakeProvider(answer=ANSWER, replies=[in_band] if kind == "in-band" else []) as fake:
+        credentials = OAuthCredentials(
+            MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id
+        )
+        if kind == "a status":
+            fake.invalidate()
+        transcript = Transcript()
+        stream = source(fake, credentials).pipe(*pipe(credentials.refresh)).pipe(ops.do(transcript))
+        events = [event async for event in to_async_iterable(stream)]
+
+        types = [event.type for event in events]
+        assert (types[0], types[-1]) == ("start", "done")
+        assert (types.count("start"), types.count("done"), types.count("error")) == (1, 1, 0)
+        assert "".join(event.delta for event in events if event.type == "text_delta") == ANSWER
+        assert [(entry.open, entry.message.text) for entry in transcript.entries] == [(False, ANSWER)]
+        assert [each.status for each in fake.api_requests] == ([401, 200] if kind == "a status" else [200, 200])
+        assert len(fake.token_requests) == 1
+        assert fake.api_requests[0].token != fake.api_requests[1].token
+
+
+@both
+async def test_so_it_is_for_a_401_that_is_thrown(pipe: Pipe) -> None:
+    async with FakeProvider(answer=ANSWER, replies=[None, None]) as fake:
+        credentials = OAuthCredentials(
+            MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id
+        )
+        fake.invalidate()
+        stream = thrown(fake, credentials).pipe(*pipe(credentials.refresh))
+        events = [event async for event in to_async_iterable(stream)]
+        types = [event.type for event in events]
+        assert (types.count("start"), types.count("done"), types.count("error")) == (1, 1, 0)
+        assert events[-1].message.text == ANSWER
+        assert fake.requests[0].status == 401
+        assert len(fake.token_requests) == 1
+
+
+@both
+async def test_a_refresh_that_the_server_refuses_shows_the_401_once_and_what_to_do(pipe: Pipe) -> None:
+    async with FakeProvider(token_replies=[Reply(status=400, error="invalid_client")]) as fake:
+        credentials = OAuthCredentials(
+            MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id
+        )
+        fake.invalidate()
+        stream = anthropic(fake, credentials).pipe(*pipe(credentials.refresh))
+        events = [event async for event in to_async_iterable(stream)]
+        assert [event.type for event in events] == ["start", "error"]
+        assert isinstance(events[1], Error)
+        assert events[1].cause is not None
+        assert events[1].cause.__cause__ is not None
+        assert "invalid_client" in str(events[1].cause.__cause__)
+        assert len(fake.api_requests) == 1
+
+
+async def test_the_message_of_a_recovered_stream_is_the_whole_answer() -> None:
+    async with FakeProvider(answer=ANSWER) as fake:
+        credentials = OAuthCredentials(
+            MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id
+        )
+        fake.invalidate()
+        stream = anthropic(fake, credentials).pipe(recover_auth(credentials.refresh), collect_message())
+        (message,) = [each async for each in to_async_iterable(stream)]
+        assert (message.text, message.stop_reason) == (ANSWER, "stop")
