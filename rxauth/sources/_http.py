@@ -46,6 +46,10 @@ AuthHeader: TypeAlias = Literal["authorization", "x-api-key"]
 
 MAX_EVENT_BYTES = 16 * 2**20
 
+# Bytes that aiohttp holds before it stops reading. Of its default, four times as many, most have left the processor's
+# cache when they are looked at: an event in a burst then costs a fifth more.
+_READ_BUFFER = 2**14
+
 _ERROR_BODY = 64 * 2**10  # bytes of an error's body that are read
 _ERROR_BODY_TIME = 5.0  # seconds that they may take: a person waits for the refresh behind it
 _LAST_BYTES_TIME = 0.1  # seconds for the end of a body behind a complete answer: then its connection can be used again
@@ -131,132 +135,174 @@ def stream(
             credential = await credentials.current()
             token = credential.access_token
         except Exception as error:
-            sentence = str(error) if isinstance(error, RxAuthError) else ""
-            answer.fail(error, sentence or f"The credential source failed ({type(error).__name__}).")
+            sentence = f"The credential source failed ({type(error).__name__})."
+            if isinstance(error, RxAuthError):
+                sentence = str(error) or sentence
+                # Its frames hold the consumer, who may hold the event, which holds it: credentials in a cycle.
+                error.__traceback__ = None
+            answer.fail(error, sentence)
             return
         exchange = Exchange(call.host, credential)
+        conversation = _Conversation(call, exchange, reader(answer, exchange))
         headers = {**call.headers, **_authorization(call.auth_header, token)}
         lease = Lease()
         async with lease if session is None else nullcontext(session) as connections:
             try:
-                async with asyncio.timeout(call.read_timeout) as silence:
-                    cause = await _converse(call, connections, headers, exchange, reader(answer, exchange), silence)
-            except TimeoutError:
-                cause = exchange.error(ConnectionFailed, f"{call.host} sent nothing for {call.read_timeout:g} s.")
-            # Before the consumer hears of it: it may dispose at once.
-            lease.comes_back = isinstance(cause or answer.cause, CredentialRejected)
-            if cause is not None:
-                answer.fail(cause, str(cause))
+                # A session that was given has its own settings for proxies.
+                cause = await conversation.hold(connections, headers, _proxy(call.url) if session is None else None)
+                if cause is not None:
+                    answer.fail(cause, str(cause))
+            finally:
+                lease.comes_back = isinstance(answer.cause, CredentialRejected)
 
     return from_producer(produce, opening=lambda: (Start(),))
 
 
-async def _converse(
-    call: Call,
-    session: aiohttp.ClientSession,
-    headers: Mapping[str, str],
-    exchange: Exchange,
-    reader: Reader,
-    silence: asyncio.Timeout,
-) -> ProviderError | None:
-    """Make the request and read the answer. Returns why there is none; `None` if the reader has ended it."""
-    import aiohttp
+class _Conversation:
+    """One request and its response. What goes wrong is returned; what is said is the reader's to tell."""
 
-    try:
-        response = await session.post(
-            call.url,
-            data=io.BytesIO(call.body),  # aiohttp warns of bytes that are longer than 1 MiB
-            headers=headers,
-            allow_redirects=False,
-            raise_for_status=False,
-            timeout=aiohttp.ClientTimeout(total=None, connect=call.connect_timeout),
-            proxy=_proxy(call.url),
-            read_bufsize=2**14,
-        )
-    except Exception as error:
-        return _unanswered(error, exchange, call)
-    try:
-        exchange.answered(response.status, response.headers, now=time.time())
-        if not 200 <= response.status < 300:
-            return await _refusal(response, exchange)
-        if response.status == 204 or exchange.content_type in _NO_STREAM:
-            return await _no_stream(response, exchange, reader)
-        return await _read(response, call, exchange, reader, silence)
-    finally:
-        # Closes the connection, unless the body has been read to its end: then another request may use it.
-        response.close()
+    def __init__(self, call: Call, exchange: Exchange, reader: Reader) -> None:
+        self._call = call
+        self._exchange = exchange
+        self._reader = reader
 
-
-async def _read(
-    response: aiohttp.ClientResponse, call: Call, exchange: Exchange, reader: Reader, silence: asyncio.Timeout
-) -> ProviderError | None:
-    import aiohttp
-    from aiohttp.http_exceptions import ContentEncodingError
-
-    decoder = EventStreamDecoder(reader.on_event, max_event_bytes=call.max_event_bytes)
-    answer = reader.answer
-    read = response.content.readany
-    clock = asyncio.get_running_loop().time
-    limit = call.read_timeout or math.inf
-    # Moving the deadline costs more than reading an event, so it is moved only now and then, and a little further.
-    move_at = clock()
-    while not answer.ended:
-        now = clock()
-        if now >= move_at and limit < math.inf:
-            silence.reschedule(now + limit * 9 / 8)
-            move_at = now + limit / 8
+    async def hold(
+        self, session: aiohttp.ClientSession, headers: Mapping[str, str], proxy: str | None
+    ) -> ProviderError | None:
+        """Returns why there is no answer; `None` if the reader has told how it ended."""
         try:
-            chunk = await read()
-        except aiohttp.ClientPayloadError as error:
-            if isinstance(error.__cause__, ContentEncodingError):
-                return exchange.error(ProtocolError, f"{call.host} sent a body that is not encoded as it says.")
-            return exchange.error(StreamCut, f"{call.host} cut the stream off before the answer was complete.")
-        except (aiohttp.ClientError, OSError) as error:
-            return exchange.error(
-                ConnectionFailed, f"The connection to {call.host} broke: {exchange.clean(_text(error))}"
+            async with asyncio.timeout(self._call.read_timeout) as silence:
+                return await self._send(session, headers, proxy, silence)
+        except TimeoutError:
+            sentence = f"{self._call.host} sent nothing for {self._call.read_timeout:g} s."
+            return self._exchange.error(ConnectionFailed, sentence)
+
+    async def _send(
+        self, session: aiohttp.ClientSession, headers: Mapping[str, str], proxy: str | None, silence: asyncio.Timeout
+    ) -> ProviderError | None:
+        import aiohttp
+
+        body = self._call.body
+        try:
+            response = await session.post(
+                self._call.url,
+                data=body if len(body) <= 2**20 else io.BytesIO(body),  # aiohttp warns of long bytes
+                headers=headers,
+                proxy=proxy,
+                allow_redirects=False,
+                raise_for_status=False,
+                timeout=aiohttp.ClientTimeout(total=None, connect=self._call.connect_timeout),
+                read_bufsize=_READ_BUFFER,
             )
-        if not chunk:
-            reader.on_end()
-            return None
+        except Exception as error:
+            return self._unanswered(error)
         try:
-            decoder.feed(chunk)
-        except EventTooLargeError as error:
-            return exchange.error(ProtocolError, str(error))
-    try:
-        async with asyncio.timeout(_LAST_BYTES_TIME):
-            while await read():
-                pass
-    except (aiohttp.ClientError, OSError):
-        pass
-    return None
+            return await self._receive(response, silence)
+        finally:
+            # Closes the connection, unless the body has been read to its end: then another request may use it.
+            response.close()
 
+    async def _receive(self, response: aiohttp.ClientResponse, silence: asyncio.Timeout) -> ProviderError | None:
+        self._exchange.answered(response.status, response.headers, now=time.time())
+        if not 200 <= response.status < 300:
+            return await self._refusal(response)
+        if response.status == 204 or self._exchange.content_type in _NO_STREAM:
+            return await self._no_stream(response)
+        return await self._read(response, silence)
 
-async def _refusal(response: aiohttp.ClientResponse, exchange: Exchange) -> ProviderError:
-    """What a response with an error status says."""
-    if 300 <= response.status < 400:
-        # A redirect could take the token, and the prompt, anywhere.
-        to = exchange.clean(urlsplit(response.headers.get("Location", "")).netloc, 80) or "another place"
-        where = f"{exchange.host} redirects to {to} (HTTP {response.status})"
-        return exchange.error(ProtocolError, f"{where}. A token does not follow: correct the base URL.")
-    return exchange.failure(_told(await _short_body(response), exchange))
+    async def _read(self, response: aiohttp.ClientResponse, silence: asyncio.Timeout) -> ProviderError | None:
+        import aiohttp
+        from aiohttp.http_exceptions import ContentEncodingError
 
+        host, exchange, reader = self._call.host, self._exchange, self._reader
+        decoder = EventStreamDecoder(reader.on_event, max_event_bytes=self._call.max_event_bytes)
+        answer = reader.answer
+        read = response.content.readany
+        clock = asyncio.get_running_loop().time
+        limit = self._call.read_timeout or math.inf
+        # Moving the deadline costs more than reading an event: it is moved now and then, and a little further.
+        move_at = clock()
+        while not answer.ended:
+            now = clock()
+            if now >= move_at and limit < math.inf:
+                silence.reschedule(now + limit * 9 / 8)
+                move_at = now + limit / 8
+            try:
+                chunk = await read()
+            except aiohttp.ClientPayloadError as error:
+                if isinstance(error.__cause__, ContentEncodingError):
+                    return exchange.error(ProtocolError, f"{host} sent a body that is not encoded as it says.")
+                return exchange.error(StreamCut, f"{host} cut the stream off before the answer was complete.")
+            except (aiohttp.ClientError, OSError) as error:
+                return self._broken(error)
+            if not chunk:
+                reader.on_end()
+                return None
+            try:
+                decoder.feed(chunk)
+            except EventTooLargeError as error:
+                return exchange.error(ProtocolError, str(error))
+        try:
+            async with asyncio.timeout(_LAST_BYTES_TIME):
+                while await read():
+                    pass
+        except (aiohttp.ClientError, OSError):
+            pass
+        return None
 
-async def _no_stream(response: aiohttp.ClientResponse, exchange: Exchange, reader: Reader) -> ProviderError:
-    """A success that cannot be a stream. Some providers tell their errors so."""
-    body = await _short_body(response)
-    try:
-        told = read_error(repaired(body, object))
-    except NotThisProtocolError:
-        told = None
-    return exchange.failure(told) if told is not None else reader.not_this_protocol(body.decode("utf-8", "replace"))
+    async def _refusal(self, response: aiohttp.ClientResponse) -> ProviderError:
+        """What a response with an error status says."""
+        exchange = self._exchange
+        if 300 <= response.status < 400:
+            # A redirect could take the token, and the prompt, anywhere.
+            to = exchange.clean(urlsplit(response.headers.get("Location", "")).netloc, 80) or "another place"
+            where = f"{exchange.host} redirects to {to} (HTTP {response.status})"
+            return exchange.error(ProtocolError, f"{where}. A token does not follow: correct the base URL.")
+        body = await _short_body(response)
+        try:
+            told = read_error(repaired(body, object))
+        except NotThisProtocolError:
+            is_page = body.lstrip().startswith(b"<")
+            told = None if is_page else Told(body.decode("utf-8", "replace"))
+        return exchange.failure(told or Told())
 
+    async def _no_stream(self, response: aiohttp.ClientResponse) -> ProviderError:
+        """A success that cannot be a stream. Some providers tell their errors so."""
+        body = await _short_body(response)
+        try:
+            told = read_error(repaired(body, object))
+        except NotThisProtocolError:
+            told = None
+        if told is not None:
+            return self._exchange.failure(told)
+        return self._reader.not_this_protocol(body.decode("utf-8", "replace"))
 
-def _told(body: bytes, exchange: Exchange) -> Told:
-    try:
-        return read_error(repaired(body, object)) or Told()
-    except NotThisProtocolError:
-        is_page = exchange.content_type == "text/html" or body.lstrip()[:1] == b"<"
-        return Told() if is_page else Told(body.decode("utf-8", "replace"))
+    def _unanswered(self, error: Exception) -> ProviderError:
+        """No response came. None of aiohttp's exceptions is kept, not as a cause either: they hold the headers."""
+        import aiohttp
+
+        host, exchange = self._call.host, self._exchange
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            sentence = f"No connection to {host} within {self._call.connect_timeout:g} s."
+            return exchange.error(ConnectionFailed, sentence)
+        if isinstance(error, aiohttp.ClientConnectorError):
+            reason = getattr(error, "certificate_error", None) or error.os_error
+            return exchange.error(ConnectionFailed, f"No connection to {host}: {exchange.clean(_text(reason))}.")
+        if isinstance(error, aiohttp.ServerDisconnectedError):
+            return exchange.error(ConnectionFailed, f"{host} closed the connection without an answer.")
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            return exchange.error(ConnectionFailed, f"The proxy makes no connection to {host} (HTTP {error.status}).")
+        if isinstance(error, aiohttp.ClientResponseError):
+            shown = exchange.clean(error.message, 80)
+            return exchange.error(ProtocolError, f"{host} did not answer in HTTP ({shown}): check the base URL.")
+        if isinstance(error, aiohttp.ClientConnectionError | OSError):
+            return self._broken(error)
+        name = type(error).__name__
+        return exchange.error(RequestRejected, f"The request could not be made ({name}): {exchange.clean(error)}")
+
+    def _broken(self, error: Exception) -> ProviderError:
+        reason = self._exchange.clean(_text(error))
+        return self._exchange.error(ConnectionFailed, f"The connection to {self._call.host} broke: {reason}.")
 
 
 async def _short_body(response: aiohttp.ClientResponse) -> bytes:
@@ -275,28 +321,6 @@ async def _short_body(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _unanswered(error: Exception, exchange: Exchange, call: Call) -> ProviderError:
-    """The request got no response. None of aiohttp's exceptions is kept: they hold its headers."""
-    import aiohttp
-
-    host = call.host
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return exchange.error(ConnectionFailed, f"No connection to {host} within {call.connect_timeout:g} s.")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        reason = getattr(error, "certificate_error", None) or error.os_error
-        return exchange.error(ConnectionFailed, f"No connection to {host}: {exchange.clean(_text(reason))}.")
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return exchange.error(ConnectionFailed, f"{host} closed the connection without an answer.")
-    if isinstance(error, aiohttp.ClientResponseError):
-        shown = exchange.clean(error.message, 80)
-        return exchange.error(ProtocolError, f"{host} did not answer in HTTP ({shown}): check the base URL.")
-    if isinstance(error, aiohttp.ClientConnectionError | OSError):
-        return exchange.error(ConnectionFailed, f"The connection to {host} broke: {exchange.clean(_text(error))}.")
-    return exchange.error(
-        RequestRejected, f"The request could not be made ({type(error).__name__}): {exchange.clean(error)}"
-    )
-
-
 def _text(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
@@ -311,7 +335,8 @@ def _endpoint(base_url: str, path: str) -> str:
     except (ValueError, TypeError, AttributeError):
         usable = False
     if not usable or not base_url.isprintable() or " " in base_url:
-        raise ValueError(f"base_url is not an http(s) URL: {_shown(base_url)}.")
+        # It may be a key, given in the wrong place: it is not shown.
+        raise ValueError("base_url is not an http(s) URL, such as https://api.example.com.")
     if "@" in parts.netloc:
         raise ValueError("base_url must not hold a user name or password: give them as credentials.")
     if "?" in base_url or "#" in base_url:
@@ -319,11 +344,6 @@ def _endpoint(base_url: str, path: str) -> str:
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise ValueError("base_url must be https: tokens do not travel unencrypted (loopback excepted).")
     return base_url.rstrip("/") + path
-
-
-def _shown(url: object) -> str:
-    text = repr(url)
-    return "what was given has an @ in it" if "@" in text else text[:100]
 
 
 def _is_loopback(host: str) -> bool:

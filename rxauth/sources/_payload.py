@@ -11,8 +11,8 @@ import msgspec
 T = TypeVar("T")
 
 
-# What a msgspec decoder raises for bytes that are not JSON, or not of the shape asked for.
-MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# What decoders raise for bytes that are not JSON, or not of the shape asked for.
+MALFORMED = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 class NotThisProtocolError(ValueError):
@@ -31,7 +31,7 @@ def repaired(data: bytes, shape: type[T]) -> T:
     try:
         text = _ESCAPE.sub(_whole, data.decode("utf-8", "replace"))
         return msgspec.convert(json.loads(text), shape)
-    except (ValueError, RecursionError) as error:
+    except MALFORMED as error:
         raise NotThisProtocolError(type(error).__name__) from None
 
 

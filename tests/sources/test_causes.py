@@ -6,7 +6,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rxauth.credentials import Credential
@@ -173,6 +173,7 @@ def test_a_number_that_is_the_token_is_not_a_code() -> None:
     assert made.failure(Told("m", None, 5)).code == 5
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(1, 50))
 def test_a_message_is_one_printable_line_within_its_bound(text: str, limit: int) -> None:
     line = exchange().clean(text, limit)

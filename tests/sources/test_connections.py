@@ -119,6 +119,14 @@ async def test_streams_at_the_same_time_share_a_session_and_the_last_one_closes_
         await closed_at_once(fake)
 
 
+async def test_the_cookies_of_one_account_do_not_reach_another() -> None:
+    async with FakeProvider(replies=[Reply(status=401, headers={"Set-Cookie": "account=one"}), None]) as fake:
+        url = fake.url.replace("127.0.0.1", "localhost")  # an address alone would not be given cookies in any case
+        for _ in range(2):
+            await collect(anthropic_messages(REQUEST, base_url=url, credentials=Holder(fake.credential())))
+        assert "Cookie" not in fake.requests[1].headers
+
+
 async def test_many_rejections_leave_one_connection() -> None:
     async with FakeProvider() as fake:
         holder = dead(fake)

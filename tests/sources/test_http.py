@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import logging
 import threading
 import traceback
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -77,6 +79,7 @@ async def test_one_subscription_is_one_request_with_the_payload_and_the_token(so
         assert request.path == ("/v1/chat/completions" if path else "/v1/messages")
         assert request.headers["Authorization"] == f"Bearer {holder.credential.access_token}"
         assert request.headers["Accept"] == "text/event-stream"
+        assert request.headers["Accept-Encoding"] == "identity"
         assert request.headers["Content-Type"] == "application/json"
         assert request.headers["User-Agent"].startswith("rxauth/")
         options = {"stream_options": {"include_usage": True}} if path else {}
@@ -164,7 +167,16 @@ def test_a_request_that_cannot_be_made_is_refused_at_the_call(
 @pytest.mark.parametrize(
     "url",
     [
-        *("", "example.com", "/v1", "ftp://example.com", "https://", "https:///v1", "https://host:port"),
+        *(
+            "",
+            "sk-canary-key",
+            "example.com",
+            "/v1",
+            "ftp://example.com",
+            "https://",
+            "https:///v1",
+            "https://host:port",
+        ),
         *("https://host:99999", "https://ho st", "https://host\n", "http://example.com", "http://10.0.0.1"),
         *("https://user:canary@host", "https://canary@host", "https://host?key=canary", "https://host#canary"),
         *("http://127.0.0.1.example.com", "http://localhost.example.com", None, 7, b"https://host"),
@@ -401,6 +413,16 @@ async def test_an_error_whose_body_hangs_is_told_within_seconds() -> None:
         assert loop.time() - before < 6
 
 
+async def test_of_an_error_page_only_the_status_is_told() -> None:
+    cause = failed(await answered(Reply.html("<h1>Bad gateway</h1>", status=502))).cause
+    assert "HTTP 502" in str(cause)
+    assert "<" not in str(cause)
+
+
+async def test_a_server_that_hangs_up_is_told_so() -> None:
+    assert "closed the connection without an answer" in str(failed(await answered(Reply.cut())).cause)
+
+
 async def test_of_an_error_that_is_too_long_only_the_status_is_told() -> None:
     cause = failed(await answered(Reply(status=500, body="secret " * 20_000))).cause
     assert isinstance(cause, ProviderUnavailable)
@@ -486,6 +508,29 @@ async def test_the_text_of_a_foreign_exception_is_not_shown() -> None:
     end = failed(await collect(anthropic_messages(REQUEST, base_url="https://h", credentials=Broken(error))))
     assert end.cause is error
     assert end.error.error_message == "The credential source failed (KeyError)."
+
+
+class LoggedOut(Holder):
+    async def current(self) -> Credential:
+        raise LoginRequired("Log in.")
+
+
+@pytest.mark.parametrize("source", [Holder, LoggedOut])
+async def test_a_credential_goes_with_its_stream_and_needs_no_collector(source: type[Holder]) -> None:
+    async def streamed(fake: FakeProvider) -> weakref.ref[Any]:
+        credentials = source(Credential("dead"))
+        failed(await collect(anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)))
+        return weakref.ref(credentials)
+
+    async with FakeProvider() as fake:
+        gc.collect()
+        gc.disable()
+        try:
+            gone = await streamed(fake)
+            await fake.until(lambda fake: fake.open_connections == bool(fake.requests))
+            assert gone() is None
+        finally:
+            gc.enable()
 
 
 async def test_a_credential_source_that_gives_none_is_told() -> None:
@@ -628,7 +673,7 @@ async def test_more_than_a_hundred_streams_run_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "where", ["body", "text", "in-band", "garbage", "header", "json", "redirect", "content type", "http"]
+    "where", ["body", "text", "half of it", "in-band", "garbage", "header", "json", "redirect", "content type", "http"]
 )
 async def test_a_token_that_the_server_echoes_is_seen_nowhere(where: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
@@ -637,6 +682,7 @@ async def test_a_token_that_the_server_echoes_is_seen_nowhere(where: str, caplog
     reply = {
         "body": Reply(status=401, body={"error": {"type": echo, "code": echo, "message": echo}}),
         "text": Reply(status=500, body=echo),
+        "half of it": Reply(status=500, body=echo, cut_at=20),
         "in-band": Reply(body=sse({"type": "error", "error": {"type": echo, "message": echo}})),
         "garbage": Reply(body=sse(echo)),
         "header": Reply(status=400, headers={"request-id": echo, "Retry-After": echo}),

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rxauth.events import Error, to_json
@@ -87,6 +87,7 @@ bodies = st.lists(
 
 
 @pytest.mark.parametrize("reader", READERS)
+@settings(deadline=None)
 @given(body=bodies, cuts=st.lists(st.integers(0, 2000), max_size=5))
 def test_whatever_comes_the_answer_is_well_formed_and_the_same_wherever_it_is_cut(
     reader: type[Reader], body: bytes, cuts: list[int]
@@ -99,6 +100,7 @@ def test_whatever_comes_the_answer_is_well_formed_and_the_same_wherever_it_is_cu
 
 
 @pytest.mark.parametrize("reader", READERS)
+@settings(deadline=None)
 @given(body=st.binary(max_size=300))
 def test_bytes_that_are_nothing_end_in_one_error(reader: type[Reader], body: bytes) -> None:
     events = read(reader, body)
@@ -107,6 +109,7 @@ def test_bytes_that_are_nothing_end_in_one_error(reader: type[Reader], body: byt
 
 
 @pytest.mark.parametrize("reader", READERS)
+@settings(deadline=None)
 @given(body=bodies)
 def test_everything_that_is_told_can_be_written(reader: type[Reader], body: bytes) -> None:
     for event in read(reader, body):

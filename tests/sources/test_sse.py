@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rxauth.sources._sse import EventStreamDecoder, EventTooLargeError
@@ -120,12 +120,14 @@ pieces = st.sampled_from(
 streams = st.lists(pieces | st.binary(max_size=3), max_size=60).map(b"".join)
 
 
+@settings(deadline=None)
 @given(streams, st.lists(st.integers(0, 200), max_size=12))
 def test_any_bytes_cut_anywhere_are_read_as_the_standard_reads_them_whole(stream: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     assert decoded(stream[a:b] for a, b in pairwise(places)) == plainly(stream)
 
 
+@settings(deadline=None)
 @given(streams, st.integers(1, 40), st.lists(st.integers(0, 200), max_size=6))
 def test_the_limit_is_met_at_the_same_event_wherever_the_stream_is_cut(
     stream: bytes, limit: int, cuts: list[int]
