@@ -5,6 +5,8 @@
 ...     fake.url  # for the base_url of a client; `async with` in an event loop
 'http://127.0.0.1:...'
 
+`rxauth.testing.fixtures` has them as fixtures for pytest, with a test to paste.
+
 Everything is loaded when it is first used: marbles need no HTTP server.
 """
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from rxauth.testing._fake_provider import FakeProvider
     from rxauth.testing._replies import Gate, Pause, Reply
     from rxauth.testing._requests import SeenRequest
-    from rxauth.testing._wires import anthropic_events, openai_chunks
+    from rxauth.testing._wires import anthropic_events, openai_chunks, openai_response_events
 
 __all__ = [
     "FakeProvider",
@@ -28,6 +30,7 @@ __all__ = [
     "SeenRequest",
     "anthropic_events",
     "openai_chunks",
+    "openai_response_events",
     "marbles",
 ]
 
@@ -39,6 +42,7 @@ _HOME = {
     "SeenRequest": "_requests",
     "anthropic_events": "_wires",
     "openai_chunks": "_wires",
+    "openai_response_events": "_wires",
 }
 
 

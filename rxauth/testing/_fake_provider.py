@@ -32,9 +32,10 @@ _PAGE_PATH = "/device"
 class FakeProvider:
     """A real HTTP server on 127.0.0.1 that speaks like a provider, and does what a test tells it.
 
-    It answers `POST .../v1/messages` (Anthropic Messages) and `POST .../chat/completions` (OpenAI Chat Completions), as
-    server-sent events or, without `"stream": true`, as one JSON object; a token endpoint (RFC 6749) with rotating
-    refresh tokens and reuse detection; a device authorization endpoint (RFC 8628). A request without a live token gets
+    It answers `POST .../v1/messages` (Anthropic Messages), `POST .../chat/completions` (OpenAI Chat Completions) and
+    `POST .../responses` (OpenAI Responses), as server-sent events or, without `"stream": true`, as one JSON object; a
+    token endpoint (RFC 6749) with rotating refresh tokens and reuse detection; a device authorization endpoint
+    (RFC 8628). A request without a live token gets
     a 401 and uses up no reply; every other one takes the next of `replies`, and the usual answer when there are none
     left.
 
@@ -54,6 +55,7 @@ class FakeProvider:
         client_secret: of the OAuth client; `None` for a public one.
         api_keys: more tokens that are accepted, and never die.
         extra: more fields of every token response, e.g. `account_id`.
+        latency: seconds before every response, on the server's event loop's clock: how far away it is.
         clock: Unix time in seconds, for the life of access tokens.
         port: 0 for one that the system chooses.
 
@@ -87,9 +89,13 @@ class FakeProvider:
         client_secret: str | None = None,
         api_keys: Collection[str] = (),
         extra: Mapping[str, Any] | None = None,
+        latency: float = 0.0,
         clock: Callable[[], float] = time.time,
         port: int = 0,
     ) -> None:
+        if not latency >= 0:
+            raise ValueError(f"latency is {latency!r}; it is a number of seconds, 0 or more.")
+        self._latency = latency
         self._answer = answer
         self._replies = _script("replies", replies)
         self._token_replies = _script("token_replies", token_replies)
@@ -294,11 +300,16 @@ class FakeProvider:
         self._requests.append(seen)
         self._changed.notify()
         try:
+            if self._latency:
+                await asyncio.sleep(self._latency)
             return await self._respond(request, seen)
-        except (asyncio.CancelledError, ConnectionError):
-            # Cancelled by the end of the connection or of the server; only the first is the client's doing.
+        except asyncio.CancelledError:
+            # By the end of the connection or of the server; only the first is the client's doing.
             seen.client_closed = self._url is not None
             raise
+        except ConnectionError:
+            seen.client_closed = self._url is not None
+            return web.Response()  # to nobody: aiohttp would log the traceback of a client that has left
         finally:
             seen.finished = True
             self._changed.notify()
@@ -348,7 +359,7 @@ class FakeProvider:
         events = wire.stream(content, stop, payload, seen.number)
         if reply.error is not None:
             told = events[: 1 if reply.error_after is None else reply.error_after]
-            events = [*told, wire.in_band(reply.error, _message(reply))]
+            events = [*told, wire.in_band(reply.error, _message(reply), len(told))]
         return reply, _Pieces(list(encoded(events)), "text/event-stream; charset=utf-8", length=False)
 
     def _grant(

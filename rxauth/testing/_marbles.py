@@ -13,6 +13,11 @@ One column is one tick.
              |  letter | digit                 an event: `s` is a start, `e` an error event, the others are live
              |  "^" | "!"                      subscribed, unsubscribed: in a diagram of subscriptions
 
+A retry is drawn as `attempts`: one diagram for each subscription, which may stand in the column where it begins.
+
+    attempt 1       s--e
+    attempt 2           s--a|
+
 In a hot source's diagram one `^` marks the column that is time 0. Nothing has to follow the grammar of Rx: what comes
 behind `|` or `#` is sent all the same, as a source that does not keep its promises would.
 
@@ -21,11 +26,12 @@ A letter stands for the event that `events` gives it, else for the one of `event
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from reactivex import Notification, Observable
+from reactivex import Notification, Observable, abc
 from reactivex.notification import OnCompleted, OnError, OnNext
 from reactivex.testing import Recorded, TestScheduler
 from reactivex.testing.coldobservable import ColdObservable
@@ -35,7 +41,20 @@ from reactivex.testing.subscription import Subscription
 from rxauth.errors import CredentialRejected
 from rxauth.events import AssistantMessage, Error, Start, TextDelta
 
-__all__ = ["cold", "draw", "event", "failure", "hot", "messages", "observe", "subscription", "subscriptions"]
+__all__ = [
+    "Attempts",
+    "attempts",
+    "cold",
+    "draw",
+    "draw_subscription",
+    "event",
+    "failure",
+    "hot",
+    "messages",
+    "observe",
+    "subscription",
+    "subscriptions",
+]
 
 failure: Exception = CredentialRejected("401: the token is dead", status=401)
 """What `#` raises and `e` carries unless something else is given: an auth failure."""
@@ -89,6 +108,59 @@ def cold(
     True
     """
     return scheduler.create_cold_observable(*messages(diagram, events, error))
+
+
+class Attempts(Observable[Any]):
+    """A cold source that is another one at each subscription. Its `subscriptions` are recorded, in their order."""
+
+    def __init__(self, sources: Sequence[ColdObservable[Any]]) -> None:
+        self._sources = sources
+        self._count = 0
+        super().__init__(self._attempt)
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """Of all attempts."""
+        return [each for source in self._sources for each in source.subscriptions]
+
+    def _attempt(
+        self, observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        source = self._sources[min(self._count, len(self._sources) - 1)]
+        self._count += 1
+        return source.subscribe(observer, scheduler=scheduler)
+
+
+def attempts(
+    scheduler: TestScheduler,
+    *diagrams: str,
+    events: Mapping[str, Any] | None = None,
+    error: Exception | None = None,
+) -> Attempts:
+    """A cold source with a diagram for each subscription; the last one for all further ones.
+
+    Args:
+        scheduler: that the test runs on.
+        diagrams: column 0 is the moment of that subscription. Spaces before and behind are ignored.
+        events: as for `messages`.
+        error: as for `messages`.
+
+    Raises:
+        ValueError: there is none, or one that is no diagram.
+
+    >>> from rxauth import recover_auth
+    >>> scheduler = TestScheduler()
+    >>> source = attempts(scheduler, "s--e",
+    ...                              "     s-a----|")
+    >>> refresh = cold(scheduler,    "   --r|", {"r": "a new token"})
+    >>> draw(observe(scheduler, source.pipe(recover_auth(lambda failure: refresh))))
+    '-------(sa)-|'
+    >>> source.subscriptions == subscriptions("^--!", "-----^------!")
+    True
+    """
+    if not diagrams:
+        raise ValueError("There is no attempt without a diagram.")
+    return Attempts([cold(scheduler, each, events, error) for each in diagrams])
 
 
 def hot(
@@ -146,6 +218,27 @@ def subscriptions(*diagrams: str, start: float = 0) -> list[Subscription]:
     [(0, 2), (4, 11)]
     """
     return [subscription(each, start) for each in diagrams]
+
+
+def draw_subscription(recorded: Subscription, start: float = 0) -> str:
+    """The diagram of a subscription: `subscription(draw_subscription(each))` is `each`.
+
+    Args:
+        recorded: between two ticks it has no diagram, and is listed instead: "^@0.5 !@3".
+        start: the time of the first column.
+
+    >>> draw_subscription(Subscription(2, 6)), draw_subscription(Subscription(0))
+    ('--^---!', '^')
+    """
+    begin, end = recorded.subscribe - start, recorded.unsubscribe - start
+    ended = recorded.unsubscribe != sys.maxsize  # how RxPY says: never
+    times = [(begin, "^"), *([(end, "!")] if ended else [])]
+    if any(at < 0 or at != int(at) for at, _ in times) or (ended and end <= begin):
+        return " ".join(f"{sign}@{_tick(at + start)}" for at, sign in times)
+    diagram = ""
+    for at, sign in times:
+        diagram = diagram.ljust(int(at), "-") + sign
+    return diagram
 
 
 def observe(

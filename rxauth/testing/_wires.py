@@ -1,7 +1,7 @@
 """An answer in the words of a provider: wire payloads as plain dicts. Pure, no I/O.
 
-A `Wire` is one format. The Anthropic Messages and the OpenAI Chat Completions format are here; another one is another
-`Wire` in `WIRES`.
+A `Wire` is one format. The Anthropic Messages, the OpenAI Chat Completions and the OpenAI Responses format are here;
+another one is another `Wire` in `WIRES`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Wire:
         stream: the events of an answer, given the blocks, the reason it ends, the request and its number.
         whole: the same as one object, for a request that does not ask for a stream.
         error: the body of an error response, given type and message.
-        in_band: the event that tells an error, given type and message.
+        in_band: the event that tells an error, given type, message and how many events come before it.
         request_id: the header that names the request.
     """
 
@@ -48,7 +48,7 @@ class Wire:
     stream: Callable[[Sequence[Block], DoneReason, Mapping[str, Any], int], Sequence[Piece]]
     whole: Callable[[Sequence[Block], DoneReason, Mapping[str, Any], int], Payload]
     error: Callable[[str, str], Payload]
-    in_band: Callable[[str, str], Payload]
+    in_band: Callable[[str, str, int], Payload]
     request_id: str
 
 
@@ -99,6 +99,30 @@ def openai_chunks(answer: Answer, *, stop: DoneReason | None = None, model: str 
     content = blocks(answer)
     request = {"model": model, "stream_options": {"include_usage": True}}
     return _openai_stream(content, stop or usual_stop(content), request, 1)
+
+
+def openai_response_events(
+    answer: Answer, *, stop: DoneReason | None = None, model: str = "fake-model", failed: str | None = None
+) -> list[Payload]:
+    """The server-sent events of the OpenAI Responses API for an answer.
+
+    With `failed`, a code such as `server_error`, the last event is `response.failed` instead of `response.completed`.
+
+    >>> [event["type"] for event in openai_response_events("Hi")]
+    ['response.created', 'response.in_progress', 'response.output_item.added', 'response.content_part.added',
+     'response.output_text.delta', 'response.output_text.done', 'response.content_part.done',
+     'response.output_item.done', 'response.completed']
+    >>> openai_response_events("Hi", failed="server_error")[-1]["response"]["error"]
+    {'code': 'server_error', 'message': 'Internal server error.'}
+    """
+    content = blocks(answer)
+    request = {"model": model}
+    events = _response_stream(content, stop or usual_stop(content), request, 1)
+    if failed is not None:
+        error = {"code": failed, "message": _text_of(failed)}
+        response = _response([], request, 1) | {"status": "failed", "error": error}
+        events[-1] = {"type": "response.failed", "response": response, "sequence_number": len(events) - 1}
+    return events
 
 
 # Anthropic Messages: https://platform.claude.com/docs/en/build-with-claude/streaming
@@ -191,6 +215,10 @@ def _anthropic_error(type: str, message: str) -> Payload:
     return {"type": "error", "error": {"type": type, "message": message}}
 
 
+def _anthropic_in_band(type: str, message: str, at: int) -> Payload:
+    return _anthropic_error(type, message)
+
+
 # OpenAI Chat Completions: https://platform.openai.com/docs/api-reference/chat-streaming
 
 _OPENAI_STOP: Mapping[DoneReason, str] = {
@@ -269,6 +297,123 @@ def _openai_error(type: str, message: str) -> Payload:
     return {"error": {"message": message, "type": type, "param": None, "code": code}}
 
 
+def _openai_in_band(type: str, message: str, at: int) -> Payload:
+    return _openai_error(type, message)
+
+
+# OpenAI Responses: https://platform.openai.com/docs/api-reference/responses-streaming
+
+
+def _response(output: Sequence[Payload], request: Mapping[str, Any], number: int) -> Payload:
+    return {
+        "id": f"resp_{number:06}",
+        "object": "response",
+        "created_at": 1700000000,
+        "status": "in_progress",
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "metadata": {},
+        "model": _model(request),
+        "output": list(output),
+        "parallel_tool_calls": True,
+        "temperature": 1.0,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "usage": None,
+    }
+
+
+def _response_whole(content: Sequence[Block], stop: DoneReason, request: Mapping[str, Any], number: int) -> Payload:
+    output = [_response_item(block, index, done=True) for index, block in enumerate(content)]
+    taken, given = _input_tokens(request), _output_tokens(content)
+    usage = {
+        "input_tokens": taken,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": given,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": taken + given,
+    }
+    cut_short = {"length": "max_output_tokens", "refusal": "content_filter"}.get(stop)
+    return _response(output, request, number) | {
+        "status": "completed" if cut_short is None else "incomplete",
+        "incomplete_details": None if cut_short is None else {"reason": cut_short},
+        "usage": usage,
+    }
+
+
+def _response_stream(
+    content: Sequence[Block], stop: DoneReason, request: Mapping[str, Any], number: int
+) -> list[Payload]:
+    opened = _response([], request, number)
+    events: list[Payload] = [{"type": f"response.{each}", "response": opened} for each in ("created", "in_progress")]
+    for index, block in enumerate(content):
+        item, done = (_response_item(block, index, done=done) for done in (False, True))
+        place = {"item_id": item["id"], "output_index": index}
+        events.append({"type": "response.output_item.added", "output_index": index, "item": item})
+        events += (event | place for event in _response_block(block))
+        events.append({"type": "response.output_item.done", "output_index": index, "item": done})
+    whole = _response_whole(content, stop, request, number)
+    events.append({"type": f"response.{whole['status']}", "response": whole})
+    return [event | {"sequence_number": at} for at, event in enumerate(events)]
+
+
+def _response_item(block: Block, index: int, *, done: bool) -> Payload:
+    status = "completed" if done else "in_progress"
+    if isinstance(block, Text):
+        content = [_response_text(block.text)] if done else []
+        return {"id": f"msg_{index}", "type": "message", "role": "assistant", "status": status, "content": content}
+    if isinstance(block, Thinking):
+        summary = [{"type": "summary_text", "text": block.thinking}] if done and block.thinking else []
+        return {"id": f"rs_{index}", "type": "reasoning", "summary": summary, "encrypted_content": block.signature}
+    return {
+        "id": f"fc_{index}",
+        "type": "function_call",
+        "status": status,
+        "call_id": block.id,
+        "name": block.name,
+        "arguments": block.arguments_json if done else "",
+    }
+
+
+def _response_text(text: str) -> Payload:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _response_block(block: Block) -> Iterator[Payload]:
+    """The events inside an output item."""
+    if isinstance(block, Text):
+        part: Payload = {"content_index": 0}
+        yield part | {"type": "response.content_part.added", "part": _response_text("")}
+        for each in split_words(block.text):
+            yield part | {"type": "response.output_text.delta", "delta": each, "logprobs": []}
+        yield part | {"type": "response.output_text.done", "text": block.text, "logprobs": []}
+        yield part | {"type": "response.content_part.done", "part": _response_text(block.text)}
+    elif isinstance(block, ToolCall):
+        for each in split_json(block.arguments_json):
+            yield {"type": "response.function_call_arguments.delta", "delta": each}
+        yield {"type": "response.function_call_arguments.done", "arguments": block.arguments_json}
+    elif block.thinking:
+        part = {"summary_index": 0}
+        name = "response.reasoning_summary"
+        yield part | {"type": f"{name}_part.added", "part": {"type": "summary_text", "text": ""}}
+        for each in split_words(block.thinking):
+            yield part | {"type": f"{name}_text.delta", "delta": each}
+        yield part | {"type": f"{name}_text.done", "text": block.thinking}
+        yield part | {"type": f"{name}_part.done", "part": {"type": "summary_text", "text": block.thinking}}
+
+
+def _response_in_band(type: str, message: str, at: int) -> Payload:
+    code = "invalid_api_key" if type == "authentication_error" else type
+    return {"type": "error", "code": code, "message": message, "param": None, "sequence_number": at}
+
+
+def _text_of(word: str) -> str:
+    """The message for an error of that type or code."""
+    return dict(ERROR_TYPES.values()).get(word, ERROR_TYPES[500][1])
+
+
 def _model(request: Mapping[str, Any]) -> str:
     model = request.get("model")
     return model if isinstance(model, str) else "fake-model"
@@ -276,7 +421,7 @@ def _model(request: Mapping[str, Any]) -> str:
 
 def _input_tokens(request: Mapping[str, Any]) -> int:
     """Roughly one token for four characters, as the tokenisers have it."""
-    return max(1, len(str(request.get("messages", ""))) // 4)
+    return max(1, len(str(request.get("messages") or request.get("input") or "")) // 4)
 
 
 def _output_tokens(content: Sequence[Block]) -> int:
@@ -296,7 +441,7 @@ ANTHROPIC = Wire(
     stream=_anthropic_events,
     whole=_anthropic_whole,
     error=_anthropic_error,
-    in_band=_anthropic_error,
+    in_band=_anthropic_in_band,
     request_id="request-id",
 )
 
@@ -305,8 +450,17 @@ OPENAI_CHAT = Wire(
     stream=_openai_stream,
     whole=_openai_whole,
     error=_openai_error,
-    in_band=_openai_error,
+    in_band=_openai_in_band,
     request_id="x-request-id",
 )
 
-WIRES = (ANTHROPIC, OPENAI_CHAT)
+OPENAI_RESPONSES = Wire(
+    path="/responses",
+    stream=_response_stream,
+    whole=_response_whole,
+    error=_openai_error,
+    in_band=_response_in_band,
+    request_id="x-request-id",
+)
+
+WIRES = (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES)

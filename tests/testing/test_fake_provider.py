@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 from multidict import CIMultiDict
+from reactivex import operators as ops
 
+from rxauth import StaticCredentials, anthropic_messages, to_async_iterable
 from rxauth.events import Block, Text, Thinking, ToolCall
 from rxauth.testing import FakeProvider, Gate, Pause, Reply, SeenRequest, anthropic_events, openai_chunks
 
@@ -701,3 +703,31 @@ def test_a_script_of_anything_else_is_refused(name: str) -> None:
 def test_wire_events_are_there_to_be_broken() -> None:
     assert [event for event in openai_chunks("Hi") if isinstance(event, str)] == ["data: [DONE]\n\n"]
     assert anthropic_events("Hi", stop="length")[-2]["delta"]["stop_reason"] == "max_tokens"
+
+
+@pytest.mark.looptime
+async def test_latency_is_before_every_response() -> None:
+    async with FakeProvider(latency=7, replies=[Reply(status=503)]) as fake:
+        began = asyncio.get_running_loop().time()
+        async with aiohttp.ClientSession() as session, session.post(fake.url + "/v1/messages") as response:
+            assert response.status == 401
+        assert asyncio.get_running_loop().time() - began == pytest.approx(7, abs=0.5)
+
+
+def test_a_negative_latency_is_refused() -> None:
+    with pytest.raises(ValueError, match="latency"):
+        FakeProvider(latency=-1)
+
+
+def not_an_error(event: Any) -> bool:
+    return bool(event.type != "error")
+
+
+async def test_a_client_that_leaves_before_the_end_is_nothing_to_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with FakeProvider(replies=[Reply.in_band_error()]) as fake:
+        credentials = StaticCredentials(fake.credential().access_token)
+        stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
+        seen = [event.type async for event in to_async_iterable(stream.pipe(ops.take_while(not_an_error)))]
+        assert seen == ["start"]
+        await fake.served()
+    assert [record for record in caplog.records if record.name == "aiohttp.server"] == []

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai import AsyncOpenAI
+from openai.types.responses import ResponseStreamEvent
+from pydantic import TypeAdapter
 
 from rxauth.events import Block, Text, Thinking, ToolCall
-from rxauth.testing import anthropic_events, openai_chunks
-from rxauth.testing._wires import split_json, split_words, usual_stop
+from rxauth.testing import FakeProvider, Reply, anthropic_events, openai_chunks, openai_response_events
+from rxauth.testing._wires import OPENAI_RESPONSES, split_json, split_words, usual_stop
 
 ANSWER: list[Block] = [
     Thinking("Let me see.", signature="sig"),
@@ -51,6 +54,49 @@ def test_openai_tells_tool_calls_by_their_own_index() -> None:
     assert arguments == '{"city": "Paris"}'
     assert "".join(delta.get("reasoning_content", "") for delta in deltas) == "Let me see."
     assert "".join(delta.get("content") or "" for delta in deltas) == "It is sunny."
+
+
+def test_responses_opens_fills_and_closes_each_item_in_turn() -> None:
+    items: list[dict[str, Any]] = []
+    said: dict[int, str] = {}
+    for event in openai_response_events(ANSWER):
+        if event["type"] == "response.output_item.added":
+            assert event["output_index"] == len(items)
+            items.append(event["item"])
+        elif event["type"].endswith(".delta"):
+            assert event["item_id"] == items[-1]["id"]
+            said[event["output_index"]] = said.get(event["output_index"], "") + event["delta"]
+    assert [item["type"] for item in items] == ["reasoning", "reasoning", "message", "function_call", "function_call"]
+    assert said == {0: "Let me see.", 2: "It is sunny.", 3: '{"city": "Paris"}'}
+    assert items[3]["call_id"] == "call_1"
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param(openai_response_events(ANSWER), id="an answer"),
+        pytest.param(openai_response_events([]), id="nothing"),
+        pytest.param(openai_response_events("cut", stop="length"), id="an answer that is too long"),
+        pytest.param(openai_response_events("no", failed="server_error"), id="a failure"),
+        pytest.param([OPENAI_RESPONSES.in_band("authentication_error", "expired", 0)], id="an error"),
+    ],
+)
+def test_responses_are_valid_by_the_models_of_the_official_sdk(events: list[dict[str, Any]]) -> None:
+    model: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+    for at, event in enumerate(events):
+        assert model.validate_python(event).type == event["type"]
+        assert event["sequence_number"] == at
+
+
+async def test_responses_are_one_object_without_a_stream() -> None:
+    async with (
+        FakeProvider(answer=ANSWER, api_keys=["key"], replies=[None, Reply.in_band_error("server_error")]) as fake,
+        AsyncOpenAI(api_key="key", base_url=fake.url + "/v1", max_retries=0) as client,
+    ):
+        response = await client.responses.create(model="m", input="Hi")
+        assert (response.output_text, response.status) == ("It is sunny.", "completed")
+        stream = await client.responses.create(model="m", input="Hi", stream=True)
+        assert [event.type async for event in stream] == ["response.created", "error"]
 
 
 @pytest.mark.parametrize(

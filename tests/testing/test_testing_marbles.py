@@ -156,3 +156,37 @@ def test_the_events_of_one_letter_print_the_same_every_time() -> None:
     for letter in "se":
         assert "0x" not in str(marbles.event(letter))
         assert marbles.event(letter) == marbles.event(letter)
+
+
+def test_every_subscription_gets_the_next_diagram_and_the_last_one_for_ever() -> None:
+    scheduler = TestScheduler()
+    source = marbles.attempts(scheduler, "s#", "a|")
+    seen = [marbles.draw(marbles.observe(scheduler, source, at=at), start=at) for at in (0, 2000, 4000)]
+    assert seen == ["s#", "a|", "a|"]
+    assert source.subscriptions == [Subscription(0, 1), Subscription(2000, 2001), Subscription(4000, 4001)]
+
+
+def test_attempts_take_other_events_and_another_error() -> None:
+    scheduler = TestScheduler()
+    error = ProviderError("else")
+    source = marbles.attempts(scheduler, "k#", events={"k": "known"}, error=error)
+    first, last = marbles.observe(scheduler, source)
+    assert first.value.value == "known"  # type: ignore[union-attr]
+    assert last.value.exception is error  # type: ignore[union-attr]
+
+
+def test_no_attempt_is_refused() -> None:
+    with pytest.raises(ValueError, match="no attempt"):
+        marbles.attempts(TestScheduler())
+
+
+@given(st.integers(0, 20), st.none() | st.integers(1, 20), st.integers(0, 9))
+def test_a_subscription_survives_the_way_there_and_back(begin: int, length: int | None, start: int) -> None:
+    recorded = Subscription(start + begin, None if length is None else start + begin + length)
+    assert marbles.subscription(marbles.draw_subscription(recorded, start), start) == recorded
+
+
+def test_a_subscription_without_a_diagram_is_listed() -> None:
+    assert marbles.draw_subscription(Subscription(0.5, 3)) == "^@0.5 !@3"  # type: ignore[arg-type]
+    assert marbles.draw_subscription(Subscription(2, 2)) == "^@2 !@2"
+    assert marbles.draw_subscription(Subscription(2, 5), start=3) == "^@2 !@5"

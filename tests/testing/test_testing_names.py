@@ -13,6 +13,7 @@ import rxauth.testing
 def test_the_public_names_are_these() -> None:
     assert sorted(rxauth.testing.__all__) == [
         "FakeProvider", "Gate", "Pause", "Reply", "SeenRequest", "anthropic_events", "marbles", "openai_chunks",
+        "openai_response_events",
     ]  # fmt: skip
     for name in rxauth.testing.__all__:
         assert getattr(rxauth.testing, name) is not None

@@ -1,0 +1,93 @@
+"""The fixtures that users get, used the way the documentation says."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from rxauth.testing import FakeProvider, Reply, fixtures
+from rxauth.testing._virtual_time import VirtualTime
+
+
+def run_example(directory: Path, *, without: str = "(no such thing)") -> str:
+    """What pytest says about the documented test and its `conftest.py`, in a project as strict as this one."""
+    code = inspect.cleandoc(fixtures.__doc__ or "").split("A test to paste:")[1].rpartition("\n\n")[0]
+    conftest, test = textwrap.dedent(code).split("# test_chat.py")
+    (directory / "conftest.py").write_text(conftest)
+    (directory / "test_chat.py").write_text(test.replace(without, "(lambda _: lambda stream: stream)("))
+    strict = "addopts = --strict-markers\nfilterwarnings = error\nasyncio_default_fixture_loop_scope = function\n"
+    (directory / "pytest.ini").write_text("[pytest]\n" + strict)
+    # looptime makes a loop for every plain test, which nobody closes: a warning that is none of ours.
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:looptime_plugin"]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_the_documented_test_can_be_pasted_and_passes(tmp_path: Path) -> None:
+    assert "2 passed" in run_example(tmp_path)
+
+
+def test_the_documented_test_fails_without_what_it_tests(tmp_path: Path) -> None:
+    assert "2 failed" in run_example(tmp_path, without="recover_auth(")
+
+
+def test_loading_the_fixtures_loads_neither_rxpy_nor_an_http_server() -> None:
+    program = "import sys, rxauth.testing.fixtures; print({'reactivex', 'aiohttp'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == "set()\n"
+
+
+def test_a_plain_test_gets_a_provider_that_is_running(fake_provider: FakeProvider) -> None:
+    assert fake_provider.url.startswith("http://127.0.0.1:")
+    assert fake_provider.accepts(fake_provider.credential().access_token)
+
+
+@pytest.mark.fake_provider(client_id="of the class", answer="of the class")
+class TestMarkers:
+    @pytest.mark.fake_provider(client_id="of the test", replies=[Reply(status=503)])
+    async def test_the_marker_nearest_to_the_test_wins_option_by_option(self, fake_provider: FakeProvider) -> None:
+        assert fake_provider.client_id == "of the test"
+        request = f"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nx-api-key: {self.key(fake_provider)}"
+        host, port = fake_provider.url.removeprefix("http://").split(":")
+        for expected in (b" 503 ", b"of the class"):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(f"{request}\r\nConnection: close\r\n\r\n{{}}".encode())
+            assert expected in await reader.read()
+            writer.close()
+            await writer.wait_closed()
+
+    def key(self, provider: FakeProvider) -> str:
+        return provider.credential().access_token
+
+
+def test_every_test_has_a_clock_of_its_own(virtual_time: VirtualTime) -> None:
+    assert virtual_time.scheduler.clock == 0
+
+
+def test_a_source_can_be_seen_again_in_the_same_columns(virtual_time: VirtualTime) -> None:
+    source = virtual_time.attempts("s--e|", "--s-a|")
+    assert [virtual_time.see(source), virtual_time.subscriptions(source)] == ["s--e|", ["^---!"]]
+    assert [virtual_time.see(source), virtual_time.subscriptions(source)] == ["--s-a|", ["^----!"]]
+
+
+def test_a_stream_can_be_left(virtual_time: VirtualTime) -> None:
+    source = virtual_time.cold("s-a-b-c")
+    assert virtual_time.see(source, until=3) == "s-a"
+    assert virtual_time.subscriptions(source) == ["^--!"]
+
+
+def test_a_hot_source_has_gone_on_before(virtual_time: VirtualTime) -> None:
+    source = virtual_time.hot("a-^-b|")
+    assert virtual_time.see(lambda: source) == "--b|"
+    assert virtual_time.subscriptions(source) == ["^--!"]
+
+
+def test_other_events_are_drawn_by_their_letters(virtual_time: VirtualTime) -> None:
+    events = {"h": {"type": "hello"}, "x": {"type": "failed"}}
+    assert virtual_time.see(virtual_time.cold("h-x|", events), events) == "h-x|"
