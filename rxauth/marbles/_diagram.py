@@ -45,8 +45,12 @@ class _Picture:
         """
         return draw_text(self.rows, title=self.title, width=width, color=color, ascii_only=ascii_only)
 
-    def svg(self, width: int = 760) -> str:
-        """The picture as an SVG document, `width` pixels wide (at least 240), for light and dark backgrounds."""
+    def svg(self, width: int = 640) -> str:
+        """The picture as an SVG document, for light and dark backgrounds.
+
+        Args:
+            width: pixels; at least 240. On a page that is narrower it shrinks.
+        """
         return draw_svg(self.rows, title=self.title, width=width)
 
     def _repr_svg_(self) -> str:

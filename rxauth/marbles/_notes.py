@@ -37,10 +37,18 @@ class Hung:
 
 def hang(notes: Sequence[Note], columns: int, measure: Measure, indent: int = 2) -> list[Hung] | None:
     """Hang the notes under a row, each from its own column, so that nothing crosses; `None` if that cannot be done."""
+    # What bends right is best hung from the right, what bends left from the left.
+    ways = (
+        _hang(sorted(notes, key=lambda note: note.x, reverse=back), columns, measure, indent) for back in (True, False)
+    )
+    return next((hung for hung in ways if hung is not None), None)
+
+
+def _hang(notes: Sequence[Note], columns: int, measure: Measure, indent: int) -> list[Hung] | None:
     taken: set[tuple[int, int]] = set()
     stems: set[tuple[int, int]] = set()
     hung = []
-    for note in sorted(notes, key=lambda note: note.x, reverse=True):
+    for note in notes:
         note = _shortened(note, columns - indent, measure)
         width = measure(note.text)
         bend: Literal["right", "left", "none"]

@@ -81,6 +81,7 @@ def draw_svg(timelines: Sequence[Timeline], *, title: str, width: int) -> str:
         notes = _draw_track(body, y, left, columns, track)
         y += max(_ROW + notes * _LINE, (len(label) - 1) * _LINE + _ROW if beside else 0)
     if layout.ticks:
+        y += 4  # clear of the notes of the last row
         _draw_axis(page, top, y, left, columns, layout, beside)
         y += 26
     page.parts += body.parts
@@ -89,7 +90,8 @@ def draw_svg(timelines: Sequence[Timeline], *, title: str, width: int) -> str:
     name = clean(title) or "Marble diagram"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="rxm" role="img" aria-label={quoteattr(name)} '
-        f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" font-family="{_FONT}" font-size="12">'
+        f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" style="max-width:100%;height:auto" '
+        f'font-family="{_FONT}" font-size="12">'
         f"<title>{escape(name)}</title><desc>{escape(_describe(layout, names))}</desc><style>{_STYLE}</style>\n"
         + "\n".join(page.parts)
         + "\n</svg>\n"

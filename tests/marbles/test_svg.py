@@ -162,3 +162,9 @@ def test_no_text_lies_on_another_or_outside(diagram: Diagram, width: int) -> Non
         assert left >= 0, content
         assert right <= width, content
         assert 0 < baseline < height, content
+
+
+def test_on_a_narrow_page_it_shrinks_instead_of_being_cut() -> None:
+    root = ET.fromstring(sample().svg())
+    assert root.get("style") == "max-width:100%;height:auto"
+    assert root.get("viewBox", "").split()[2] == root.get("width")

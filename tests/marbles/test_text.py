@@ -375,3 +375,12 @@ def test_a_width_that_is_none_gives_the_narrowest_picture() -> None:
 
 def test_times_too_close_to_tell_apart_are_drawn() -> None:
     assert drawn(Diagram(lived("row", (0.0, "a"), (5e-324, "b"))))[0].startswith("row  ab")
+
+
+def test_a_quote_at_the_left_and_a_failure_at_the_right_hang_without_crossing() -> None:
+    row = ticks("stream", (0, Start()), (3, TextDelta(0, "a")), (6, REJECTED), completed=7)
+    assert drawn(Diagram(row), 60)[:3] == picture("""
+        stream  s─────────────────t─────────────────e─────|
+                                  ╰ "a"             │
+                             CredentialRejected 401 ╯
+    """)

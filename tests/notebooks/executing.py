@@ -1,0 +1,107 @@
+"""Runs a notebook from scratch, and tells where what it stores is no longer what comes out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from traitlets.config import Config
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+LIVE = "live"
+"""The tag of a cell whose output depends on real time: it is executed, and never compared."""
+
+_METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},  # without a version: the same bytes from every Python
+}
+
+# Every Python imports it when it starts: what leaves this machine fails, where it is attempted.
+_OFFLINE = """
+import ipaddress
+import sys
+
+
+def stay_here(event, args):
+    if event == "socket.connect" and isinstance(args[1], tuple) and not ipaddress.ip_address(args[1][0]).is_loopback:
+        raise RuntimeError(f"a notebook left this machine for {args[1]}")
+    if event == "socket.getaddrinfo" and args[0] not in (None, "", "localhost", "127.0.0.1", "::1", b"127.0.0.1"):
+        raise RuntimeError(f"a notebook asked for the address of {args[0]}")
+
+
+sys.addaudithook(stay_here)
+"""
+
+
+def paths() -> list[Path]:
+    """The notebooks, in their order."""
+    return sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+def read(path: Path) -> Any:
+    """A notebook as it is stored."""
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+
+
+def write(notebook: Any, path: Path) -> None:
+    """Store it, the same bytes for the same content."""
+    nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
+
+
+async def execute(stored: Any, directory: Path) -> Any:
+    """The notebook after a run of all its cells in a new kernel, offline, with `directory` as its home.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell raised.
+    """
+    notebook = nbformat.from_dict({**stored, "metadata": _METADATA, "cells": [_blank(cell) for cell in stored.cells]})  # type: ignore[no-untyped-call]
+    (directory / "sitecustomize.py").write_text(_OFFLINE)
+    places = ("HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "MPLCONFIGDIR", "RXAUTH_HOME")
+    home = {name: str(directory) for name in places}
+    # Another home for the kernel, and its connection file there: nothing of whoever runs this is read or written.
+    client = NotebookClient(
+        notebook,
+        timeout=60,
+        record_timing=False,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        config=Config(AsyncKernelManager={"connection_file": str(directory / "kernel.json")}),
+    )
+    await client.async_execute(env={**os.environ, **home, "PYTHONPATH": str(directory)}, cwd=str(directory))
+    notebook.metadata = nbformat.from_dict(_METADATA)  # type: ignore[no-untyped-call]
+    return notebook
+
+
+def stale(stored: Any, fresh: Any) -> Iterator[str]:
+    """For every cell that must always say the same and says something else by now: which one, and what."""
+    for number, (before, after) in enumerate(zip(stored.cells, fresh.cells, strict=True), 1):
+        if before.cell_type == "code" and LIVE not in before.metadata.get("tags", ()):
+            told, tells = _outputs(before), _outputs(after)
+            if told != tells:
+                yield f"cell {number}, stored:\n{_text(told)}\nnow:\n{_text(tells)}"
+
+
+def _blank(cell: Any) -> Any:
+    return {**cell, "outputs": [], "execution_count": None} if cell.cell_type == "code" else dict(cell)
+
+
+def _outputs(cell: Any) -> list[tuple[str, Any]]:
+    """What a cell shows. In how many pieces a text was printed depends on the time."""
+    shown: list[tuple[str, Any]] = []
+    for output in cell.outputs:
+        if output.output_type != "stream":
+            shown.append((output.output_type, dict(output.get("data", {}))))
+        elif shown and shown[-1][0] == output.name:
+            shown[-1] = (output.name, shown[-1][1] + output.text)
+        else:
+            shown.append((output.name, output.text))
+    return shown
+
+
+def _text(outputs: list[tuple[str, Any]]) -> str:
+    """What a person compares: the drawings in characters, not those in SVG."""
+    return "\n".join(data if isinstance(data, str) else data.get("text/plain", "") for _, data in outputs)

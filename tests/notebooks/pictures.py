@@ -1,0 +1,79 @@
+"""The README's pictures: one stream whose token has died, under a bare retry and under `recover_auth`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import reactivex as rx
+from reactivex import Observable
+from reactivex import operators as ops
+from reactivex.testing import TestScheduler
+
+from rxauth import recover_auth
+from rxauth.events import AssistantMessage, Done, TextDelta
+from rxauth.marbles import Diagram, Recorder, explain
+from rxauth.testing import marbles
+from tests.notebooks.executing import NOTEBOOKS
+
+DIRECTORY = NOTEBOOKS / "pictures"
+
+_EVENTS = {
+    "a": TextDelta(0, "All "),
+    "b": TextDelta(0, "is "),
+    "c": TextDelta(0, "well."),
+    "d": Done("stop", AssistantMessage()),
+}
+
+
+def problem() -> Diagram:
+    """A refresh and a second request: two starts reach the screen."""
+    return _picture(_bare_retry, "A bare retry", "nothing will ever follow this start: the phantom")
+
+
+def solution() -> Diagram:
+    """The start is held until there is an answer: one reaches the screen."""
+    return _picture(recover_auth, "rxauth", "one start, with the first sign of life")
+
+
+PICTURES: dict[str, Callable[[], Diagram]] = {"problem.svg": problem, "solution.svg": solution}
+
+
+def store() -> list[Path]:
+    """Draw them again."""
+    DIRECTORY.mkdir(exist_ok=True)
+    for name, draw in PICTURES.items():
+        (DIRECTORY / name).write_text(draw().svg())
+    return [DIRECTORY / name for name in PICTURES]
+
+
+def _picture(operator: Callable[[Any], Any], name: str, remark: str) -> Diagram:
+    time = TestScheduler()
+    refreshes = Recorder("refresh", scheduler=time)
+    refreshed = marbles.cold(time, "--r|", {"r": "new token"}).pipe(refreshes)
+    source = marbles.attempts(time, "s--e|", "s---a-b-c-(d|)", events=_EVENTS)
+    first, second, screen, refresh = explain(
+        source, operator(lambda failure: refreshed), labels=[name], scheduler=time, beside=[refreshes]
+    ).rows
+    opened = next(mark.time for mark in screen.notifications if mark.value.type == "start")
+    return Diagram(
+        first.labelled("your stream"),
+        refresh,
+        second.labelled("and once more"),
+        screen.labelled("the screen").with_note(remark, at=opened),
+        title=name,
+    )
+
+
+def _bare_retry(refresh: Callable[[Any], Observable[Any]]) -> Callable[[Observable[Any]], Observable[Any]]:
+    def thrown(event: Any) -> Observable[Any]:
+        return rx.throw(event.cause) if event.type == "error" else rx.of(event)
+
+    def operator(stream: Observable[Any]) -> Observable[Any]:
+        def again(error: Exception, _: Observable[Any]) -> Observable[Any]:
+            return refresh(error).pipe(ops.take(1), ops.flat_map(lambda _: stream))
+
+        return stream.pipe(ops.flat_map(thrown), ops.catch(again))
+
+    return operator
