@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -52,11 +52,12 @@ class Endpoint:
     next_action: str
 
     def stream(self, prompt: str, max_tokens: int) -> Observable[AssistantEvent]:
-        """The answer to a prompt.
+        """The answer to a prompt, without the block that some providers make up for one that has no text.
 
         Raises:
             ValueError: the base URL is not one.
         """
+        from rxauth.operators import suppress_empty_response
         from rxauth.sources import anthropic_messages, openai_chat
 
         request: dict[str, Any] = {"model": self.model, "messages": [{"role": "user", "content": prompt}]}
@@ -64,13 +65,14 @@ class Endpoint:
             source, request["max_tokens"] = anthropic_messages, max_tokens
         else:
             source = openai_chat
-        return source(
+        answer = source(
             request,
             base_url=self.base_url,
             credentials=self.credentials,
             headers=self.headers,
             auth_header=self.provider.auth_header,
         )
+        return answer.pipe(suppress_empty_response()) if self.provider.wraps_empty else answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +138,11 @@ def _preset(provider: str | None, base_url: str | None, protocol: Protocol | Non
             raise ValueError(f"Say where to ask: --provider {'|'.join(names())}, or --base-url URL.")
         if urlsplit(base_url).scheme not in ("http", "https"):
             raise ValueError(f"{base_url!r} is not an http(s) URL: give --base-url as in https://api.example.com.")
+        for known in PROVIDERS.values():
+            for spoken_there, url in known.base_urls.items():
+                # Where a key goes, and which one, is known of an address that is a preset's.
+                if url == base_url.rstrip("/") and protocol in (None, spoken_there):
+                    return known, spoken_there
         protocol = protocol or "anthropic-messages"
         usual = next(each for each in PROVIDERS.values() if protocol in each.base_urls)
         return Provider(name=base_url, base_urls={protocol: base_url}, model=usual.model), protocol
@@ -172,6 +179,8 @@ def _base_url(preset: Provider, protocol: Protocol, environ: Mapping[str, str]) 
     given = environ.get(preset.base_url_env or "", "").strip().rstrip("/")
     if not given:
         return usual
+    if not given.startswith(("http://", "https://")):
+        raise ValueError(f"{preset.base_url_env} does not hold an http(s) URL.")
     # One variable for both formats: by the SDKs' convention OpenAI's URL ends with /v1 and Anthropic's does not.
     bare = given.removesuffix("/v1")
     return bare + "/v1" if protocol == "openai-chat" else bare
@@ -208,10 +217,22 @@ async def find_credential(environ: Mapping[str, str], preset: Provider, file: Pa
     """
     if file is not None and not file.exists():  # noqa: ASYNC240 - once, before there is anything to hold up
         raise StoreError(f"There is no credential file {file}.")
-    for store in [FileStore(file, preset.name)] if file is not None else stores(environ, preset):
-        credential = await store.load()
+    own, *others = [FileStore(file, preset.name)] if file is not None else stores(environ, preset)
+    credential = await own.load()
+    if credential is not None:
+        return Kept(store=own, credential=credential)
+    trouble: StoreError | None = None
+    for store in others:
+        try:
+            credential = await store.load()
+        except StoreError as error:
+            # What another program keeps badly does not hide what the next one keeps well.
+            trouble = trouble or error
+            continue
         if credential is not None:
             return Kept(store=store, credential=credential)
+    if trouble is not None:
+        raise trouble
     return None
 
 
@@ -299,20 +320,17 @@ def _duration(seconds: float) -> str:
 def oauth_app(environ: Mapping[str, str], preset: Provider) -> OAuthApp | None:
     """How one logs in there, with the environment's overrides."""
     app = preset.oauth
-    host = environ.get(app.host_env or "", "").strip().rstrip("/") if app else ""
-    if app is None or not host:
+    if app is None:
+        return None
+    given = (environ.get(name, "").strip().rstrip("/") for name in app.host_envs)
+    host = next(filter(None, given), None)
+    if host is None:
         return app
-    path = "/api/oauth"
-    return OAuthApp(
-        client_id=app.client_id,
-        device_url=f"{host}{path}/device_authorization",
-        token_url=f"{host}{path}/token",
-        scope=app.scope,
-    )
+    return replace(app, device_url=host + urlsplit(app.device_url).path, token_url=host + urlsplit(app.token_url).path)
 
 
 def identity(environ: Mapping[str, str], preset: Provider) -> Mapping[str, str]:
-    """The headers by which a provider tells devices apart."""
+    """The headers by which a provider tells programs and devices apart. Ours say who we are."""
     if preset.device_header_prefix is None:
         return preset.headers
     prefix = preset.device_header_prefix
@@ -322,7 +340,7 @@ def identity(environ: Mapping[str, str], preset: Provider) -> Mapping[str, str]:
         f"{prefix}Version": __version__,
         f"{prefix}Device-Name": _ascii(platform.node()),
         f"{prefix}Device-Model": _ascii(f"{platform.system()} {platform.release()} {platform.machine()}"),
-        f"{prefix}Os-Version": _ascii(platform.release()),
+        f"{prefix}Os-Version": _ascii(platform.version()),
         f"{prefix}Device-Id": _device_id(home(environ)),
     }
 
@@ -332,7 +350,7 @@ def _device_id(directory: Path) -> str:
     path = directory / "device_id"
     try:
         known = path.read_text().strip()
-        if known.isalnum():
+        if known.isascii() and known.isalnum() and len(known) <= 64:
             return known
     except (OSError, UnicodeDecodeError):
         pass

@@ -1,6 +1,12 @@
 """Providers by name: where they are, what they speak, how one logs in. Data, no behaviour.
 
-PROVIDERS["kimi"].base_urls["anthropic-messages"]
+>>> from rxauth import OAuthCredentials, PiStore, anthropic_messages
+>>> kimi = PROVIDERS["kimi"]
+>>> credentials = OAuthCredentials(PiStore(), token_url=kimi.oauth.token_url, client_id=kimi.oauth.client_id)
+>>> request = {"model": kimi.model, "max_tokens": 99, "messages": [{"role": "user", "content": "hello"}]}
+>>> answer = anthropic_messages(request, base_url=kimi.base_urls["anthropic-messages"], credentials=credentials)
+
+One that is not here needs no preset: every source takes a base URL, `OAuthCredentials` a token URL.
 """
 
 from __future__ import annotations
@@ -24,14 +30,14 @@ class OAuthApp:
         device_url: the device authorization endpoint.
         token_url: the token endpoint.
         scope: asked for at login; `None` asks for none.
-        host_env: the environment variable that names another host for both endpoints.
+        host_envs: the environment variables that name another host for both endpoints; the first that is set counts.
     """
 
     client_id: str
     device_url: str
     token_url: str
     scope: str | None = None
-    host_env: str | None = None
+    host_envs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +50,12 @@ class Provider:
         model: the usual model.
         auth_header: where a key goes.
         key_env: the environment variable that holds a key.
-        base_url_env: the environment variable that names another base URL.
+        base_url_env: the environment variable that names another base URL, with `/v1` at its end or without.
         oauth: how to log in, if one can.
         wraps_empty: whether an answer without text is wrapped into a marker (see `suppress_empty_response`).
         shared_with_kimi: whether the credential files of pi, kimi-code and kimi-cli hold its credential too.
         headers: more headers of every request.
-        device_header_prefix: of the headers by which it tells devices apart.
+        device_header_prefix: of the headers by which it tells programs and devices apart.
     """
 
     name: str
@@ -62,7 +68,7 @@ class Provider:
     wraps_empty: bool = False
     shared_with_kimi: bool = False
     device_header_prefix: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 KIMI = Provider(
@@ -80,7 +86,7 @@ KIMI = Provider(
         client_id="17e5f671-d194-4dfb-9706-5516cb48c098",
         device_url="https://auth.kimi.com/api/oauth/device_authorization",
         token_url="https://auth.kimi.com/api/oauth/token",  # noqa: S106 - an address
-        host_env="KIMI_CODE_OAUTH_HOST",
+        host_envs=("KIMI_CODE_OAUTH_HOST", "KIMI_OAUTH_HOST"),
     ),
     wraps_empty=True,
     shared_with_kimi=True,

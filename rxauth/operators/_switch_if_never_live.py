@@ -23,6 +23,24 @@ def switch_if_never_live(
     What the source held is dropped: nobody has seen it. Everything else passes, a failure after live and a
     `NeverLiveError` after something was delivered too.
 
+    `ops.catch` and `ops.retry` in its place take every exception. Over rxauth's own sources, which tell their failures
+    in-band once they are live, that is no difference; over one that throws, as the SDKs do, it brings the phantom back:
+
+        source                         s-a-------#
+        buffer, ops.catch(other)       --(sa)------(sb)|     a second start, behind half an answer
+        buffer, switch_if_never_live   --(sa)----#
+
+    A limit for the first live event goes between the buffer and this operator (on asyncio, with a scheduler for the
+    timer: `AsyncIOScheduler(loop)`; by default it fires on another thread):
+
+        ops.timeout_with_mapper(
+            rx.timer(5.0), lambda _: rx.never(), rx.throw(NeverLiveError((), TimeoutError("no answer in time")))
+        )
+
+    As a function, `other` can wait and try the same stream again: `rx.timer(2.0).pipe(ops.flat_map(lambda _: attempt))`
+    if `error.failure` is an overload, else `rx.throw(error)`. In a merge each branch ends with a flush of its own; and
+    `ops.share()` comes last: in front of a recovery it has every subscriber refresh for itself.
+
     Args:
         other: the stream, or a function from the `NeverLiveError` to one; what it raises goes on the error channel.
 
