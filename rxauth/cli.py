@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Sequence
@@ -38,6 +39,8 @@ class CommandError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
+    # By default SIGTERM runs no Python at all: a token exchange under way would be lost, and the login with it.
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         args = _parser().parse_args(argv)
         code: int = args.run(args)
@@ -52,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     return code
+
+
+def _terminated(*_: object) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -127,6 +128,28 @@ class TestStream:
                 _, errors = process.communicate(timeout=60)
                 assert process.returncode == 130
                 assert "Traceback" not in errors
+
+    @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+    def test_a_token_that_was_being_refreshed_when_it_was_told_to_leave_is_kept(
+        self, home: Path, tmp_path: Path, sent: int, code: int
+    ) -> None:
+        gate = Gate()
+        with FakeProvider(token_replies=[Reply(hold=gate, hold_after=0)]) as fake:
+            credential = fake.credential()
+            fake.invalidate()
+            file = tmp_path / "credentials.json"
+            entry = {"access_token": credential.access_token, "refresh_token": credential.refresh_token}
+            file.write_text(json.dumps({fake.url: entry | {"token_url": fake.token_url, "client_id": fake.client_id}}))
+            file.chmod(0o600)
+            with started("stream", "hi", "--base-url", fake.url, "--credentials", str(file), home=home) as process:
+                asyncio.run(gate.reached())
+                process.send_signal(sent)
+                gate.open()
+                _, errors = process.communicate(timeout=60)
+                assert (process.returncode, "Traceback" in errors) == (code, False)
+            stored = json.loads(file.read_text())[fake.url]
+            assert stored["refresh_token"] != credential.refresh_token
+            assert fake.accepts(stored["access_token"])
 
     def test_a_reader_that_leaves_is_no_failure(self, home: Path) -> None:
         done = subprocess.run(

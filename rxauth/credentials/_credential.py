@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
@@ -24,7 +25,7 @@ class Credential:
         extra: everything else the server or the store keeps, e.g. `account_id`.
 
     Raises:
-        ValueError: no access token, or one that cannot stand in a header.
+        ValueError: no access token, or one that cannot stand in a header; an expiry that is no time.
 
     >>> credential = Credential("secret", refresh_token="secret too", expires_at=1700000000)
     >>> credential
@@ -56,6 +57,10 @@ class Credential:
             raise ValueError("A credential needs an access token that is not empty.")
         if not (access_token.isascii() and access_token.isprintable()):
             raise ValueError("An access token is printable ASCII (RFC 6750 section 2.1): it has to stand in a header.")
+        if refresh_token is not None and not isinstance(refresh_token, str):
+            raise ValueError("A refresh token is text.")
+        if expires_at is not None and not math.isfinite(expires_at):
+            raise ValueError("expires_at is a time; give None if it is unknown.")
         put = super().__setattr__
         put("_access_token", access_token)
         put("_refresh_token", refresh_token or None)

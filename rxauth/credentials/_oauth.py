@@ -231,7 +231,8 @@ class OAuthCredentials:
 
     async def _load_stored(self) -> Credential | None:
         try:
-            return await self._store.load()
+            async with asyncio.timeout(self._timeout):
+                return await self._store.load()
         except CredentialError:
             raise
         except Exception as error:
@@ -239,7 +240,8 @@ class OAuthCredentials:
 
     async def _save(self, credential: Credential) -> None:
         try:
-            await self._store.save(credential)
+            async with asyncio.timeout(self._reserve):
+                await self._store.save(credential)
         except CredentialError:
             raise
         except Exception as error:
@@ -349,11 +351,8 @@ class OAuthCredentials:
             spent, answer = dead.credential, dead.answer
         # Without the lock: whoever has rotated this token needs it in order to store the new one.
         await self._sleep(min(_SECOND_LOOK, max(0.0, deadline - self._monotonic())))
-        stored = await self._load(account)
-        if self._adoptable(stored, rejected):
-            log.info("The refresh token was spent by somebody else; adopted the credential that they stored.")
-            return stored
-        if stored.refresh_token not in (None, spent.refresh_token):
+        if not _same(await self._load(account), spent):
+            log.info("The refresh token was spent by somebody else, who has stored a newer credential.")
             return await self._renew_locked(rejected, account, deadline, second=True)
         self._bury(spent)
         raise self._login_required() from answer
@@ -361,24 +360,34 @@ class OAuthCredentials:
     async def _renew_locked(
         self, rejected: str, account: str | None, deadline: float, *, second: bool = False
     ) -> Credential:
-        async with AsyncExitStack() as lock:
-            try:
-                async with asyncio.timeout(max(0.0, deadline - self._reserve - self._monotonic())):
-                    await lock.enter_async_context(self._store.locked())
-            except TimeoutError as error:
-                return await self._without_lock(rejected, account, self._lock_not_had(error))
-            except CredentialError as error:
-                return await self._without_lock(rejected, account, error)
-            except Exception as error:
-                unlockable = StoreError(f"{_place(self._store)} cannot be locked ({type(error).__name__}).")
-                return await self._without_lock(rejected, account, _caused(unlockable, error))
-            try:
-                return await self._exchange(rejected, account, deadline)
-            except _Spent as dead:
-                if second:
-                    self._bury(dead.credential)
-                    raise self._login_required() from dead.answer
-                raise
+        lock = AsyncExitStack()
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self._reserve - self._monotonic())):
+                await lock.enter_async_context(self._store.locked())
+        except TimeoutError as error:
+            return await self._without_lock(rejected, account, self._lock_not_had(error))
+        except CredentialError as error:
+            return await self._without_lock(rejected, account, error)
+        except Exception as error:
+            unlockable = StoreError(f"{_place(self._store)} cannot be locked ({type(error).__name__}).")
+            return await self._without_lock(rejected, account, _caused(unlockable, error))
+        try:
+            return await self._exchange(rejected, account, deadline)
+        except _Spent as dead:
+            if second:
+                self._bury(dead.credential)
+                raise self._login_required() from dead.answer
+            raise
+        finally:
+            await self._give_back(lock)
+
+    async def _give_back(self, lock: AsyncExitStack) -> None:
+        try:
+            async with asyncio.timeout(self._reserve):
+                await lock.aclose()
+        except Exception as error:
+            # What was refreshed and stored is good, whatever becomes of the lock.
+            log.warning("The lock of %s could not be given back (%s).", _place(self._store), type(error).__name__)
 
     async def _without_lock(self, rejected: str, account: str | None, error: CredentialError) -> Credential:
         """Somebody else is at it, or nobody can be: never go on unlocked, but take what they may have stored."""
@@ -416,22 +425,27 @@ class OAuthCredentials:
         def on_retry(number: int, delay: float, failure: BaseException | None) -> None:
             if failure is not None and self._monotonic() + delay + self._reserve > deadline:
                 raise failure
-            log.info("Try %d of the refresh failed (%s) The next one is in %.1f s.", number, failure, delay)
+            log.info("Try %d of the refresh failed; the next one is in %.1f s. %s", number, delay, failure)
 
         try:
-            outcome = await backoff.call(self._retrying, attempt, sleep=self._sleep, on_retry=on_retry)
+            outcome: object = await backoff.call(self._retrying, attempt, sleep=self._sleep, on_retry=on_retry)
         except Exception:
             if last is None:
                 raise
-            wait = f" It asks to wait {last.retry_after:.0f} s." if last.retry_after is not None else ""
-            raise RefreshFailed(
-                f"The credential could not be refreshed. {last}{wait} Try again later; what is stored is intact.",
-                type=last.type,
-                status=last.status,
-            ) from last
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        else:
+            if isinstance(outcome, Exception):
+                raise outcome
+            if isinstance(outcome, Credential):
+                return outcome
+            if last is None:
+                raise RefreshFailed("The retry policy put something of its own in place of a result.", type="retrying")
+        # The policy gave up, with the last failure, with an error of its own, or with a value made up by its callback.
+        wait = f" It asks to wait {last.retry_after:.0f} s." if last.retry_after is not None else ""
+        raise RefreshFailed(
+            f"The credential could not be refreshed. {last}{wait} Try again later; what is stored is intact.",
+            type=last.type,
+            status=last.status,
+        ) from last
 
     async def _try(self, rejected: str, account: str | None, deadline: float) -> Credential:
         # Before each try: one that timed out may have rotated, and somebody may have stored a newer credential.
@@ -444,9 +458,12 @@ class OAuthCredentials:
             raise LoginRequired(f"The credential has no refresh token. {_LOG_IN}")
         if self._is_dead(stored.refresh_token):
             raise self._login_required()
+        left = deadline - self._monotonic()
+        if left < self._reserve / 2:
+            raise RefreshFailed("There was no time left for a token request. Try again later.", type="timeout")
         # From the request until the answer is stored there is no way out: a token that was rotated is kept.
         with flights.unbroken():
-            return await self._spend(stored, deadline - self._monotonic())
+            return await self._spend(stored, left)
 
     async def _spend(self, stored: Credential, left: float) -> Credential:
         try:

@@ -144,12 +144,23 @@ class SingleFlight:
 
 
 def _serve(loop: asyncio.AbstractEventLoop, idle: asyncio.Event) -> None:
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.run(_until(idle))
+    try:
+        loop.run_until_complete(_until(idle))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        # It does not wait for the threads that resolve names: one may hang, and Python 3.12 starts none to wait with
+        # once the program is ending, which is why asyncio.Runner does not do here.
+        loop.close()
 
 
 async def _until(idle: asyncio.Event) -> None:
+    # For the same reason there is a thread before it is needed: a store may have to resolve a name in order to save.
+    await asyncio.to_thread(lambda: None)
     await idle.wait()
+    left_over = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left_over:
+        task.cancel()
+    await asyncio.gather(*left_over, return_exceptions=True)
 
 
 flights = SingleFlight()

@@ -18,7 +18,16 @@ from typing import Any, TypeAlias
 import pytest
 import tenacity
 
-from rxauth.credentials import Credential, CredentialSource, FileStore, MemoryStore, OAuthCredentials
+from rxauth.credentials import (
+    Credential,
+    CredentialSource,
+    FileStore,
+    KimiCliStore,
+    KimiCodeStore,
+    MemoryStore,
+    OAuthCredentials,
+    PiStore,
+)
 from rxauth.credentials._single_flight import flights
 from rxauth.errors import (
     AccountChanged,
@@ -528,9 +537,12 @@ async def test_a_policy_that_was_given_alone_decides(server: TokenServer, now: T
     assert (len(server.requests), now.slept) == (5, [2.0] * 4)
 
 
-async def test_a_policy_that_gives_up_with_its_own_error_is_a_failed_refresh(server: TokenServer, now: Time) -> None:
+@pytest.mark.parametrize("options", [{}, {"retry_error_callback": lambda state: None}, {"reraise": True}])
+async def test_however_a_policy_gives_up_it_is_a_failed_refresh(
+    server: TokenServer, now: Time, options: dict[str, Any]
+) -> None:
     server.answers += [{"status": 500}] * 2
-    policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(2))
+    policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(2), **options)
     old = server.credential()
     with pytest.raises(RefreshFailed) as caught:
         await source(server, MemoryStore(old), now, retrying=policy).refresh(rejected(old))
@@ -556,6 +568,35 @@ async def test_before_each_try_the_store_is_read_again(server: TokenServer, now:
 
     new = await source(server, store, now, sleep=sleep).refresh(rejected(old))
     assert new == await store.load()
+    assert len(server.requests) == 1
+
+
+# Every store -------------------------------------------------------------------------------------------------------
+
+
+def _stores(home: Path) -> dict[str, Any]:
+    return {
+        "memory": MemoryStore(),
+        "file": FileStore(home / "file.json", "key"),
+        "pi": PiStore(home / "auth.json"),
+        "kimi-code": KimiCodeStore(home / "kimi-code", environ={}),
+        "kimi-cli": KimiCliStore(home / "kimi"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["memory", "file", "pi", "kimi-code", "kimi-cli"])
+async def test_it_works_with_every_store(server: TokenServer, tmp_path: Path, kind: str) -> None:
+    store = _stores(tmp_path)[kind]
+    old = server.credential(expires_at=time.time() + 1000)
+    async with asyncio.timeout(10):
+        await store.save(old)
+        ours = source(server, store)
+        given = await ours.current()
+        new = await ours.refresh(rejected(given))
+        assert new is not None
+        assert (new.access_token, (await store.load()).refresh_token) == ("access-2", "refresh-2")
+        assert await ours.refresh(rejected(given)) is not None
+        assert (await ours.current()).access_token == "access-2"
     assert len(server.requests) == 1
 
 
@@ -623,6 +664,63 @@ async def test_a_broken_store_is_a_store_error_and_nothing_is_spent(
     with pytest.raises(StoreError):
         await source(server, Broken(old, breaks=breaks, error=error)).refresh(rejected(old))
     assert server.requests == []
+
+
+async def test_a_lock_that_cannot_be_given_back_harms_nobody(
+    server: TokenServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Sticky(MemoryStore):
+        @asynccontextmanager
+        async def locked(self) -> AsyncIterator[None]:
+            async with super().locked():
+                yield
+            raise ConnectionError("gone")
+
+    old = server.credential()
+    store = Sticky(old)
+    new = await source(server, store).refresh(rejected(old))
+    assert new is not None
+    assert await store.load() == new
+    assert "could not be given back (ConnectionError)" in caplog.text
+
+
+class Hanging(MemoryStore):
+    """A store that does not come back from one of its methods."""
+
+    def __init__(self, credential: Credential, *, hangs: str) -> None:
+        super().__init__(credential)
+        self.hangs = hangs
+
+    async def load(self) -> Credential | None:
+        if self.hangs == "load":
+            await asyncio.Event().wait()
+        return await super().load()
+
+    async def save(self, credential: Credential) -> None:
+        if self.hangs == "save":
+            await asyncio.Event().wait()
+        await super().save(credential)
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        async with super().locked():
+            yield
+            if self.hangs == "unlock":
+                await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("hangs", ["load", "save", "unlock"])
+async def test_a_store_that_hangs_hangs_nobody(server: TokenServer, hangs: str) -> None:
+    old = server.credential()
+    ours = source(server, Hanging(old, hangs=hangs), timeout=0.2, request_timeout=0.1)
+    async with asyncio.timeout(10):
+        if hangs == "load":
+            with pytest.raises(StoreError, match="TimeoutError"):
+                await ours.refresh(rejected(old))
+        else:
+            new = await ours.refresh(rejected(old))
+            assert new is not None
+            assert new.access_token == "access-2"
 
 
 # A credential that cannot be stored ----------------------------------------------------------------------------------
@@ -769,6 +867,20 @@ async def test_a_refresh_ahead_that_fails_is_a_warning_and_rests_a_while(
     await ours.current()
     await asyncio.to_thread(background)
     assert len(server.requests) == 4
+
+
+async def test_a_dead_refresh_token_is_told_once_while_the_credential_is_good(
+    server: TokenServer, now: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = server.credential(expires_at=now.wall + 100, extra={"expires_in": 900})
+    server.revoked = True
+    ours = source(server, MemoryStore(old), now)
+    for _ in range(4):
+        assert await ours.current() == old
+        await asyncio.to_thread(background)
+        now.pass_by(20)
+    assert [each.levelname for each in caplog.records if each.levelno >= logging.WARNING] == ["WARNING"]
+    assert len(server.requests) == 1
 
 
 async def test_a_rejection_joins_the_refresh_ahead(server: TokenServer, now: Time) -> None:

@@ -147,6 +147,7 @@ class Logins(RuleBasedStateMachine):
         busy = len(self.server.answers)
         before = self.stored
         given = self.ask(self.ours[who].current())
+        self.settle()  # a refresh in the background, if there is one
         if isinstance(given, CredentialError):
             self.check_failure(given, busy, before)
             return

@@ -215,14 +215,15 @@ def test_closing_without_work_does_nothing() -> None:
     SingleFlight().close()
 
 
-def test_nothing_keeps_a_program_alive_that_has_ended_its_work() -> None:
+def test_no_thread_is_left_when_the_work_has_ended() -> None:
     flights, work = SingleFlight(), Work()
     work.go.set()
     before = threading.active_count()
     for number in range(20):
         flights.run(number, work).result(10)
     assert ended(flights)
-    assert threading.active_count() <= before
+    while threading.active_count() > before:  # the thread that resolves names is told to end, and not waited for
+        os.sched_yield()
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="warns of every fork beside a thread")

@@ -112,8 +112,9 @@ def serving(handlers: Mapping[str, Handler], tls: ssl.SSLContext | None = None) 
         stop.append(lambda: loop.call_soon_threadsafe(ended.set))
         up.set()
         await ended.wait()
+        await _turns()
         await runner.cleanup()
-        await _let_connections_close()
+        await _turns()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), name="token-server")
     thread.start()
@@ -135,14 +136,19 @@ def serving_bytes(respond: Callable[[int], bytes]) -> Iterator[str]:
     async def serve() -> None:
         number = -1
 
+        answering: set[asyncio.Task[Any] | None] = set()
+
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             nonlocal number
             number += 1
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
-            await reader.readexactly(length)
-            writer.write(respond(number))
+            answering.add(asyncio.current_task())
             with contextlib.suppress(OSError):
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next(
+                    int(each[15:]) for each in head.split(b"\r\n") if each.lower().startswith(b"content-length:")
+                )
+                await reader.readexactly(length)
+                writer.write(respond(number))
                 await writer.drain()
             writer.close()
             with contextlib.suppress(OSError):
@@ -155,8 +161,10 @@ def serving_bytes(respond: Callable[[int], bytes]) -> Iterator[str]:
         stop.append(lambda: loop.call_soon_threadsafe(ended.set))
         up.set()
         await ended.wait()
+        await _turns()
         server.close()
-        await _let_connections_close()
+        await asyncio.gather(*(task for task in answering if task is not None))
+        await _turns()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), name="byte-server")
     thread.start()
@@ -168,7 +176,7 @@ def serving_bytes(respond: Callable[[int], bytes]) -> Iterator[str]:
         thread.join()
 
 
-async def _let_connections_close() -> None:
-    # A transport closes its socket a turn of the loop after it was told to.
+async def _turns() -> None:
+    # A connection is accepted, and its socket closed, some turns of the loop after it came, or was told to close.
     for _ in range(100):
         await asyncio.sleep(0)

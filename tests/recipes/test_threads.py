@@ -28,7 +28,7 @@ from rxauth import (
     recover_auth,
     to_async_iterable,
 )
-from rxauth.events import Done
+from rxauth.events import AssistantMessage, Done, Error
 from rxauth.testing import FakeProvider, marbles
 
 from .dead_token import ANSWER, REQUEST, everything
@@ -74,8 +74,11 @@ def attempts(*diagrams: str) -> Observable[Any]:
 
     def attempt(_: abc.SchedulerBase) -> Observable[Any]:
         diagram = next(left)
-        events = rx.from_iterable(map(marbles.event, diagram.removesuffix("#")))
-        return rx.concat(events, rx.throw(rejected)) if diagram.endswith("#") else events
+        # A failure of its own each time: a refresh that fails becomes the cause of the one that goes on.
+        refused = CredentialRejected("401: the token is dead", status=401)
+        error = Error("error", AssistantMessage(), refused)
+        events = rx.from_iterable(error if each == "e" else marbles.event(each) for each in diagram.removesuffix("#"))
+        return rx.concat(events, rx.throw(refused)) if diagram.endswith("#") else events
 
     return rx.defer(attempt)
 
