@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from rxauth.addresses import checked_url
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._token_endpoint import (
     Answer,
     EndpointUnavailable,
-    checked_url,
     error_code,
     granted,
     post_form,

@@ -16,12 +16,10 @@ import asyncio
 import base64
 import datetime
 import email.utils
-import ipaddress
 import json
 import math
 import re
 import ssl
-import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeGuard
 from urllib.parse import quote_plus, urlencode, urlsplit
@@ -29,6 +27,7 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 import aiohttp
 
 from rxauth._version import __version__
+from rxauth.addresses import checked_url, proxy_for
 from rxauth.credentials._credential import Credential
 from rxauth.errors import RefreshFailed, TransientError
 
@@ -266,7 +265,7 @@ async def post_form(
                     **(headers or {}),
                 },
                 allow_redirects=False,
-                proxy=_proxy(url),
+                proxy=proxy_for(url),
             ) as response,
         ):
             return Answer(response.status, response.headers, await _read(response.content, host))
@@ -362,52 +361,6 @@ def retry_after(answer: Answer, now: float) -> float | None:
     if date.tzinfo is None:
         date = date.replace(tzinfo=datetime.UTC)
     return max(0.0, date.timestamp() - now)
-
-
-def checked_url(url: str, name: str) -> str:
-    """The URL, if tokens may be sent there: https, or http to this very machine.
-
-    >>> checked_url("http://example.com/token", "token_url")
-    Traceback (most recent call last):
-    ValueError: token_url must be https: tokens do not travel unencrypted (loopback excepted).
-
-    Raises:
-        ValueError: it is not a URL, not encrypted, or has a user name or fragment in it.
-    """
-    if not isinstance(url, str):
-        raise TypeError(f"{name} is a string.")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError(f"{name} is not a URL.") from None
-    if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
-        raise ValueError(f"{name} is not an http(s) URL.")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError(f"{name} must not contain a user name or password.")
-    if parts.fragment:
-        raise ValueError(f"{name} must not have a fragment (RFC 6749 section 3.2).")
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise ValueError(f"{name} must be https: tokens do not travel unencrypted (loopback excepted).")
-    return url
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _proxy(url: str) -> str | None:
-    # Not aiohttp's trust_env: it would also take a password out of ~/.netrc, and send what is for loopback to a proxy.
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if _is_loopback(host) or urllib.request.proxy_bypass(host):
-        return None
-    return urllib.request.getproxies().get(parts.scheme)
 
 
 def _lifetime(value: Any) -> float | None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-import ipaddress
 import math
 import re
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import msgspec
 from reactivex import Observable
 
 from rxauth._version import __version__
+from rxauth.addresses import checked_url, proxy_for
 from rxauth.bridge import from_producer
 from rxauth.errors import (
     ConnectionFailed,
@@ -149,7 +148,7 @@ def stream(
         async with lease if session is None else nullcontext(session) as connections:
             try:
                 # A session that was given has its own settings for proxies.
-                cause = await conversation.hold(connections, headers, _proxy(call.url) if session is None else None)
+                cause = await conversation.hold(connections, headers, proxy_for(call.url) if session is None else None)
                 if cause is not None:
                     answer.fail(cause, str(cause))
             finally:
@@ -329,39 +328,9 @@ def _text(error: BaseException) -> str:
 
 
 def _endpoint(base_url: str, path: str) -> str:
-    try:
-        parts = urlsplit(base_url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except (ValueError, TypeError, AttributeError):
-        usable = False
-    if not usable or not base_url.isprintable() or " " in base_url:
-        # It may be a key, given in the wrong place: it is not shown.
-        raise ValueError("base_url is not an http(s) URL, such as https://api.example.com.")
-    if "@" in parts.netloc:
-        raise ValueError("base_url must not hold a user name or password: give them as credentials.")
-    if "?" in base_url or "#" in base_url:
-        raise ValueError("base_url must not have a query or a fragment: the path of the request is put behind it.")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-        raise ValueError("base_url must be https: tokens do not travel unencrypted (loopback excepted).")
+    if "?" in checked_url(base_url, "base_url"):
+        raise ValueError("base_url must not have a query: the path of the request is put behind it.")
     return base_url.rstrip("/") + path
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _proxy(url: str) -> str | None:
-    # Not aiohttp's trust_env: it would also take a password out of ~/.netrc, and send what is for loopback to a proxy.
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if _is_loopback(host) or urllib.request.proxy_bypass(host):
-        return None
-    return urllib.request.getproxies().get(parts.scheme)
 
 
 def _encoded(request: Mapping[str, Any], added: Mapping[str, Any]) -> bytes:

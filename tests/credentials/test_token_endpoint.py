@@ -110,7 +110,7 @@ async def test_a_refresh_is_one_form_post(
         pytest.param({"url": "http://127.0.0.1.example.com/"}, ValueError, id="a name that looks like loopback"),
         pytest.param({"url": "http://localhost.example.com/"}, ValueError, id="a name that starts like localhost"),
         pytest.param({"url": "http://10.0.0.1/"}, ValueError, id="a private address is not loopback"),
-        pytest.param({"url": None}, TypeError, id="no text"),
+        pytest.param({"url": None}, ValueError, id="no text"),
         pytest.param({"client_id": ""}, ValueError, id="no client"),
         pytest.param({"client_id": None}, ValueError, id="client is None"),
         pytest.param({"client_secret": ""}, ValueError, id="an empty secret"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 from weakref import WeakKeyDictionary
 
+from rxauth.addresses import is_loopback
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._stores._entry import credential_from, entry_from
 from rxauth.credentials._stores._held import holding, lock_held_here
@@ -358,8 +359,6 @@ async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _checked(url: str, allow_plaintext: bool) -> SplitResult:
-    from rxauth.credentials._token_endpoint import _is_loopback
-
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "localhost", parts.port
@@ -367,7 +366,7 @@ def _checked(url: str, allow_plaintext: bool) -> SplitResult:
         raise ValueError("url is not a URL.") from None
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError("url is a redis://, rediss:// or unix:// URL.")
-    if parts.scheme == "redis" and not allow_plaintext and not _is_loopback(host):
+    if parts.scheme == "redis" and not allow_plaintext and not is_loopback(host):
         raise ValueError(
             f"Tokens do not travel unencrypted to {host}: use rediss://, "
             "or allow_plaintext=True on a network that is yours alone."
