@@ -7,12 +7,14 @@ import math
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from functools import cache
+from types import TracebackType
 from typing import Any, TypeAlias, TypeVar, cast
 
-from reactivex import abc
-from reactivex.disposable import Disposable, SerialDisposable
+from reactivex import abc, typing
+from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import ImmediateScheduler, TimeoutScheduler, TrampolineScheduler
-from reactivex.scheduler.eventloop import AsyncIOThreadSafeScheduler
+from reactivex.scheduler.eventloop import AsyncIOScheduler
 from tenacity import (
     BaseRetrying,
     DoAttempt,
@@ -77,6 +79,7 @@ def wait_as_told_or_random(state: RetryCallState) -> float:
     return _random(state)
 
 
+@cache
 def default_retrying() -> Retrying:
     """Three tries of what `is_transient`, waiting as told or random; the last exception is raised as it is."""
     return Retrying(
@@ -109,8 +112,63 @@ def waiting_scheduler(scheduler: abc.SchedulerBase | None, loop: asyncio.Abstrac
     if scheduler is not None and not isinstance(scheduler, TrampolineScheduler | ImmediateScheduler):
         return scheduler
     if loop is not None and not loop.is_closed():
-        return AsyncIOThreadSafeScheduler(loop)
+        return _LoopScheduler(loop)
     return TimeoutScheduler.singleton()
+
+
+class _LoopScheduler(AsyncIOScheduler):
+    """Waits on a loop, whichever thread asks.
+
+    RxPY's thread-safe one, disposed on a second loop, blocks it until the first has turned: two that dispose each
+    other's waits, or one whose peer has just stopped, stand still for ever. Here nobody waits for anybody: what fires
+    in the moment of its disposal finds out for itself that it is too late.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._waiting_loop = loop
+
+    def schedule_relative(
+        self, duetime: typing.RelativeTime, action: abc.ScheduledAction[Any], state: Any = None
+    ) -> abc.DisposableBase:
+        seconds = max(0.0, self.to_seconds(duetime))
+        handle: asyncio.TimerHandle | None = None
+        disposed = False
+
+        def start() -> None:
+            nonlocal handle
+            if not disposed:
+                handle = self._waiting_loop.call_later(seconds, lambda: self.invoke_action(action, state))
+
+        def cancel() -> None:
+            nonlocal handle
+            if handle is not None:
+                handle.cancel()
+                handle = None
+
+        def dispose() -> None:
+            nonlocal disposed
+            disposed = True
+            self._on_loop(cancel)
+
+        if not self._on_loop(start):
+            return TimeoutScheduler.singleton().schedule_relative(seconds, action, state)
+        return Disposable(dispose)
+
+    def _on_loop(self, action: Callable[[], None]) -> bool:
+        """Whether the loop takes it; one that is closed does not."""
+        try:
+            here = asyncio.get_running_loop() is self._waiting_loop
+        except RuntimeError:
+            here = False
+        if here:
+            action()
+            return True
+        try:
+            self._waiting_loop.call_soon_threadsafe(action)
+        except RuntimeError:
+            return False
+        return True
 
 
 def drive(
@@ -135,46 +193,76 @@ def drive(
     Returns:
         Dispose it, and no further try starts. A try under way runs to its end; its outcome is dropped.
     """
-    policy = retrying.copy()
-    state = RetryCallState(policy, None, (), {})
-    state.start_time = _seconds(scheduler)
-    policy.begin()
-    # tenacity keeps its statistics per thread, and the next try may run on another one.
-    statistics = policy.statistics
-    waiting = SerialDisposable()
-    disposed = False
+    tries = _Tries(retrying.copy(), attempt, scheduler, on_retry, on_result, on_failed)
+    tries.run()
+    return tries
 
-    def next_action() -> Any:
-        if policy.statistics is not statistics:
-            policy.statistics.update(statistics)
-        try:
-            return policy.iter(state)
-        finally:
-            statistics.update(policy.statistics)
 
-    def run() -> None:
+class _Tries(abc.DisposableBase):
+    """A class and no closures: functions that name each other are a cycle, and this one would hold the credential."""
+
+    def __init__(
+        self,
+        policy: BaseRetrying,
+        attempt: Callable[[OnResult, OnFailed], None],
+        scheduler: abc.SchedulerBase,
+        on_retry: Callable[[int, float], None],
+        on_result: OnResult,
+        on_failed: OnFailed,
+    ) -> None:
+        self._policy = policy
+        self._attempt = attempt
+        self._scheduler = scheduler
+        self._on_retry = on_retry
+        self._on_result = on_result
+        self._on_failed = on_failed
+        self._disposed = False
+        self._waiting = SerialDisposable()
+        self._state = RetryCallState(policy, None, (), {})
+        self._state.start_time = _seconds(scheduler)
+        policy.begin()
+        # tenacity keeps its statistics per thread, and the next try may run on another one.
+        self._statistics = policy.statistics
+        self._traceback: TracebackType | None = None
+
+    def dispose(self) -> None:
+        self._disposed = True
+        self._waiting.dispose()
+
+    def run(self) -> None:
         # A loop, not a recursion: tries that fail at once, without a wait, must not grow the stack.
         again = True
-        while again and not disposed:
-            again = step()
+        while again and not self._disposed:
+            again = self._step()
 
-    def step() -> bool:
-        if not policy.enabled:
-            attempt(finish(on_result), finish(on_failed))
+    def _step(self) -> bool:
+        if not _enabled(self._policy):
+            self._attempt(self._finish(self._on_result), self._finish(self._on_failed))
             return False
         try:
-            action = next_action()
+            action = self._next_action()
         except Exception as error:
-            on_failed(error)
+            _forget(self._state, error, self._traceback)
+            self._on_failed(error)
             return False
         if isinstance(action, DoAttempt):
-            return start_try()
+            return self._start_try()
         if isinstance(action, DoSleep):
-            return sleep(max(0.0, float(action)))
-        on_result(action)
+            return self._sleep(max(0.0, float(action)))
+        _forget(self._state)
+        self._on_result(action)
         return False
 
-    def start_try() -> bool:
+    def _next_action(self) -> Any:
+        statistics = self._policy.statistics
+        if statistics is not self._statistics:
+            statistics.update(self._statistics)
+        try:
+            return self._policy.iter(self._state)
+        finally:
+            self._statistics.update(statistics)
+
+    def _start_try(self) -> bool:
         """Whether the try has already ended."""
         # The try may end inside this call, or later on another thread while this call is returning:
         # whichever of the two comes second goes on.
@@ -182,36 +270,35 @@ def drive(
 
         def end(put: Callable[[], None]) -> None:
             put()
-            state.outcome_timestamp = _seconds(scheduler)
+            self._state.outcome_timestamp = _seconds(self._scheduler)
             if not first.acquire(blocking=False):
-                run()
+                self.run()
 
-        attempt(
-            lambda result: end(lambda: state.set_result(result)),
-            lambda error: end(lambda: state.set_exception((type(error), error, error.__traceback__))),
+        def failed(error: Exception) -> None:
+            self._traceback = error.__traceback__
+            self._state.set_exception((type(error), error, error.__traceback__))
+
+        self._attempt(
+            lambda result: end(lambda: self._state.set_result(result)), lambda error: end(lambda: failed(error))
         )
         return not first.acquire(blocking=False)
 
-    def sleep(delay: float) -> bool:
-        number = state.attempt_number
-        state.prepare_for_next_attempt()
-        on_retry(number, delay)
+    def _sleep(self, delay: float) -> bool:
+        number = self._state.attempt_number
+        self._state.prepare_for_next_attempt()
+        self._on_retry(number, delay)
         if delay == 0:
             return True
-        if not disposed:
-            waiting.disposable = scheduler.schedule_relative(delay, lambda *_: run())
+        if not self._disposed:
+            # Its place is taken before it runs: one that fires on another thread at once may have begun the next wait
+            # by the time it is returned here, and would cancel that.
+            wait = SingleAssignmentDisposable()
+            self._waiting.disposable = wait
+            wait.disposable = self._scheduler.schedule_relative(delay, lambda *_: self.run())
         return False
 
-    def finish(callback: Callable[[Any], None]) -> Callable[[Any], None]:
-        return lambda value: None if disposed else callback(value)
-
-    def dispose() -> None:
-        nonlocal disposed
-        disposed = True
-        waiting.dispose()
-
-    run()
-    return Disposable(dispose)
+    def _finish(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
+        return lambda value: None if self._disposed else callback(value)
 
 
 async def call(
@@ -231,25 +318,45 @@ async def call(
             raises ends the matter.
     """
     policy = retrying.copy()
-    if not policy.enabled:
+    if not _enabled(policy):
         return await attempt()
     policy.begin()
     state = RetryCallState(policy, None, (), {})
+    traceback: TracebackType | None = None
     while True:
-        action = policy.iter(state)
+        try:
+            action = policy.iter(state)
+        except Exception as error:
+            _forget(state, error, traceback)
+            raise
         if isinstance(action, DoAttempt):
             try:
                 state.set_result(await attempt())
             except Exception as error:
-                state.set_exception((type(error), error, error.__traceback__))
+                traceback = error.__traceback__
+                state.set_exception((type(error), error, traceback))
         elif isinstance(action, DoSleep):
-            delay = max(0.0, float(action))
-            failure = state.outcome.exception() if state.outcome is not None else None
-            on_retry(state.attempt_number, delay, failure)
+            on_retry(state.attempt_number, max(0.0, float(action)), _failure_of(state))
             state.prepare_for_next_attempt()
-            await sleep(delay)
+            await sleep(max(0.0, float(action)))
         else:
+            _forget(state)
             return cast(T, action)
+
+
+def _enabled(policy: BaseRetrying) -> bool:
+    return bool(getattr(policy, "enabled", True))  # tenacity has the switch since 9.2
+
+
+def _failure_of(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome is not None else None
+
+
+def _forget(state: RetryCallState, error: Exception | None = None, traceback: TracebackType | None = None) -> None:
+    """Break the cycle: the frames that tenacity raises through hold the state, and the state holds the exception."""
+    if error is not None and _failure_of(state) is error:
+        error.__traceback__ = traceback
+    state.outcome = None
 
 
 def _seconds(scheduler: abc.SchedulerBase) -> float:

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
@@ -58,65 +59,98 @@ def from_producer(
             for event in opening():
                 observer.on_next(event)
 
-        def emit(event: E) -> None:
-            try:
-                observer.on_next(event)
-            except Exception as error:
-                raise _ConsumerFailed(error) from error
-
-        disposed = False
-
-        async def run() -> None:
-            try:
-                await produce(emit)
-            except _ConsumerFailed as failed:
-                report(failed.args[0])
-            except asyncio.CancelledError:
-                if not disposed:  # cancelled by somebody else: silence would be a hang for the consumer
-                    end(lambda: observer.on_error(RuntimeError("The task that reads the stream was cancelled.")))
-                raise
-            except Exception as error:
-                failure = error
-                end(lambda: observer.on_error(failure))
-            else:
-                end(observer.on_completed)
-
-        def end(notify: Callable[[], None]) -> None:
-            try:
-                notify()
-            except Exception as error:
-                report(error)
-
-        def report(error: Exception) -> None:
-            loop.call_exception_handler({"message": "A consumer of a stream failed", "exception": error, "task": task})
-
-        task = loop.create_task(run())
-        _tasks.add(task)
-        task.add_done_callback(_tasks.discard)
-
-        def dispose() -> None:
-            nonlocal disposed
-            disposed = True
-            run_on(loop, task.cancel)
-
-        return Disposable(dispose)
+        return _Production(produce, observer, loop)
 
     return Observable(subscribe)
 
 
+class _Production(abc.DisposableBase, Generic[E]):
+    """A producer at work for one subscription. (An object, and few closures: there may be thousands.)"""
+
+    def __init__(
+        self,
+        produce: Callable[[Callable[[E], None]], Coroutine[Any, Any, None]],
+        observer: abc.ObserverBase[E],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._observer = observer
+        self._loop = loop
+        self._disposed = False
+        self._task = loop.create_task(self._run(produce))
+        _tasks.add(self._task)
+        self._task.add_done_callback(self._done)
+
+    def dispose(self) -> None:
+        self._disposed = True
+        run_on(self._loop, self._task.cancel)
+
+    async def _run(self, produce: Callable[[Callable[[E], None]], Coroutine[Any, Any, None]]) -> None:
+        observer = self._observer
+
+        def emit(event: E) -> None:
+            try:
+                return observer.on_next(event)
+            except Exception as error:
+                raise _ConsumerFailed(error) from error
+
+        try:
+            await produce(emit)
+        except _ConsumerFailed as failed:
+            self._report(failed.args[0])
+        except Exception as error:
+            self._end(observer.on_error, error)
+        else:
+            self._end(observer.on_completed)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        _tasks.discard(task)
+        # Cancelled by somebody else, perhaps before its first step: silence would be a hang for the consumer.
+        if task.cancelled() and not self._disposed:
+            self._end(self._observer.on_error, RuntimeError("The task that reads the stream was cancelled."))
+
+    def _end(self, notify: Callable[..., None], *error: Exception) -> None:
+        try:
+            notify(*error)
+        except Exception as error:
+            self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        # Without the task: Python 3.12 would enter its context for the handler, and this is inside it already.
+        self._loop.call_exception_handler({"message": "A consumer of a stream failed", "exception": error})
+
+
 def from_async_iterable(
-    factory: Callable[[], AsyncIterable[E] | Awaitable[Any] | AbstractAsyncContextManager[Any]],
+    factory: Callable[
+        [], AsyncIterable[E] | Awaitable[AsyncIterable[E]] | AbstractAsyncContextManager[AsyncIterable[E]]
+    ],
 ) -> Observable[E]:
     """A cold Observable of an async iterable's elements: an SDK's stream, an async generator.
 
     `factory` is called for each subscription, on the running loop; what it opened is closed when the stream ends and on
     dispose. An exception of the factory or the iteration goes on Rx's error channel.
 
+    With an official SDK, whose own retries are off because they would only spend the refused token again:
+
+        client = AsyncAnthropic(auth_token=token, max_retries=0)
+        stream = from_async_iterable(lambda: client.messages.create(**request, stream=True))
+        stream.pipe(recover_auth(refresh, is_prelude=lambda event: event.type == "message_start"))
+
+        what is asked       is_prelude                                                   is_error
+        Messages            type "message_start"                                         (thrown)
+        Chat Completions    a chunk without content, tool calls and finish_reason        (thrown)
+        Responses           type "response.created", ".queued" or ".in_progress"         type "error", "response.failed"
+        pydantic-ai         none: `lambda event: False`                                  (thrown)
+
+    A new token needs no new client: `client.auth_token` (Anthropic) and `client.api_key` (OpenAI) can be set and are
+    read for each request; OpenAI's `api_key` and Anthropic's `credentials` can also be coroutine functions, which are
+    asked before each; and `extra_headers={"Authorization": ...}` of a request comes before all of them. `tests/recipes`
+    has every one of these.
+
     Args:
         factory: returns an async iterable, an awaitable of one, or an async context manager of one.
 
     Raises:
-        RuntimeError: on the error channel, where no event loop is running.
+        RuntimeError: on the error channel, where no event loop is running: see `rxauth.operators` for threads.
 
     >>> import asyncio
     >>> async def words():
@@ -171,9 +205,8 @@ def to_async_iterable(observable: Observable[E], *, max_buffered: int | None = N
 class _Buffer(Generic[E]):
     """What waits between the two worlds. The subscription holds this, not the iterator, so a dropped one is noticed."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int | None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.limit = limit
         self.elements: deque[E] = deque()
         self.end: BaseException | None = None
         self.waiter: asyncio.Future[None] | None = None
@@ -181,30 +214,43 @@ class _Buffer(Generic[E]):
         self._thread = threading.get_ident()
 
     def on_next(self, element: E) -> None:
-        if self.end is not None:
-            return
-        if self.limit is not None and len(self.elements) >= self.limit:
-            self.finish(ConsumerTooSlow(f"{self.limit} events were waiting and one more came: read faster."))
-            self.subscription.dispose()
-            return
         self.elements.append(element)
         if self.waiter is not None:
             self.wake()
+
+    def on_next_within(self, limit: int, element: E) -> None:
+        if self.end is not None:
+            return
+        if len(self.elements) >= limit:
+            self.finish(ConsumerTooSlow(f"{limit} events were waiting and one more came: read faster."))
+            self.subscription.dispose()
+            return
+        self.on_next(element)
 
     def finish(self, end: BaseException) -> None:
         if self.end is None:
             self.end = end
             self.wake()
 
-    def wake(self) -> None:
-        if threading.get_ident() == self._thread:
-            self._wake()
-        else:
-            run_on(self.loop, self._wake)
+    def take_end(self) -> BaseException:
+        # Given away: an exception and the frame that raises it must not hold each other.
+        end, self.end = self.end or StopAsyncIteration(), StopAsyncIteration()
+        return end
 
-    def _wake(self) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+    def wake(self) -> None:
+        # Once: what comes before the reader has run finds nobody waiting.
+        waiter, self.waiter = self.waiter, None
+        if waiter is None:
+            return
+        if threading.get_ident() == self._thread:
+            _release(waiter)
+        else:
+            run_on(self.loop, partial(_release, waiter))
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class _Elements(AsyncIterator[E]):
@@ -212,33 +258,43 @@ class _Elements(AsyncIterator[E]):
         self._observable = observable
         self._limit = limit
         self._buffer: _Buffer[E] | None = None
+        self._elements: deque[E] | tuple[()] = ()  # the buffer's, while there is one to read
         self._closed = False
 
     async def __anext__(self) -> E:
+        if self._elements:
+            return self._elements.popleft()
+        return await self._next()
+
+    async def _next(self) -> E:
         if self._closed:
             raise StopAsyncIteration
-        buffer = self._buffer
-        if buffer is None:
-            buffer = self._buffer = _Buffer(asyncio.get_running_loop(), self._limit)
-            buffer.subscription.disposable = self._observable.subscribe(
-                buffer.on_next, buffer.finish, lambda: buffer.finish(StopAsyncIteration())
-            )
+        buffer = self._buffer or self._subscribed()
         while not buffer.elements:
             if buffer.end is not None:
                 self._closed = True
-                raise buffer.end
+                raise buffer.take_end()
             if buffer.waiter is not None:
                 raise RuntimeError("This iterator is already being read by another task.")
-            buffer.waiter = buffer.loop.create_future()
-            # A thread may have pushed between the look and the future: it saw no waiter to wake.
-            if not buffer.elements and buffer.end is None:
-                try:
-                    await buffer.waiter
-                finally:
+            waiter = buffer.waiter = buffer.loop.create_future()
+            try:
+                # A thread may have pushed between the look and the future: it saw no waiter to wake.
+                if not buffer.elements and buffer.end is None:
+                    await waiter
+            finally:
+                if buffer.waiter is waiter:
                     buffer.waiter = None
-            else:
-                buffer.waiter = None
         return buffer.elements.popleft()
+
+    def _subscribed(self) -> _Buffer[E]:
+        buffer = self._buffer = _Buffer[E](asyncio.get_running_loop())
+        self._elements = buffer.elements
+        buffer.subscription.disposable = self._observable.subscribe(
+            buffer.on_next if self._limit is None else partial(buffer.on_next_within, self._limit),
+            buffer.finish,
+            lambda: buffer.finish(StopAsyncIteration()),
+        )
+        return buffer
 
     async def aclose(self) -> None:
         """Dispose the subscription; what is still held is dropped."""
@@ -246,6 +302,7 @@ class _Elements(AsyncIterator[E]):
 
     def _dispose(self) -> None:
         self._closed = True
+        self._elements = ()
         if self._buffer is not None:
             self._buffer.elements.clear()
             self._buffer.finish(StopAsyncIteration())
@@ -264,16 +321,22 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def run_on(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None:
-    """Call `action` on that loop: at once if we are on it, else thread-safely. A closed loop drops it."""
+def run_on(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> bool:
+    """Call `action` on that loop: at once if we are on it, else thread-safely. A closed loop drops it.
+
+    Returns:
+        Whether the loop took it.
+    """
     if running_loop() is loop:
         action()
-        return
+        return True
     try:
         loop.call_soon_threadsafe(action)
     except RuntimeError:
         if not loop.is_closed():
             raise
+        return False
+    return True
 
 
 def settle(
@@ -299,13 +362,21 @@ def settle(
 def _first(source: Observable[Any], on_result: Callable[[Any], None], on_failed: Callable[[Exception], None]) -> None:
     subscription = SingleAssignmentDisposable()
     settled = False
+    thrown: Exception | None = None
 
     def once(callback: Callable[[Any], None], value: Any) -> None:
-        nonlocal settled
-        if not settled:
-            settled = True
-            subscription.dispose()
+        nonlocal settled, thrown
+        if settled:
+            if value is not None and value is thrown:  # through a source that fails inside its own `subscribe`
+                raise thrown
+            return
+        settled = True
+        subscription.dispose()
+        try:
             callback(value)
+        except Exception as error:
+            thrown = error
+            raise
 
     subscription.disposable = source.subscribe(
         lambda value: once(on_result, value),
@@ -320,22 +391,11 @@ def _await(
     on_result: Callable[[Any], None],
     on_failed: Callable[[Exception], None],
 ) -> None:
-    if loop is None or loop.is_closed():
-        if inspect.iscoroutine(awaitable):
-            awaitable.close()
-        on_failed(
-            RuntimeError(
-                "A coroutine needs an event loop, and none was running at subscribe: "
-                "subscribe inside one, or give a plain function."
-            )
-        )
-        return
-
     async def wait() -> Any:
         return await awaitable
 
     def start() -> None:
-        task = loop.create_task(wait())
+        task = asyncio.get_running_loop().create_task(wait())
         _tasks.add(task)
         task.add_done_callback(done)
 
@@ -347,7 +407,15 @@ def _await(
         error = task.exception()
         if error is None:
             on_result(task.result())
-        elif isinstance(error, Exception):
-            on_failed(error)
+        else:
+            on_failed(error if isinstance(error, Exception) else RuntimeError(f"It ended with {type(error).__name__}."))
 
-    run_on(loop, start)
+    if loop is None or not run_on(loop, start):
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()
+        on_failed(
+            RuntimeError(
+                "A coroutine needs an event loop, and none was running at subscribe: "
+                "subscribe inside one, or give a plain function."
+            )
+        )

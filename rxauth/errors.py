@@ -24,7 +24,7 @@ whose `repr` is safe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,12 +58,19 @@ class RxAuthError(Exception):
 class NeverLiveError(RxAuthError):
     """A stream ended before it showed anything; what it had announced is in `held`.
 
+    Never nested: of one that fails with another, `held` has both's in order and `failure` is the innermost.
+
     Args:
         held: the prelude events, in order, that nobody has seen.
         failure: an error event, the exception, or `None` for a stream that just completed.
     """
 
+    held: tuple[Any, ...]
+    failure: Any
+
     def __init__(self, held: tuple[Any, ...], failure: Any = None) -> None:
+        if isinstance(failure, NeverLiveError):
+            held, failure = (*held, *failure.held), failure.failure
         self.held = tuple(held)
         self.failure = failure
         super().__init__(self.held, failure)
@@ -75,6 +82,10 @@ class NeverLiveError(RxAuthError):
             f"The stream ended before it was live ({_name(self.failure)}). "
             "End the pipe with flush_on_complete_or_error() to let go of what is held."
         )
+
+    def __repr__(self) -> str:
+        # Not the repr of what it holds: asyncio logs the repr of an exception that nobody took.
+        return f"NeverLiveError(held: {len(self.held)}, failure: {_name(self.failure)})"
 
 
 class ConsumerTooSlow(RxAuthError):
@@ -140,6 +151,9 @@ class RefreshFailed(CredentialError):
     def status(self) -> int | None:
         """The HTTP status, if a server answered."""
         return self._status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_refresh_failed, (type(self), self.args, self._type, self._status)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RefreshFailed) and self._key() == other._key()
@@ -224,13 +238,19 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
-        error = error.__cause__
+        error = getattr(error, "__cause__", None)
 
 
 def _rebuild(cls: type[ProviderError], args: tuple[Any, ...], state: dict[str, Any]) -> ProviderError:
     error = cls(*args)
     error.__dict__.update(state)
     return error
+
+
+def _rebuild_refresh_failed(
+    cls: type[RefreshFailed], args: tuple[Any, ...], type: str, status: int | None
+) -> RefreshFailed:
+    return cls(*args, type=type, status=status)
 
 
 def _describe(name: str, status: object) -> str:
@@ -241,11 +261,17 @@ def _name(failure: Any) -> str:
     """A failure's type and status, never its text: the text may be anything."""
     if failure is None:
         return "it completed without an event that counts"
-    cause = failure.get("cause") if isinstance(failure, dict) else getattr(failure, "cause", None)
-    for each in (failure, cause):
-        status = getattr(each, "status", getattr(each, "status_code", None))
-        if isinstance(status, int):
-            break
-    else:
-        status = None
-    return _describe(type(cause if isinstance(cause, BaseException) else failure).__name__, status)
+    cause = _get(failure, "cause")
+    named = cause if isinstance(cause, BaseException) else failure
+    kind = _get(named, "type") if isinstance(named, Mapping) else None
+    name = kind if isinstance(kind, str) and kind.replace(".", "_").isidentifier() else type(named).__name__
+    parts = (failure, cause, _get(failure, "error"), _get(failure, "response"))
+    found = (_get(part, word) for part in parts for word in ("status", "status_code", "code"))
+    return _describe(name, next((each for each in found if isinstance(each, int) and 400 <= each <= 599), None))
+
+
+def _get(value: Any, name: str) -> Any:
+    try:
+        return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+    except Exception:  # a property that raises has nothing to say
+        return None

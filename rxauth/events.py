@@ -86,7 +86,7 @@ class ToolCall(msgspec.Struct, frozen=True, tag_field="type", tag="toolCall"):
         """The arguments, parsed."""
         try:
             parsed = msgspec.json.decode(self.arguments_json)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):  # a model can write anything
             return {}
         return parsed if isinstance(parsed, dict) else {}
 

@@ -5,24 +5,29 @@
     is_auth_error & ~text("K3")         one message that a refresh cannot mend
 
 A rule is called with a failure (an error event, an exception, a `NeverLiveError`, whose failure is judged) and says
-yes or no. Anything else is no failure, and what the credential logic itself raises is final: both are always no.
+yes or no. Anything else is no failure, and what the credential logic itself raises is final: both are always no. By
+itself a rule knows an error event by its `type`, which ends with error, failed or failure; inside an operator, what
+`is_error` says is an error event is one, whatever it is called.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from rxauth.errors import CredentialError, NeverLiveError, causes
 
-__all__ = ["Rule", "error_type", "is_auth_error", "status", "status_of", "text", "type_of"]
+__all__ = ["Rule", "error_type", "is_auth_error", "of_known_failures", "status", "status_of", "text", "type_of"]
 
 Judge: TypeAlias = Callable[[Any], bool]
 
 _LENGTH = 8192  # of a message: what refuses a credential says so early, and a page of HTML is long
-_DEPTH = 6  # of bodies inside errors inside causes: no provider nests deeper, a hostile one may
+_WORD = 256  # of a code or a type
+_PARTS = 40  # that are asked for one: a hostile failure is made of more, and so is every mock
 
 
 class Rule:
@@ -41,29 +46,41 @@ class Rule:
 
     def __call__(self, failure: Any) -> bool:
         """Whether it is one."""
-        for _ in range(_DEPTH):
-            if not isinstance(failure, NeverLiveError):
-                break
-            failure = failure.failure
+        failure = _unwrapped(failure)
         return _is_failure(failure) and self._judge(failure)
 
+    def of_known_failure(self, failure: Any) -> bool:
+        """The same of what the caller knows to be a failure, whatever its type is called and whether it has one."""
+        failure = _unwrapped(failure)
+        return not _is_final(failure) and self._judge(failure)
+
     def __or__(self, other: Judge) -> Rule:
-        return Rule(lambda failure: self(failure) or other(failure), f"({self!r} | {other!r})")
+        mine, theirs = self._judge, _inside(other)
+        return Rule(lambda failure: mine(failure) or theirs(failure), f"({self!r} | {other!r})")
 
     def __ror__(self, other: Judge) -> Rule:
-        return Rule(lambda failure: other(failure) or self(failure), f"({other!r} | {self!r})")
+        mine, theirs = self._judge, _inside(other)
+        return Rule(lambda failure: theirs(failure) or mine(failure), f"({other!r} | {self!r})")
 
     def __and__(self, other: Judge) -> Rule:
-        return Rule(lambda failure: self(failure) and other(failure), f"({self!r} & {other!r})")
+        mine, theirs = self._judge, _inside(other)
+        return Rule(lambda failure: mine(failure) and theirs(failure), f"({self!r} & {other!r})")
 
     def __rand__(self, other: Judge) -> Rule:
-        return Rule(lambda failure: other(failure) and self(failure), f"({other!r} & {self!r})")
+        mine, theirs = self._judge, _inside(other)
+        return Rule(lambda failure: theirs(failure) and mine(failure), f"({other!r} & {self!r})")
 
     def __invert__(self) -> Rule:
-        return Rule(lambda failure: not self(failure), f"~{self!r}")
+        mine = self._judge
+        return Rule(lambda failure: not mine(failure), f"~{self!r}")
 
     def __repr__(self) -> str:
         return self._name
+
+
+def of_known_failures(judge: Judge) -> Judge:
+    """`judge` for an operator that has found out what is a failure: by `is_error`, whatever the events are called."""
+    return judge.of_known_failure if isinstance(judge, Rule) else judge
 
 
 def status(*codes: int) -> Rule:
@@ -101,14 +118,15 @@ def type_of(event: Any) -> Any:
 
 
 def status_of(failure: Any) -> int | None:
-    """The HTTP status that a failure carries: 400 to 599, on itself, its `error`, its `cause` or along `__cause__`.
+    """The HTTP status that a failure carries: 400 to 599, on itself, its `error` (or `response.error`), its `cause` or
+    along `__cause__`.
 
     Any other number says nothing: SDKs report 200 for an error that came in-band.
 
     >>> status_of({"type": "error", "error": {"status_code": 401}})
     401
     """
-    for part in (failure, _get(failure, "error"), _get(failure, "cause")):
+    for part in _parts(failure):
         for each in causes(part) if isinstance(part, BaseException) else (part,):
             found = _own_status(each)
             if found is not None:
@@ -116,29 +134,42 @@ def status_of(failure: Any) -> int | None:
     return None
 
 
+def _unwrapped(failure: Any) -> Any:
+    return failure.failure if isinstance(failure, NeverLiveError) else failure
+
+
+def _inside(judge: Judge) -> Judge:
+    """What a composed rule asks of a part: that it is a failure is established once, for the whole."""
+    return judge._judge if isinstance(judge, Rule) else judge
+
+
 def _is_failure(failure: Any) -> bool:
-    if isinstance(failure, CredentialError):
+    if _is_final(failure):
         return False
     if isinstance(failure, BaseException):
         return True
     kind = type_of(failure)
-    return isinstance(kind, str) and _ERROR_EVENT.search(kind) is not None and not _is_final(failure)
+    return isinstance(kind, str) and _ERROR_EVENT.search(kind[-_WORD:]) is not None
 
 
-def _is_final(event: Any) -> bool:
-    return isinstance(_get(event, "cause"), CredentialError)
+def _is_final(failure: Any) -> bool:
+    """What the credential logic itself says, or nothing at all."""
+    return (
+        failure is None or isinstance(failure, CredentialError) or isinstance(_get(failure, "cause"), CredentialError)
+    )
 
 
 def _judge_auth(failure: Any) -> bool:
     words = set(_words(failure))
     texts = list(_texts(failure))
-    bodies = [body for each in texts for body in _bodies(each)]
+    refusals = [*texts, *_body_texts(failure)]
+    bodies = [body for each in refusals for body in _bodies(each)]
     for body in bodies:
         words.update(_words(body))
     code = status_of(failure) or next(filter(None, map(status_of, bodies)), None)
     if code is not None and code != 401:
         return False
-    if words & _NOT_ALLOWED or any(map(_NOT_ALLOWED_TEXT.search, texts)):
+    if words & _NOT_ALLOWED or any(map(_NOT_ALLOWED_TEXT.search, refusals)):
         return False
     if code == 401 or words & _AUTH:
         return True
@@ -154,12 +185,15 @@ is_auth_error = Rule(_judge_auth, "is_auth_error")
 
 
 def _get(value: Any, name: str) -> Any:
-    if isinstance(value, Mapping):
-        return value.get(name)
     try:
-        return getattr(value, name, None)
+        return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
     except Exception:
         return None
+
+
+def _parts(failure: Any) -> tuple[Any, ...]:
+    """Where a failure says what went wrong. An event such as `response.failed` has it in the response it ends with."""
+    return failure, _get(failure, "error"), _get(_get(failure, "response"), "error"), _get(failure, "cause")
 
 
 def _own_status(value: Any) -> int | None:
@@ -187,31 +221,53 @@ def _number(value: Any) -> int | None:
     return None
 
 
-def _words(failure: Any, depth: int = _DEPTH) -> Iterator[str]:
+def _words(failure: Any) -> Iterator[str]:
     """Every structured code or type on the failure and inside its error, body and causes; nothing that was said."""
-    if depth == 0 or failure is None:
-        return
-    for name in ("type", "code", "status", "error"):
-        word = _get(failure, name)
-        if isinstance(word, str):
-            yield _normal(word)
-    for name in ("error", "body", "cause", "__cause__"):
-        inner = _get(failure, name)
-        if inner is not None and not isinstance(inner, str | bytes):
-            yield from _words(inner, depth - 1)
+    response = _get(failure, "response")
+    # botocore's errors say it in the response's "Error"
+    waiting = deque([failure, _get(response, "error"), _get(response, "Error")])
+    for _ in range(_PARTS):
+        if not waiting:
+            return
+        part = waiting.popleft()
+        if part is None or isinstance(part, str | bytes):
+            continue
+        for name in ("type", "code", "Code", "status", "error"):
+            word = _get(part, name)
+            if isinstance(word, str):
+                yield _normal(word)
+        waiting.extend(_get(part, name) for name in ("error", "body", "cause", "__cause__"))
 
 
 def _texts(failure: Any) -> Iterator[str]:
     """The messages of a failure: its own, its error's, its cause's. Never what the assistant said."""
-    for part in (failure, _get(failure, "error"), _get(failure, "cause")):
+    for part in _parts(failure):
         if isinstance(part, BaseException):
-            yield str(part)[:_LENGTH]
+            yield _text(part)
         if part is None or isinstance(part, str):
             continue
         for name in ("message", "error_message", "errorMessage"):
             message = _get(part, name)
             if isinstance(message, str):
                 yield message[:_LENGTH]
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:_LENGTH]
+    except Exception:  # aiohttp's ClientResponseError made by hand is one whose text cannot be had
+        return ""
+
+
+def _body_texts(failure: Any) -> Iterator[str]:
+    """What the body of a refusal says in words."""
+    for part in (failure, _get(failure, "cause")):
+        body = _get(part, "body")
+        if isinstance(body, bytes):
+            body = body[:_LENGTH].decode(errors="replace")
+        for said in (body, _get(body, "message"), _get(_get(body, "error"), "message")):
+            if isinstance(said, str):
+                yield said[:_LENGTH]
 
 
 def _bodies(message: str) -> Iterator[Any]:
@@ -222,8 +278,10 @@ def _bodies(message: str) -> Iterator[Any]:
             return
         try:
             body, end = _decoder.raw_decode(message, at)
-        except (ValueError, RecursionError):
+        except ValueError:
             end = at + 1
+        except RecursionError:  # so it is from the next brace on
+            return
         else:
             yield body
         at = message.find("{", end)
@@ -233,12 +291,28 @@ _decoder = json.JSONDecoder()
 
 
 def _normal(word: str) -> str:
-    return re.sub(r"[\s\-]+", "_", word.strip().casefold())
+    return re.sub(r"[\s\-]+", "_", word[:_WORD].strip().casefold())
 
 
 # The vocabulary of failures ------------------------------------------------------------------------------------------
 
-_ERROR_EVENT = re.compile(r"(?:error|failed|failure)$", re.IGNORECASE)
+
+class _Pattern:
+    """A regular expression that is compiled when the first failure is judged: most programs start without one."""
+
+    def __init__(self, pattern: str, flags: re.RegexFlag) -> None:
+        self._pattern = pattern
+        self._flags = flags
+
+    def search(self, text: str) -> re.Match[str] | None:
+        return self._compiled.search(text)
+
+    @cached_property
+    def _compiled(self) -> re.Pattern[str]:
+        return re.compile(self._pattern, self._flags)
+
+
+_ERROR_EVENT = _Pattern(r"(?:error|failed|failure)$", re.IGNORECASE)
 
 _AUTH = frozenset(
     {
@@ -312,7 +386,7 @@ _OTHER = frozenset(
     }
 )
 
-_NOT_ALLOWED_TEXT = re.compile(
+_NOT_ALLOWED_TEXT = _Pattern(
     r"""
       \b (?:subscription|plan|tier) \b [^.]{0,120}
         \b (?:does\ not|doesn't|do\ not|only|not\ include|no\ longer|upgrade) \b
@@ -325,7 +399,7 @@ _NOT_ALLOWED_TEXT = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
-_STATUS_SAID = re.compile(
+_STATUS_SAID = _Pattern(
     r"""
       ^\s* (?:error\s+)? (?P<first>[45]\d\d) \b
         (?P<follows> \s* (?: [:{(\[] | -\s | $ | unauthori[sz]ed\b | status\b | client\ error\b ) )?
@@ -342,7 +416,7 @@ _SAYS_INVALID = r"(?:invalid|expired|revoked|not\s+valid|incorrect)"
 _IS = r"(?: (?: is | was | has | has\s+been | have\s+been | may\s+have | may\s+have\s+been | appears\s+to\s+be ) \s+ )?"
 _WHOSE = r"(?: oauth|access|bearer|auth|authentication|authorization|session|api|id )"
 
-_AUTH_TEXT = re.compile(
+_AUTH_TEXT = _Pattern(
     rf"""
       \b (?:invalid|incorrect|expired|revoked|invalidated|stale) \s+
          (?: x-api-key | api[\s_-]?key | {_WHOSE} [\s_-]+ (?:token|key)

@@ -1,12 +1,28 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
+import logging
 import threading
+import traceback
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
 import pytest
 import tenacity
-from reactivex.scheduler import NewThreadScheduler
+from reactivex.disposable import Disposable
+from reactivex.scheduler import (
+    CurrentThreadScheduler,
+    ImmediateScheduler,
+    NewThreadScheduler,
+    TimeoutScheduler,
+    TrampolineScheduler,
+)
+from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.testing import TestScheduler
 
 from rxauth import backoff
@@ -98,6 +114,38 @@ def test_tries_may_move_from_thread_to_thread() -> None:
     assert counted == pytest.approx([0.001, 0.002, 0.003])
 
 
+def test_a_wait_that_is_over_before_its_timer_is_noted_does_not_cancel_the_next_wait() -> None:
+    scheduler = TestScheduler()
+    waits: list[float] = []
+    outcomes: list[Any] = [OSError(), OSError(), "done"]
+    results: list[Any] = []
+
+    class Overtaken(TestScheduler):
+        """Its first timer fires before `schedule_relative` returns, as one on another thread may."""
+
+        def schedule_relative(self, duetime: Any, action: Any, state: Any = None) -> Any:
+            waits.append(duetime)
+            if len(waits) > 1:
+                return scheduler.schedule_relative(duetime, action, state)
+            action(self, state)
+            return Disposable()
+
+    def attempt(on_result: Any, on_failed: Any) -> None:
+        outcome = outcomes.pop(0)
+        (on_failed if isinstance(outcome, Exception) else on_result)(outcome)
+
+    backoff.drive(
+        tenacity.Retrying(wait=tenacity.wait_fixed(1)),
+        attempt,
+        scheduler=Overtaken(),
+        on_retry=lambda *_: None,
+        on_result=results.append,
+        on_failed=results.append,
+    )
+    scheduler.start()
+    assert (results, waits) == (["done"], [1.0, 1.0])
+
+
 def test_a_policy_that_is_switched_off_tries_once() -> None:
     failed: list[Exception] = []
     tries: list[int] = []
@@ -115,3 +163,290 @@ def test_a_policy_that_is_switched_off_tries_once() -> None:
         on_failed=failed.append,
     )
     assert (len(tries), len(failed)) == (1, 1)
+
+
+def no_retry(*_: Any) -> None:
+    pytest.fail("there was nothing to try again")
+
+
+class Watched(OSError):
+    pass
+
+
+class Value:
+    pass
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class TestWhatIsLeft:
+    """tenacity's frames hold its state, and its state the exception: a credential would live until a collection."""
+
+    @staticmethod
+    def run(outcome: Any) -> None:
+        def attempt(on_result: Any, on_failed: Any) -> None:
+            (on_failed if isinstance(outcome, Exception) else on_result)(outcome)
+
+        policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), reraise=True)
+        backoff.drive(
+            policy,
+            attempt,
+            scheduler=TestScheduler(),
+            on_retry=lambda *_: None,
+            on_result=lambda _: None,
+            on_failed=lambda _: None,
+        )
+
+    @pytest.mark.parametrize("kind", [Watched, Value])
+    def test_nothing_holds_what_a_try_gave(self, kind: type[Any]) -> None:
+        with without_collections():
+            outcome = kind()
+            watched = weakref.ref(outcome)
+            self.run(outcome)
+            del outcome
+            assert watched() is None
+
+    @pytest.mark.parametrize("kind", [Watched, Value])
+    async def test_nor_does_the_coroutine(self, kind: type[Any]) -> None:
+        watched: list[weakref.ref[Any]] = []
+
+        async def attempt() -> Any:
+            outcome = kind()
+            watched.append(weakref.ref(outcome))
+            if isinstance(outcome, Exception):
+                try:
+                    raise outcome
+                finally:
+                    del outcome
+            return outcome
+
+        async def no_sleep(_: float) -> None: ...
+
+        policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(2), reraise=True)
+        with without_collections():
+            with contextlib.suppress(Watched):
+                await backoff.call(policy, attempt, sleep=no_sleep, on_retry=lambda *_: None)
+            assert [each() for each in watched] == [None] * len(watched)
+
+    def test_the_traceback_is_the_trys_own(self) -> None:
+        failed: list[Exception] = []
+
+        def attempt(_: Any, on_failed: Any) -> None:
+            try:
+                raise OSError("here")
+            except OSError as error:
+                on_failed(error)
+
+        backoff.drive(
+            tenacity.Retrying(stop=tenacity.stop_after_attempt(1), reraise=True),
+            attempt,
+            scheduler=TestScheduler(),
+            on_retry=no_retry,
+            on_result=failed.append,
+            on_failed=failed.append,
+        )
+        assert [frame.name for frame in traceback.extract_tb(failed[0].__traceback__)] == ["attempt"]
+
+
+class TestWhereToWait:
+    def test_on_the_subscriptions_scheduler_unless_it_cannot_wait(self) -> None:
+        given_one = TestScheduler()
+        loop = asyncio.new_event_loop()
+        try:
+            assert backoff.waiting_scheduler(given_one, loop) is given_one
+            for cannot in (CurrentThreadScheduler.singleton(), ImmediateScheduler.singleton(), TrampolineScheduler()):
+                assert isinstance(backoff.waiting_scheduler(cannot, None), TimeoutScheduler)
+                assert isinstance(backoff.waiting_scheduler(cannot, loop), AsyncIOScheduler)
+        finally:
+            loop.close()
+        assert isinstance(backoff.waiting_scheduler(None, loop), TimeoutScheduler)
+
+    @pytest.mark.looptime
+    @pytest.mark.parametrize("thread", ["the loop's", "another"])
+    async def test_on_the_loop_whichever_thread_asks(self, thread: str) -> None:
+        loop, fired = asyncio.get_running_loop(), asyncio.Event()
+        where: list[int] = []
+        scheduler = backoff.waiting_scheduler(None, loop)
+
+        def fire(*_: Any) -> None:
+            where.append(threading.get_ident())
+            fired.set()
+
+        def wait() -> None:
+            scheduler.schedule_relative(5, fire)
+
+        began = loop.time()
+        if thread == "another":
+            asker = threading.Thread(target=wait)
+            asker.start()
+            asker.join()
+        else:
+            wait()
+        await fired.wait()
+        assert where == [threading.get_ident()]
+        assert loop.time() - began == pytest.approx(5, abs=0.01)
+
+    @pytest.mark.looptime
+    @pytest.mark.parametrize("thread", ["the loop's", "another"])
+    async def test_a_wait_that_was_disposed_is_over(self, thread: str) -> None:
+        fired: list[int] = []
+        wait = backoff.waiting_scheduler(None, asyncio.get_running_loop()).schedule_relative(
+            5, lambda *_: fired.append(1)
+        )
+        if thread == "another":
+            asker = threading.Thread(target=wait.dispose)
+            asker.start()
+            asker.join()
+        else:
+            wait.dispose()
+        await asyncio.sleep(10)
+        assert fired == []
+
+    def test_a_dispose_waits_for_no_loop(self) -> None:
+        """The loop does not turn: a dispose that waited for it would not return."""
+        loop = asyncio.new_event_loop()
+        try:
+            wait = backoff.waiting_scheduler(None, loop).schedule_relative(5, lambda *_: None)
+            wait.dispose()
+        finally:
+            loop.close()
+        wait.dispose()
+
+    def test_a_loop_that_has_closed_meanwhile_leaves_it_to_a_timer_thread(self) -> None:
+        loop, fired = asyncio.new_event_loop(), threading.Event()
+        scheduler = backoff.waiting_scheduler(None, loop)
+        loop.close()
+        scheduler.schedule_relative(0.001, lambda *_: fired.set())
+        assert fired.wait(10)
+
+
+class TestThePolicyDecides:
+    """What is given decides alone."""
+
+    @staticmethod
+    def run(policy: tenacity.Retrying, *outcomes: Any) -> tuple[list[Any], int]:
+        left, ended = list(outcomes), list[Any]()
+        tries = 0
+
+        def attempt(on_result: Any, on_failed: Any) -> None:
+            nonlocal tries
+            tries += 1
+            outcome = left.pop(0) if len(left) > 1 else left[0]
+            (on_failed if isinstance(outcome, Exception) else on_result)(outcome)
+
+        scheduler = TestScheduler()
+        backoff.drive(
+            policy,
+            attempt,
+            scheduler=scheduler,
+            on_retry=lambda *_: None,
+            on_result=ended.append,
+            on_failed=ended.append,
+        )
+        scheduler.start()
+        return ended, tries
+
+    def test_without_reraise_it_ends_with_tenacitys_own_error_and_the_last_is_its_cause(self) -> None:
+        error = OSError()
+        ended, tries = self.run(tenacity.Retrying(stop=tenacity.stop_after_attempt(2)), error)
+        assert (type(ended[0]), ended[0].__cause__, tries) == (tenacity.RetryError, error, 2)
+
+    def test_a_callback_for_the_end_gives_the_result(self) -> None:
+        policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(2), retry_error_callback=lambda _: "a last resort")
+        assert self.run(policy, OSError()) == (["a last resort"], 2)
+
+    def test_try_again_is_tried_again(self) -> None:
+        assert self.run(tenacity.Retrying(), tenacity.TryAgain(), "fresh") == (["fresh"], 2)
+
+    @pytest.mark.parametrize("part", ["stop", "wait", "retry", "before", "after", "before_sleep"])
+    def test_a_part_of_it_that_raises_ends_it_with_its_exception(self, part: str) -> None:
+        def raises(_: Any) -> Any:
+            raise LookupError(part)
+
+        options: Any = {"stop": tenacity.stop_after_attempt(3)} | {part: raises}
+        ended, _ = self.run(tenacity.Retrying(**options), OSError())
+        assert [str(each) for each in ended] == [part]
+
+    def test_its_callbacks_may_log_as_tenacitys_do(self, caplog: pytest.LogCaptureFixture) -> None:
+        logger = logging.getLogger("a user's own")
+        policy = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(2),
+            before=tenacity.before_log(logger, logging.INFO),
+            after=tenacity.after_log(logger, logging.INFO),
+            before_sleep=tenacity.before_sleep_log(logger, logging.INFO),
+            wait=tenacity.wait_fixed(2),
+        )
+        caplog.set_level(logging.INFO)
+        assert self.run(policy, OSError(), "fresh") == (["fresh"], 2)
+        assert "2" in caplog.text
+
+
+class TestTheCoroutine:
+    async def test_it_tries_waits_and_tries_again(self) -> None:
+        outcomes: list[Any] = [TransientError("busy", retry_after=7), OSError(), "done"]
+        slept: list[float] = []
+        retried: list[tuple[int, BaseException | None]] = []
+
+        async def attempt() -> Any:
+            outcome = outcomes.pop(0)
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+
+        assert (
+            await backoff.call(
+                backoff.default_retrying(),
+                attempt,
+                sleep=sleep,
+                on_retry=lambda number, _, error: retried.append((number, error)),
+            )
+            == "done"
+        )
+        assert slept[0] == 7.0
+        assert 0 <= slept[1] <= 1
+        assert [(number, type(error)) for number, error in retried] == [(1, TransientError), (2, OSError)]
+
+    async def test_what_on_retry_raises_ends_it(self) -> None:
+        async def attempt() -> None:
+            raise OSError
+
+        async def sleep(_: float) -> None:
+            pytest.fail("it slept")
+
+        def on_retry(*_: Any) -> None:
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            await backoff.call(backoff.default_retrying(), attempt, sleep=sleep, on_retry=on_retry)
+
+    async def test_cancelled_in_a_wait_it_tries_no_more(self) -> None:
+        tries: list[int] = []
+        waiting = asyncio.Event()
+
+        async def attempt() -> None:
+            tries.append(1)
+            raise OSError
+
+        async def sleep(_: float) -> None:
+            waiting.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(
+            backoff.call(backoff.default_retrying(), attempt, sleep=sleep, on_retry=lambda *_: None)
+        )
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert tries == [1]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -165,6 +166,16 @@ class TestFromAsyncIterable:
         task.cancel()
         with pytest.raises(RuntimeError, match="cancelled"):
             await anext(elements)
+
+    async def test_nor_is_one_that_was_cancelled_before_its_first_step(self) -> None:
+        before = asyncio.all_tasks()
+        errors: list[Exception] = []
+        from_async_iterable(lambda: Closing(10)).subscribe(on_error=errors.append)
+        (task,) = asyncio.all_tasks() - before
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        assert "cancelled" in str(errors[0])
 
 
 class TestFromProducer:
@@ -350,3 +361,137 @@ class TestSettle:
 
         with pytest.raises(RuntimeError, match="cancelled"):
             await self.settled(coroutine())
+
+    async def test_what_ends_a_task_and_is_no_exception_is_a_failure_too(self) -> None:
+        class Stop(BaseException):
+            pass
+
+        async def coroutine() -> None:
+            raise Stop
+
+        with pytest.raises(RuntimeError, match="Stop"):
+            await self.settled(coroutine())
+
+    def test_a_coroutine_whose_loop_has_closed_fails_and_leaves_no_warning(self) -> None:
+        async def coroutine() -> int:
+            return 1
+
+        loop = asyncio.new_event_loop()
+        loop.close()
+        failed: list[Exception] = []
+        bridge.settle(coroutine(), loop, failed.append, failed.append)
+        gc.collect()
+        assert "event loop" in str(failed[0])
+
+    def test_what_the_callback_throws_comes_back_through_an_observable(self) -> None:
+        thrown = LookupError("the callback's own")
+        settled: list[Any] = []
+
+        def emits(observer: Any, _: Any = None) -> Any:
+            observer.on_next(5)
+            return Disposable()
+
+        def callback(value: Any) -> None:
+            settled.append(value)
+            raise thrown
+
+        with pytest.raises(LookupError) as raised:
+            bridge.settle(Observable(emits), None, callback, settled.append)
+        assert (raised.value, settled) == (thrown, [5])
+
+    def test_only_the_first_element_counts_and_the_observable_is_disposed(self) -> None:
+        source: Subject[int] = Subject()
+        settled: list[Any] = []
+        bridge.settle(source, None, settled.append, settled.append)
+        source.on_next(1)
+        assert source.observers == []
+        source.on_next(2)
+        assert settled == [1]
+
+
+class TestRunOn:
+    async def test_on_the_loop_it_runs_at_once(self) -> None:
+        ran: list[int] = []
+        assert bridge.run_on(asyncio.get_running_loop(), lambda: ran.append(1))
+        assert ran == [1]
+
+    async def test_from_a_thread_it_runs_on_the_loop(self) -> None:
+        loop, ran = asyncio.get_running_loop(), asyncio.Event()
+        assert await asyncio.to_thread(bridge.run_on, loop, ran.set)
+        await ran.wait()
+
+    def test_a_closed_loop_does_not_take_it_and_says_so(self) -> None:
+        loop = asyncio.new_event_loop()
+        loop.close()
+        assert not bridge.run_on(loop, lambda: pytest.fail("it ran"))
+
+
+class TestWhatIsLeft:
+    """No cycle around an exception: it goes when the last who wants it lets it go."""
+
+    class Watched(Exception):
+        pass
+
+    @pytest.mark.parametrize("how", ["raised by the iteration", "on the error channel"])
+    async def test_nothing_holds_the_exception_that_ended_the_stream(self, how: str) -> None:
+        watched: list[weakref.ref[Exception]] = []
+
+        def fail() -> Exception:
+            error = self.Watched()
+            watched.append(weakref.ref(error))
+            return error
+
+        async def failing() -> AsyncIterator[int]:
+            yield 1
+            raise fail()
+
+        def throwing(observer: Any, _: Any = None) -> Any:
+            observer.on_error(fail())
+            return Disposable()
+
+        source: Observable[int] = from_async_iterable(failing) if how.startswith("raised") else Observable(throwing)
+        gc.collect()
+        gc.disable()
+        try:
+            elements = to_async_iterable(source)
+            with contextlib.suppress(self.Watched):
+                async for _ in elements:
+                    pass
+            await asyncio.sleep(0)
+            assert watched[0]() is None
+        finally:
+            gc.enable()
+
+    async def test_no_task_is_left_whoever_leaves_and_when(self) -> None:
+        for steps in range(6):
+            closing = Closing(2)
+            subscription = from_async_iterable(lambda closing=closing: closing).subscribe()  # type: ignore[misc]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            subscription.dispose()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            assert closing.given == 0 or closing.closed.is_set()
+
+    def test_a_subscription_outlives_its_loop_without_a_sound(self) -> None:
+        async def main() -> Any:
+            return from_async_iterable(lambda: Closing(10, asyncio.Event())).subscribe(on_error=lambda _: None)
+
+        subscription = asyncio.run(main())
+        subscription.dispose()
+        gc.collect()
+
+    async def test_threads_that_push_and_end_at_once_lose_nothing(self) -> None:
+        """The reader looks, finds nothing, and makes its future while another thread pushes."""
+        for _ in range(300):
+            subject: Subject[int] = Subject()
+            elements = to_async_iterable(subject)
+            first = asyncio.ensure_future(anext(elements))
+            await asyncio.sleep(0)
+            thread = threading.Thread(
+                target=lambda subject=subject: (*map(subject.on_next, range(5)), subject.on_completed())
+            )
+            thread.start()
+            assert [await first, *[each async for each in elements]] == list(range(5))
+            thread.join()

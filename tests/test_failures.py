@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import email.message
+import enum
+import http
+import time
+import urllib.error
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 from rxauth import is_auth_error
 from rxauth.errors import (
@@ -17,7 +25,7 @@ from rxauth.errors import (
     RefreshFailed,
 )
 from rxauth.events import AssistantMessage, Error, Text
-from rxauth.failures import error_type, status, status_of, text
+from rxauth.failures import error_type, of_known_failures, status, status_of, text
 
 
 def failure(message: str = "", **attributes: Any) -> Exception:
@@ -67,6 +75,10 @@ def cyclic(code: int | None) -> Exception:
         pytest.param(in_band(error={"status": "UNAUTHENTICATED"}), id="an error's status in words"),
         pytest.param(in_band(error="invalid_token"), id="an error that is a code"),
         pytest.param(
+            {"type": "response.failed", "response": {"status": "failed", "error": {"code": "invalid_api_key"}}},
+            id="the error of the response that an event ends with",
+        ),
+        pytest.param(
             failure(status_code=200, body={"type": "error", "error": {"type": "authentication_error"}}),
             id="the body of an SDK's exception for an error that came after the 200",
         ),
@@ -98,6 +110,10 @@ def test_it_is_an_auth_failure(rejected: Any) -> None:
         ),
         pytest.param(in_band(error={"type": "rate_limit_error"}), id="a rate limit"),
         pytest.param(in_band(error={"type": "overloaded_error", "message": "token expired"}), id="an overload"),
+        pytest.param(
+            {"type": "response.failed", "response": {"error": {"code": "server_error", "message": "token expired"}}},
+            id="a server's error in the response that an event ends with",
+        ),
         pytest.param(LoginRequired("HTTP 401"), id="the credential logic's own end"),
         pytest.param(RefreshFailed("HTTP 401", type="invalid_client", status=401), id="a refresh that failed"),
         pytest.param(AccountChanged("HTTP 401"), id="another account"),
@@ -200,6 +216,22 @@ def test_composed_rules_never_judge_what_is_no_failure() -> None:
     assert not (~status(403))(LoginRequired("log in"))
 
 
+@pytest.mark.parametrize("rule", [is_auth_error, is_auth_error | (lambda _: False), (lambda _: False) | is_auth_error])
+def test_what_an_operator_knows_to_be_a_failure_needs_no_type(rule: Any) -> None:
+    judged = of_known_failures(rule)
+    assert not rule({"event": "failed", "status": 401})
+    assert judged({"event": "failed", "status": 401})
+    assert judged(NeverLiveError((), {"event": "failed", "status": 401}))
+    assert not judged({"event": "failed", "status": 503})
+    assert not judged({"event": "failed", "status": 401, "cause": LoginRequired("log in")})
+    assert not judged(LoginRequired("HTTP 401"))
+    assert not judged(None)
+
+
+def test_a_function_of_ones_own_is_asked_as_it_is() -> None:
+    assert of_known_failures(bool) is bool
+
+
 def test_a_property_that_raises_says_nothing() -> None:
     class Unsent(Exception):
         @property
@@ -208,3 +240,162 @@ def test_a_property_that_raises_says_nothing() -> None:
 
     assert status_of(Unsent("HTTP 401")) is None
     assert is_auth_error(Unsent("HTTP 401"))
+
+
+# Errors as libraries raise them ---------------------------------------------------------------------------------------
+
+
+class BotoError(Exception):
+    """As botocore's ClientError: everything is in a mapping."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"An error occurred ({code}) when calling the Converse operation: The token is not good")
+        self.response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+
+
+class RpcError(Exception):
+    """As grpc's AioRpcError: the status is what a method returns, and stands in the text."""
+
+    def __init__(self, status: str) -> None:
+        self._status = status
+
+    def code(self) -> str:
+        return self._status
+
+    def __str__(self) -> str:
+        return f'<AioRpcError of RPC that terminated with:\n\tstatus = StatusCode.{self._status}\n\tdetails = "no"\n>'
+
+
+class Wordless(Exception):
+    """Its text cannot be had: aiohttp's ClientResponseError is so where it was made without a request."""
+
+    def __str__(self) -> str:
+        raise AttributeError("'NoneType' object has no attribute 'real_url'")
+
+
+class Unanswering(dict[str, Any]):
+    def get(self, *_: Any) -> Any:
+        raise RuntimeError("closed")
+
+
+class Spoken(enum.StrEnum):
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+
+
+def http_error(code: int) -> Exception:
+    return urllib.error.HTTPError("http://127.0.0.1/", code, "said", email.message.Message(), None)
+
+
+@pytest.mark.parametrize(
+    ("raised", "rejected"),
+    [
+        pytest.param(http_error(401), True, id="urllib: 401"),
+        pytest.param(http_error(403), False, id="urllib: 403"),
+        pytest.param(RpcError("UNAUTHENTICATED"), True, id="grpc: unauthenticated"),
+        pytest.param(RpcError("PERMISSION_DENIED"), False, id="grpc: permission denied"),
+        pytest.param(
+            failure(code=http.HTTPStatus.UNAUTHORIZED), True, id="google.api_core: a status that is an IntEnum"
+        ),
+        pytest.param(failure(code=Spoken.UNAUTHENTICATED), True, id="a code that is an enum of words"),
+        pytest.param(BotoError("ExpiredTokenException"), False, id="botocore: its words are Amazon's own"),
+        pytest.param(failure(status=401.0), False, id="a status that is no integer"),
+        pytest.param(failure(code=b"401"), False, id="a code that is bytes"),
+        pytest.param(Wordless(), False, id="no text to be had"),
+        pytest.param(SimpleNamespace(type="error", cause=Wordless(), status=401), True, id="no text, but a status"),
+        pytest.param(Unanswering(type="error"), False, id="a mapping that raises"),
+        pytest.param(failure(response=MagicMock(status_code=401)), True, id="a mock of a response"),
+        pytest.param(failure(error=MagicMock(), body=MagicMock()), False, id="mocks that have every attribute"),
+        pytest.param(MagicMock(spec=Exception), False, id="a mock of an exception"),
+        pytest.param(MagicMock(), False, id="a mock"),
+    ],
+)
+def test_errors_as_libraries_raise_them(raised: Any, rejected: bool) -> None:
+    assert is_auth_error(raised) is rejected
+
+
+def test_amazons_own_words_are_a_rule_of_ones_own() -> None:
+    assert error_type("ExpiredTokenException")(BotoError("ExpiredTokenException"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "current plan supports only kimi-k3 up to 256k context"}},
+        {"message": "Your current subscription does not have access to K3"},
+        '{"error": {"type": "permission_error"}}',
+        b'{"error": {"type": "permission_error"}}',
+        "Your plan does not include this model",
+    ],
+    ids=str,
+)
+def test_a_401_whose_body_says_permission_or_plan_is_none(body: Any) -> None:
+    assert not is_auth_error(failure("Unauthorized", status=401, body=body))
+    assert not is_auth_error(in_band(cause=failure("Unauthorized", status=401, body=body)))
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        pytest.param(failure("x" * 20_000_000), id="a long text"),
+        pytest.param({"type": "error" + "x" * 20_000_000}, id="a long type of an event"),
+        pytest.param(
+            in_band(error={"type": "a-" * 10_000_000, "code": " " * 20_000_000}), id="a long type of an error"
+        ),
+        *(
+            pytest.param(failure(text * (10_000 // len(text))), id=repr(text))
+            for text in (
+                "token ",
+                "token has  ",
+                "api key is ",
+                "plan no ",
+                "upgrade plan ",
+                "HTTP ",
+                "401 ",
+                "{",
+                '{"a":',
+            )
+        ),
+        pytest.param(failure("token" + " " * 10_000), id="spaces"),
+        pytest.param(
+            failure(body={"a": 1, "error": {"message": "plan " * 10_000}}), id="a body that goes on about plans"
+        ),
+    ],
+)
+def test_no_hostile_failure_costs_more_than_a_moment(hostile: Any) -> None:
+    """Linear time on a bounded part of it: quadratic time would take minutes."""
+    began = time.process_time()
+    assert not is_auth_error(hostile)
+    assert time.process_time() - began < 1
+
+
+def test_a_failure_that_contains_itself_is_judged() -> None:
+    endless: dict[str, Any] = {"type": "error"}
+    endless.update(error=endless, body=endless, cause=endless, response=endless)
+    assert not is_auth_error(endless)
+    endless["status"] = 401
+    assert is_auth_error(endless)
+
+
+@given(st.text(max_size=300))
+def test_no_text_raises(said: str) -> None:
+    assert is_auth_error(failure(said)) in (True, False)
+    assert is_auth_error(in_band(error={"type": said, "message": said, "code": said}, status=said)) in (True, False)
+
+
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "error", "code", "status", "message", "body", "cause", "response"]),
+            inner,
+            max_size=4,
+        )
+    ),
+)
+
+
+@given(json_like)
+def test_no_shape_of_a_failure_raises(shape: Any) -> None:
+    assert is_auth_error({"type": "error", "error": shape, "body": shape, "cause": shape}) in (True, False)
+    assert is_auth_error(failure(error=shape, body=shape, response=shape, code=shape, status=shape)) in (True, False)

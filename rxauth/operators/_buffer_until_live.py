@@ -58,32 +58,34 @@ def buffer_until_live(
             live = False
             end: Callable[[], None] | None = None  # a terminal that came while the flush was under way
             flushing = False
+            thrown: Exception | None = None
             subscription = SingleAssignmentDisposable()
-            step: Callable[[E], object]
+            step: Callable[[E], None]
 
             def opening(event: E) -> None:
                 try:
                     failed = is_error(event)
                     prelude = not failed and len(held) < max_held and is_prelude(event)
                 except Exception as error:
-                    abandon()
-                    observer.on_error(error)
+                    abandon(error)
                     return
                 if failed:
-                    opened = tuple(held)
-                    abandon()
-                    observer.on_error(NeverLiveError(opened, event))
+                    abandon(NeverLiveError(tuple(held), event))
                 elif prelude:
                     held.append(event)
                 else:
                     go_live(event)
 
-            def abandon() -> None:
-                # A synchronous source goes on emitting after dispose.
-                nonlocal step
-                step = ignore
+            def abandon(error: Exception) -> None:
+                nonlocal step, thrown
+                step = ignore  # a synchronous source goes on emitting after dispose
                 held.clear()
                 subscription.dispose()
+                try:
+                    observer.on_error(error)
+                except Exception as raised:
+                    thrown = raised
+                    raise
 
             def go_live(event: E) -> None:
                 # Live before the flush: what the consumer throws out of it must not be taken for the source's failure.
@@ -104,14 +106,13 @@ def buffer_until_live(
                 finally:
                     step = observer.on_next
                     flushing = False
-                if end is not None:
-                    end()
-
-            def on_next(event: E) -> None:
-                step(event)
+                    if end is not None:
+                        end()
 
             def on_error(error: Exception) -> None:
                 nonlocal end
+                if error is thrown:  # back from a source that fails inside its own `subscribe`: it is the consumer's
+                    raise error
                 if flushing:
                     end = lambda: observer.on_error(error)  # noqa: E731
                 elif live:
@@ -131,7 +132,16 @@ def buffer_until_live(
                     observer.on_error(NeverLiveError(tuple(held), None))
 
             step = opening
-            subscription.disposable = source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+            # Not `step` itself: RxPY keeps what it is given, and `step` changes. A lambda gives back what `step` does,
+            # which costs less on every event than dropping it.
+            try:
+                subscription.disposable = source.subscribe(
+                    lambda event: step(event), on_error, on_completed, scheduler=scheduler
+                )
+            except Exception as error:
+                if step is not ignore or error is thrown:
+                    raise
+                # What a source raises behind its end is dropped like all that it has there.
             return subscription
 
         return Observable(subscribe)

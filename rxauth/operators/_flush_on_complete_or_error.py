@@ -43,12 +43,18 @@ def flush_on_complete_or_error(
         def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
             delivered = False
             thrown: Exception | None = None
+            step: Callable[[E], None]
+
+            def first(event: E) -> None:
+                nonlocal delivered, step
+                delivered = True
+                step = observer.on_next
+                step(event)
 
             def on_next(event: E) -> None:
-                nonlocal delivered, thrown
-                delivered = True
+                nonlocal thrown
                 try:
-                    observer.on_next(event)
+                    return step(event)  # to return costs less than not to
                 except Exception as error:
                     # A source that fails inside its own `subscribe` comes back on the error channel, and so does what
                     # the consumer throws there: that is no failure of the stream.
@@ -85,6 +91,7 @@ def flush_on_complete_or_error(
                 observer.on_next(last)
                 observer.on_completed()
 
+            step = first
             return source.subscribe(on_next, on_error, observer.on_completed, scheduler=scheduler)
 
         return Observable(subscribe)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
@@ -71,163 +72,232 @@ def recover_auth(
     done
     """
     checked_max_held(max_held)
-    policy = Policy(
-        refresh=refresh, is_auth_error=is_auth_error, retrying=retrying, timeout=timeout, on_recovery=on_recovery
+    options = _Options(
+        policy=Policy(
+            refresh=refresh,
+            is_auth_error=failures.of_known_failures(is_auth_error),
+            retrying=retrying,
+            timeout=timeout,
+            on_recovery=on_recovery,
+        ),
+        is_prelude=is_prelude,
+        is_error=is_error,
+        max_held=max_held,
+        discard_on_error=discard_on_error,
+        error_event=error_event,
     )
 
     def operator(source: Observable[E]) -> Observable[E]:
         def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            loop = bridge.running_loop()
-            subscription = SerialDisposable()
-
-            def connect(*, final: bool) -> None:
-                """One attempt. Its state is its own: a synchronous source goes on after it was disposed."""
-                held: list[E] = []
-                live = False
-                over = False
-                flushing = False
-                end: Callable[[], object] | None = None  # a terminal that came while the flush was under way
-                thrown: Exception | None = None
-                step: Callable[[E], object]
-                attempt = SingleAssignmentDisposable()
-                subscription.disposable = attempt
-
-                def opening(event: E) -> None:
-                    try:
-                        failed = is_error(event)
-                        prelude = not failed and len(held) < max_held and is_prelude(event)
-                    except Exception as error:
-                        held.clear()
-                        abandon()
-                        judge(error)
-                        return
-                    if failed:
-                        abandon()
-                        judge(event)
-                    elif prelude:
-                        held.append(event)
-                    else:
-                        go_live(event)
-
-                def abandon() -> None:
-                    nonlocal step, over
-                    over = True
-                    step = ignore
-                    attempt.dispose()
-
-                def go_live(event: E) -> None:
-                    # Live before the flush: what the consumer throws out of it is not the source's failure.
-                    nonlocal live, step, flushing
-                    live = True
-                    if not held:
-                        step = observer.on_next
-                        observer.on_next(event)
-                        return
-                    queue = deque(held)
-                    queue.append(event)
-                    held.clear()
-                    step = queue.append  # what the consumer causes to be emitted waits its turn
-                    flushing = True
-                    try:
-                        while queue:
-                            observer.on_next(queue.popleft())
-                    finally:
-                        step = observer.on_next
-                        flushing = False
-                    if end is not None:
-                        end()
-
-                def judge(failure: Any) -> None:
-                    """The attempt ended before it was live, with an event, an exception, or `None`."""
-                    try:
-                        rejected = not final and failure is not None and is_auth_error(failure)
-                    except Exception as raised:
-                        held.clear()
-                        finish(raised)
-                        return
-                    if rejected:
-                        abandon()
-                        recover(failure, lambda: finish(failure))
-                    else:
-                        finish(failure)
-
-                def finish(failure: Any) -> None:
-                    if not live and not (discard_on_error and failure is not None):
-                        for event in held:
-                            observer.on_next(event)
-                    if failure is None:
-                        observer.on_completed()
-                    elif isinstance(failure, Exception):
-                        fail(failure)
-                    else:
-                        observer.on_next(failure)
-                        observer.on_completed()
-
-                def on_next(event: E) -> None:
-                    nonlocal thrown
-                    try:
-                        step(event)
-                    except Exception as error:
-                        # It can come back on the error channel, where it must not be taken for the stream's failure.
-                        thrown = error
-                        raise
-
-                def on_error(error: Exception) -> None:
-                    nonlocal end
-                    if over:
-                        return
-                    if flushing:
-                        end = lambda: finish(unwrapped(error))  # noqa: E731
-                    elif error is thrown:
-                        observer.on_error(error)
-                    elif live:
-                        finish(unwrapped(error))
-                    else:
-                        if isinstance(error, NeverLiveError):
-                            held.extend(error.held)
-                        judge(unwrapped(error))
-
-                def on_completed() -> None:
-                    nonlocal end
-                    if over:
-                        return
-                    if flushing:
-                        end = observer.on_completed
-                    elif live:
-                        observer.on_completed()
-                    else:
-                        judge(None)
-
-                step = opening
-                attempt.disposable = source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
-
-            def recover(failure: object, give_up: Callable[[], object]) -> None:
-                recovery = Recovery(
-                    policy,
-                    failure,
-                    scheduler=scheduler,
-                    loop=loop,
-                    resume=lambda: connect(final=True),
-                    give_up=give_up,
-                )
-                subscription.disposable = recovery
-                recovery.start()
-
-            def fail(error: Exception) -> None:
-                if error_event is None:
-                    observer.on_error(error)
-                    return
-                try:
-                    last = error_event(error)
-                except Exception as raised:
-                    observer.on_error(raised)
-                    return
-                observer.on_next(last)
-                observer.on_completed()
-
-            connect(final=False)
-            return subscription
+            stream = _Stream(source, options, observer, scheduler)
+            stream.connect(final=False)
+            return stream
 
         return Observable(subscribe)
 
     return operator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options(Generic[E]):
+    policy: Policy
+    is_prelude: Callable[[E], bool]
+    is_error: Callable[[E], bool]
+    max_held: int
+    discard_on_error: bool
+    error_event: Callable[[Exception], E] | None
+
+
+# The state is in objects, not in closures as elsewhere: a program may hold thousands of streams that wait, and a dozen
+# functions with their cells for each of them would take more memory than everything else together.
+
+
+class _Stream(SerialDisposable, Generic[E]):
+    """One subscription of a consumer: an attempt, and perhaps a recovery and a second attempt."""
+
+    def __init__(
+        self,
+        source: Observable[E],
+        options: _Options[E],
+        observer: abc.ObserverBase[E],
+        scheduler: abc.SchedulerBase | None,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.options = options
+        self.observer = observer
+        self.scheduler = scheduler
+        self.loop = bridge.running_loop()
+
+    def connect(self, *, final: bool) -> None:
+        attempt = _Attempt(self, final=final)
+        self.disposable = attempt
+
+        step: Callable[[E], None] = attempt.opening
+
+        def become(behaviour: Callable[[E], None]) -> None:
+            nonlocal step
+            step = behaviour
+
+        attempt.become = become
+
+        # What runs on every event is a function with its own `step`: it costs less than a method that looks it up.
+        def on_next(event: E) -> None:
+            try:
+                return step(event)  # to return costs less than not to
+            except Exception as error:
+                # It can come back on the error channel, where it must not be taken for the stream's failure.
+                attempt.thrown = error
+                raise
+
+        try:
+            attempt.disposable = self.source.subscribe(
+                on_next, attempt.on_error, attempt.on_completed, scheduler=self.scheduler
+            )
+        except Exception as error:
+            if not attempt.over or error is attempt.thrown:
+                raise
+            # What attempt 1 raises behind its end must not end attempt 2.
+
+    def recover(self, failure: object, give_up: Callable[[], object]) -> None:
+        recovery = Recovery(
+            self.options.policy,
+            failure,
+            scheduler=self.scheduler,
+            loop=self.loop,
+            resume=lambda: self.connect(final=True),
+            give_up=give_up,
+        )
+        self.disposable = recovery
+        recovery.start()
+
+    def fail(self, error: Exception) -> None:
+        if self.options.error_event is None:
+            self.observer.on_error(error)
+            return
+        try:
+            last = self.options.error_event(error)
+        except Exception as raised:
+            self.observer.on_error(raised)
+            return
+        self.observer.on_next(last)
+        self.observer.on_completed()
+
+
+class _Attempt(SingleAssignmentDisposable, Generic[E]):
+    """One subscription to the source. Its state is its own: a synchronous source goes on after it was disposed."""
+
+    # Rarely anything else, and then set on the instance.
+    end: Callable[[], object] | None = None  # a terminal that came while the flush was under way
+    thrown: Exception | None = None  # by the consumer
+
+    def __init__(self, stream: _Stream[E], *, final: bool) -> None:
+        super().__init__()
+        self.stream = stream
+        self.final = final
+        self.held: tuple[E, ...] = ()
+        self.live = False
+        self.over = False
+        self.flushing = False
+        self.become: Callable[[Callable[[E], None]], None]  # how to take the next event
+
+    def opening(self, event: E) -> None:
+        options = self.stream.options
+        try:
+            failed = options.is_error(event)
+            prelude = not failed and len(self.held) < options.max_held and options.is_prelude(event)
+        except Exception as error:
+            self.held = ()
+            self.abandon()
+            self.judge(error)
+            return
+        if failed:
+            self.abandon()
+            self.judge(event)
+        elif prelude:
+            self.held = (*self.held, event)
+        else:
+            self.go_live(event)
+
+    def abandon(self) -> None:
+        self.over = True
+        self.become(ignore)
+        self.dispose()
+
+    def go_live(self, event: E) -> None:
+        # Live before the flush: what the consumer throws out of it is not the source's failure.
+        self.live = True
+        on_next = self.stream.observer.on_next
+        if not self.held:
+            self.become(on_next)
+            on_next(event)
+            return
+        queue = deque((*self.held, event))
+        self.held = ()
+        self.become(queue.append)  # what the consumer causes to be emitted waits its turn
+        self.flushing = True
+        try:
+            while queue:
+                on_next(queue.popleft())
+        finally:
+            self.become(on_next)
+            self.flushing = False
+            if self.end is not None:
+                self.end()
+
+    def on_error(self, error: Exception) -> None:
+        if self.over:
+            if error is self.thrown:
+                raise error
+            return
+        if self.flushing:
+            self.end = lambda: self.finish(unwrapped(error))
+        elif error is self.thrown:
+            self.stream.observer.on_error(error)
+        elif self.live:
+            self.finish(unwrapped(error))
+        else:
+            if isinstance(error, NeverLiveError):
+                self.held = (*self.held, *error.held)
+            self.judge(unwrapped(error))
+
+    def on_completed(self) -> None:
+        if self.over:
+            return
+        if self.flushing:
+            self.end = self.stream.observer.on_completed
+        elif self.live:
+            self.stream.observer.on_completed()
+        else:
+            self.judge(None)
+
+    def judge(self, failure: Any) -> None:
+        """The attempt ended before it was live, with an event, an exception, or `None`."""
+        try:
+            rejected = not self.final and failure is not None and self.stream.options.policy.is_auth_error(failure)
+        except Exception as raised:
+            self.held = ()
+            self.finish(raised)
+            return
+        if rejected:
+            self.abandon()
+            try:
+                self.stream.recover(failure, lambda: self.finish(failure))
+            except Exception as raised:
+                self.thrown = raised
+                raise
+        else:
+            self.finish(failure)
+
+    def finish(self, failure: Any) -> None:
+        observer = self.stream.observer
+        if not self.live and not (self.stream.options.discard_on_error and failure is not None):
+            for event in self.held:
+                observer.on_next(event)
+        if failure is None:
+            observer.on_completed()
+        elif isinstance(failure, Exception):
+            self.stream.fail(failure)
+        else:
+            observer.on_next(failure)
+            observer.on_completed()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
@@ -24,13 +24,16 @@ from rxauth.recovery import (
     Resubscribed,
 )
 
+if TYPE_CHECKING:
+    import asyncio
+
 logger = logging.getLogger("rxauth.recovery")
 
 Refresh: TypeAlias = Callable[[Any], Any]
 OnRecovery: TypeAlias = Callable[[RecoveryEvent], object] | abc.ObserverBase[RecoveryEvent]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How to recover.
 
@@ -101,10 +104,14 @@ class Recovery(abc.DisposableBase):
         self._give_up = give_up
         self._disposed = False
         self._settled = threading.Lock()  # taken for good by the first of: outcome, timeout, dispose
+        self._clock: abc.SchedulerBase
+        self._deadline = math.inf
         self._timer = SerialDisposable()
         self._tries = SerialDisposable()
 
     def start(self) -> None:
+        if self._settled.locked():  # the judge of the failure disposed the subscription
+            return
         # tenacity is imported when the first recovery begins: a stream that never fails does not pay for it.
         from rxauth import backoff
 
@@ -112,43 +119,45 @@ class Recovery(abc.DisposableBase):
         name, status = _type_and_status(self._failure)
         logger.info("The stream was refused before it was live (%s); refreshing the credential", name)
         policy.tell(AuthRejected(name, status))
-        scheduler = backoff.waiting_scheduler(self._scheduler, self._loop)
-        deadline = None if policy.timeout is None else scheduler.to_seconds(scheduler.now) + policy.timeout
-
-        def left() -> float:
-            return deadline - scheduler.to_seconds(scheduler.now) if deadline is not None else 1.0
-
-        def attempt(on_result: Callable[[Any], None], on_failed: Callable[[Exception], None]) -> None:
-            if left() <= 0:  # tries that fail at once, without a wait, never reach the timer
-                expire()
-                return
-            try:
-                result = policy.refresh(self._failure)
-            except Exception as error:
-                on_failed(error)
-                return
-            bridge.settle(result, self._loop, on_result, on_failed)
-
-        def on_retry(number: int, delay: float) -> None:
-            logger.info("The refresh failed (try %d); next try in %.1f s", number, delay)
-            policy.tell(RefreshRetryScheduled(number, delay))
-
-        def expire() -> None:
-            self._fail(TimeoutError(f"The refresh took longer than {policy.timeout} s."))
-
+        self._clock = backoff.waiting_scheduler(self._scheduler, self._loop)
+        self._deadline = self._now() + (math.inf if policy.timeout is None else policy.timeout)
         if self._settled.locked():
             return
         self._tries.disposable = backoff.drive(
             policy.retrying or backoff.default_retrying(),
-            attempt,
-            scheduler=scheduler,
-            on_retry=on_retry,
+            self._try,
+            scheduler=self._clock,
+            on_retry=self._tell_of_retry,
             on_result=self._succeed,
             on_failed=self._fail,
         )
         # A refresh that ended at once needs no timer, which may be a thread.
-        if deadline is not None and not self._settled.locked():
-            self._timer.disposable = scheduler.schedule_relative(max(left(), 0.0), lambda *_: expire())
+        if self._deadline < math.inf and not self._settled.locked():
+            self._timer.disposable = self._clock.schedule_relative(max(self._left(), 0.0), self._expire)
+
+    def _now(self) -> float:
+        return self._clock.to_seconds(self._clock.now)
+
+    def _left(self) -> float:
+        return self._deadline - self._now()
+
+    def _try(self, on_result: Callable[[Any], None], on_failed: Callable[[Exception], None]) -> None:
+        if self._left() <= 0:  # tries that fail at once, without a wait, never reach the timer
+            self._expire()
+            return
+        try:
+            result = self._policy.refresh(self._failure)
+        except Exception as error:
+            on_failed(error)
+            return
+        bridge.settle(result, self._loop, on_result, on_failed)
+
+    def _tell_of_retry(self, number: int, delay: float) -> None:
+        logger.info("The refresh failed (try %d); next try in %.1f s", number, delay)
+        self._policy.tell(RefreshRetryScheduled(number, delay))
+
+    def _expire(self, *_: object) -> None:
+        self._fail(TimeoutError(f"The refresh took longer than {self._policy.timeout} s."))
 
     def dispose(self) -> None:
         self._disposed = True
@@ -199,17 +208,13 @@ class Recovery(abc.DisposableBase):
                 action()
 
         # A source that needs a loop needs it for its second subscription too, whichever thread the refresh ended on.
-        if self._loop is None or self._loop.is_closed():
+        if self._loop is None or not bridge.run_on(self._loop, unless_disposed):
             unless_disposed()
-        else:
-            bridge.run_on(self._loop, unless_disposed)
 
 
 def unwrapped(error: Any) -> Any:
     """What a `NeverLiveError` is about; anything else is about itself."""
-    while isinstance(error, NeverLiveError):
-        error = error.failure
-    return error
+    return error.failure if isinstance(error, NeverLiveError) else error
 
 
 def _keep(error: Exception, failure: Any) -> None:
@@ -217,16 +222,19 @@ def _keep(error: Exception, failure: Any) -> None:
     target = failure if isinstance(failure, BaseException) else _cause_of(failure)
     if not isinstance(target, BaseException) or target is error:
         return
-    try:
-        if target.__cause__ is None and not _leads_to(error, target):
+    if target.__cause__ is None and not _leads_to(error, target):
+        try:
             target.__cause__ = error
             return
+        except Exception:
+            logger.debug("%s takes no cause", type(target).__name__)
+    try:
         name, status = _type_and_status(error)
         note = f"The refresh failed too: {name}" + (f", status {status}" if status is not None else "")
         if note not in getattr(target, "__notes__", ()):
             target.add_note(note)
     except Exception:
-        logger.debug("%s takes neither a cause nor a note", type(target).__name__)
+        logger.debug("%s takes no note", type(target).__name__)
 
 
 def _leads_to(error: BaseException, target: BaseException) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from reactivex import Observable, abc
@@ -81,24 +82,25 @@ def retry_on_first_auth_error(
     policy = Policy(
         refresh=refresh, is_auth_error=is_auth_error, retrying=retrying, timeout=timeout, on_recovery=on_recovery
     )
+    is_rejection = failures.of_known_failures(is_auth_error)
 
     def operator(source: Observable[E]) -> Observable[E]:
         def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
             loop = bridge.running_loop()
             delivered = False
+            thrown: Exception | None = None
             over = False  # attempt 1: a synchronous source goes on after it was disposed
             attempt = SingleAssignmentDisposable()
             subscription = SerialDisposable()
-            step: Callable[[E], object]
+            step: Callable[[E], None]
             subscription.disposable = attempt
 
             def first(event: E) -> None:
                 nonlocal step, delivered
                 try:
-                    rejected = is_error(event) and is_auth_error(event)
+                    rejected = is_error(event) and is_rejection(event)
                 except Exception as error:
-                    abandon()
-                    observer.on_error(error)
+                    end(partial(observer.on_error, error))
                     return
                 if rejected:
                     recover(event, lambda: (observer.on_next(event), observer.on_completed()))
@@ -107,35 +109,38 @@ def retry_on_first_auth_error(
                     step = observer.on_next
                     observer.on_next(event)
 
-            def abandon() -> None:
-                nonlocal step, over
+            def end(go_on: Callable[[], object]) -> None:
+                nonlocal step, over, thrown
                 over = True
                 step = ignore
                 attempt.dispose()
+                try:
+                    go_on()
+                except Exception as raised:
+                    thrown = raised
+                    raise
 
             def recover(failure: object, give_up: Callable[[], object]) -> None:
-                abandon()
                 recovery = Recovery(policy, failure, scheduler=scheduler, loop=loop, resume=resume, give_up=give_up)
                 subscription.disposable = recovery
-                recovery.start()
+                end(recovery.start)
 
             def resume() -> None:
                 second = SingleAssignmentDisposable()
                 subscription.disposable = second
                 second.disposable = source.subscribe(observer, scheduler=scheduler)
 
-            def on_next(event: E) -> None:
-                step(event)
-
             def on_error(error: Exception) -> None:
                 if over:
+                    if error is thrown:  # back from a source that fails inside its own `subscribe`: the consumer's
+                        raise error
                     return
                 failure = unwrapped(error)
                 if delivered or failure is None:
                     observer.on_error(error)
                     return
                 try:
-                    rejected = is_auth_error(failure)
+                    rejected = is_rejection(failure)
                 except Exception as raised:
                     observer.on_error(raised)
                     return
@@ -149,7 +154,15 @@ def retry_on_first_auth_error(
                     observer.on_completed()
 
             step = first
-            attempt.disposable = source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+            # Not `step` itself: see `buffer_until_live`.
+            try:
+                attempt.disposable = source.subscribe(
+                    lambda event: step(event), on_error, on_completed, scheduler=scheduler
+                )
+            except Exception as error:
+                if not over or error is thrown:
+                    raise
+                # What attempt 1 raises behind its end must not end attempt 2.
             return subscription
 
         return Observable(subscribe)

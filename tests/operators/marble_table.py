@@ -61,7 +61,7 @@ class Row:
 
     def subscriptions(self) -> list[str]:
         """As diagrams, in the order of the attempts."""
-        return [_subscription(each) for source in self.sources for each in source.subscriptions]
+        return [diagram_of(each) for source in self.sources for each in source.subscriptions]
 
 
 def never_live(error: Exception) -> tuple[Sequence[str], str]:
@@ -73,6 +73,7 @@ def never_live(error: Exception) -> tuple[Sequence[str], str]:
     )
 
 
-def _subscription(each: Any) -> str:
+def diagram_of(each: Any) -> str:
+    """Of when a source was subscribed to, and until when."""
     ended = each.unsubscribe < 1e9
     return "-" * int(each.subscribe) + "^" + ("-" * int(each.unsubscribe - each.subscribe - 1) + "!" if ended else "")
