@@ -11,6 +11,7 @@ Every name is imported when it is first used: aiohttp with the first source, ten
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +123,9 @@ __all__ = [
     "ProtocolError",
     "TranscriptNotSaved",
 ]
+
+# What a library logs is for whoever asks for it: without a handler Python would print the warnings.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOMES = {
     "rxauth.operators": (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     # By default SIGTERM runs no Python at all: a token exchange under way would be lost, and the login with it.
     signal.signal(signal.SIGTERM, _terminated)
+    _show_remarks_of_stores()
     try:
         args = _parser().parse_args(argv)
         code: int = args.run(args)
@@ -55,6 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     return code
+
+
+def _show_remarks_of_stores() -> None:
+    """What a store has to say to a person: that others could read the file. Errors come as sentences of their own."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("rxauth: %(message)s"))
+    remarks = logging.getLogger("rxauth.credentials._stores")
+    remarks.handlers = [handler]
 
 
 def _terminated(*_: object) -> NoReturn:
@@ -257,15 +267,26 @@ class _Screen:
 
 
 def _failed(event: Any, endpoint: Endpoint) -> int:
-    from rxauth.errors import CredentialRejected, LoginRequired, StoreError
+    from rxauth.errors import CredentialError, CredentialRejected
 
+    cause = event.cause
     sentence = event.error.error_message or "The stream failed."
-    if isinstance(event.cause, CredentialRejected):
-        sentence = f"{sentence} {endpoint.next_action}"
+    if isinstance(cause, CredentialRejected):
+        if isinstance(cause.__cause__, CredentialError):  # why the credential could not be refreshed says what to do
+            cause = cause.__cause__
+            sentence = str(cause)
+        else:
+            sentence = f"{sentence} {endpoint.next_action}"
     print(f"rxauth: {sentence}", file=sys.stderr)
-    if isinstance(event.cause, LoginRequired):
+    return _exit_code(cause)
+
+
+def _exit_code(error: object) -> int:
+    from rxauth.errors import LoginRequired, StoreError
+
+    if isinstance(error, LoginRequired):
         return LOGIN_REQUIRED
-    return USAGE if isinstance(event.cause, StoreError) else FAILED
+    return USAGE if isinstance(error, StoreError) else FAILED
 
 
 # login, logout, status -----------------------------------------------------------------------------------------------

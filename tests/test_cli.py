@@ -246,6 +246,40 @@ class TestBadInput:
         assert done.returncode == 1
         assert says in one_sentence(done)
 
+    @pytest.mark.parametrize(
+        ("reply", "code", "says"),
+        [
+            pytest.param(Reply(status=400, error="invalid_grant"), 3, "rxauth login", id="a login that has ended"),
+            pytest.param(Reply(status=400, error="invalid_client"), 1, "client_id", id="a client that is unknown"),
+        ],
+    )
+    def test_a_refresh_that_fails_says_what_to_do_and_leaves_the_file(
+        self, home: Path, tmp_path: Path, reply: Reply, code: int, says: str
+    ) -> None:
+        with FakeProvider(token_replies=[reply]) as fake:
+            credential = fake.credential()
+            fake.invalidate()
+            file = tmp_path / "credentials.json"
+            entry = {"access_token": credential.access_token, "refresh_token": credential.refresh_token}
+            file.write_text(json.dumps({fake.url: entry | {"token_url": fake.token_url, "client_id": fake.client_id}}))
+            file.chmod(0o600)
+            before = file.read_bytes()
+            done = rxauth_command("stream", "hi", "--base-url", fake.url, "--credentials", str(file), home=home)
+        assert done.returncode == code
+        assert says in one_sentence(done)
+        assert file.read_bytes() == before
+
+    def test_a_credential_file_that_others_can_read_is_tightened_and_said_so(
+        self, fake: FakeProvider, home: Path, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "credentials.json"
+        file.write_text(json.dumps({fake.url: {"access_token": "the-right-key"}}))
+        file.chmod(0o644)
+        done = rxauth_command("stream", "hi", "--base-url", fake.url, "--credentials", str(file), home=home)
+        assert (done.returncode, done.stdout) == (0, "Hello from the other side.\n")
+        assert "could be read by others" in one_sentence(done)
+        assert file.stat().st_mode & 0o777 == 0o600
+
     def test_a_key_that_is_refused_names_where_it_came_from_and_is_not_printed(
         self, fake: FakeProvider, home: Path
     ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import email.message
 import enum
 import http
-import time
 import urllib.error
 from types import SimpleNamespace
 from typing import Any
@@ -333,6 +332,7 @@ def test_a_401_whose_body_says_permission_or_plan_is_none(body: Any) -> None:
     assert not is_auth_error(in_band(cause=failure("Unauthorized", status=401, body=body)))
 
 
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -362,10 +362,8 @@ def test_a_401_whose_body_says_permission_or_plan_is_none(body: Any) -> None:
     ],
 )
 def test_no_hostile_failure_costs_more_than_a_moment(hostile: Any) -> None:
-    """Linear time on a bounded part of it: quadratic time would take minutes."""
-    began = time.process_time()
+    """Linear time on a bounded part of it: quadratic time would take minutes, and run into the time limit."""
     assert not is_auth_error(hostile)
-    assert time.process_time() - began < 1
 
 
 def test_a_failure_that_contains_itself_is_judged() -> None:

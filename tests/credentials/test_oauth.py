@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import gc
 import logging
 import threading
 import time
@@ -175,25 +174,6 @@ def test_on_many_loops_and_threads_too(server: TokenServer) -> None:
         asked = [pool.submit(asyncio.run, ask()) for _ in range(threads)]
         assert {each.access_token for one in asked for each in one.result() if each} == {"access-2"}
     assert len(server.requests) == 1
-
-
-async def test_waiters_cost_linear_time(server: TokenServer) -> None:
-    async def seconds(count: int) -> float:
-        old = server.credential()
-        ours = source(server, MemoryStore(old))
-        server.gate.clear()
-        server.asked.clear()
-        gc.collect()
-        begin = time.thread_time()
-        tasks = [asyncio.create_task(ours.refresh(rejected(old))) for _ in range(count)]
-        await asyncio.to_thread(server.asked.wait)
-        server.gate.set()
-        await asyncio.gather(*tasks)
-        return time.thread_time() - begin
-
-    few = min([await seconds(1000) for _ in range(3)])
-    many = min([await seconds(8000) for _ in range(3)])
-    assert many < few * 8 * 4, "quadratic would be eight times as much again"
 
 
 async def test_a_failure_is_shared_by_those_who_wait_and_each_gets_its_own(server: TokenServer, now: Time) -> None:
