@@ -128,6 +128,7 @@ class Model:
         attempt = self.case.attempts[number]
         this = self.current = Subscription(number, attempt)
         self.log.subscribed.append(self.now)
+        self.log.order.append("subscribe")
         try:
             for item in attempt.inside:
                 self.arrive(this, item)
@@ -154,6 +155,7 @@ class Model:
         if not this.inside and not this.disposed:
             this.disposed = True
             self.log.disposed.append((this.number, self.now))
+            self.log.order.append("dispose")
 
     def arrive_later(self, this: Subscription, item: Item) -> None:
         if not this.disposed:
@@ -325,6 +327,7 @@ class Recovery:
             return
         case = self.model.case
         self.model.log.refreshed.append((self.model.now, self.failure))
+        self.model.log.order.append("refresh")
         this = case.tries[min(self.tries, len(case.tries) - 1)]
         self.tries += 1
         try:

@@ -137,7 +137,12 @@ class Case:
 
 @dataclass
 class Log:
-    """What was seen, with times. `escaped`: exceptions that reached whoever called, a timer or `subscribe` itself."""
+    """What was seen, with times.
+
+    Args:
+        escaped: exceptions that reached whoever called, a timer or `subscribe` itself.
+        order: of the calls of the source and the refresh.
+    """
 
     seen: list[tuple[int, Any]] = field(default_factory=list)
     subscribed: list[int] = field(default_factory=list)
@@ -145,6 +150,7 @@ class Log:
     refreshed: list[tuple[int, Any]] = field(default_factory=list)
     told: list[tuple[int, str]] = field(default_factory=list)
     escaped: list[tuple[int, str]] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
 
 
 class Clock(TestScheduler):
@@ -197,10 +203,11 @@ class World:
     def source(self) -> Observable[Any]:
         return Observable(self.attempt)
 
-    def attempt(self, observer: abc.ObserverBase[Any], _: Any = None) -> abc.DisposableBase:
+    def attempt(self, observer: abc.ObserverBase[Any], scheduler: Any = None) -> abc.DisposableBase:
         number = len(self.log.subscribed)
         attempt = self.case.attempts[min(number, len(self.case.attempts) - 1)]
         self.log.subscribed.append(self.now())
+        self.log.order.append("subscribe" if scheduler is self.clock else "subscribe, and not on its scheduler")
         self.emitter = observer
         for item in attempt.inside:
             self.emit(observer, item)
@@ -214,6 +221,7 @@ class World:
 
         def dispose() -> None:
             self.log.disposed.append((number, self.now()))
+            self.log.order.append("dispose")
             if not attempt.deaf:
                 timers.dispose()
 
@@ -253,6 +261,7 @@ class World:
 
     def refresh(self, failure: Any) -> Any:
         self.log.refreshed.append((self.now(), self.name(failure)))
+        self.log.order.append("refresh")
         self.called("refresh")
         this = self.case.tries[min(len(self.log.refreshed), len(self.case.tries)) - 1]
         if this.how == "now":
@@ -376,9 +385,8 @@ _tries = st.one_of(
     st.just(Try("never")),
 )
 
-_callbacks = st.sampled_from(
-    ["is_error", "is_prelude", "is_auth_error", "error_event", "on_recovery", "refresh", "on_next"]
-)
+CALLBACKS = ["is_error", "is_prelude", "is_auth_error", "error_event", "on_recovery", "refresh", "on_next"]
+_callbacks = st.sampled_from(CALLBACKS)
 _calls = st.integers(1, 4)
 
 

@@ -7,15 +7,20 @@ The same few hundred cases run every time. For new ones, as many as you like:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 
+from rxauth import retry_on_first_auth_error
+
 from .generated_model import Model
 from .generated_world import (
     BUSY,
+    CALLBACKS,
     EARLIER,
     REJECTED,
     START,
@@ -30,6 +35,17 @@ from .generated_world import (
     share,
     three,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> Iterator[None]:
+    """A hundred thousand recoveries are as many log records, and pytest keeps them all."""
+    logger = logging.getLogger("rxauth")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(before)
+
 
 both = pytest.mark.parametrize("pipe", [three, fused], ids=["three operators", "recover_auth"])
 
@@ -94,6 +110,61 @@ def test_what_was_wrong_once(pipe: Callable[[World], Any], case: Case, seen: lis
     log = World(case).run(pipe)
     assert [item for _, item in log.seen] == seen
     assert log == Model(case).run()
+
+
+refused = Attempt(later=((1, START), (1, START), (1, REJECTED)))
+alive = Attempt(later=((1, START), (1, START), (1, TEXT), (1, TEXT), (1, Ends("other"))))
+RECOVERIES = {
+    "a new credential": Case((refused, alive)),
+    "one that takes its time": Case((refused, alive), tries=(Try("stream", 3),)),
+    "after tries that failed": Case((refused, alive), tries=(Try(error="transient"), Try(error="transient"), Try())),
+    "after tries that failed at once": Case((refused, alive), tries=(Try(error="transient"), Try()), wait=0),
+    "none": Case((refused,), tries=(Try(value=None),)),
+    "none, and it raises": Case((refused,), tries=(Try(error="final"),), error_event="made"),
+    "none in time": Case((Attempt(later=((1, START), (1, Ends("auth")))),), tries=(Try("never"),), error_event="made"),
+}
+
+
+@both
+@pytest.mark.parametrize("recovery", RECOVERIES)
+@pytest.mark.parametrize("callback", CALLBACKS)
+@pytest.mark.parametrize("trouble", ["dispose_in", "raise_in"])
+def test_a_dispose_or_a_raise_inside_any_call_of_any_callback(
+    pipe: Callable[[World], Any], recovery: str, callback: str, trouble: str
+) -> None:
+    for call in range(1, 7) if (trouble, callback) != ("raise_in", "on_next") else ():
+        troubles: Any = {trouble: (callback, call)}
+        case = dataclasses.replace(RECOVERIES[recovery], **troubles)
+        assert World(case).run(pipe) == Model(case).run()
+
+
+@both
+@pytest.mark.parametrize("recovery", RECOVERIES)
+def test_a_dispose_at_any_tick(pipe: Callable[[World], Any], recovery: str) -> None:
+    for tick in range(60):
+        case = dataclasses.replace(RECOVERIES[recovery], dispose_at=tick)
+        assert World(case).run(pipe) == Model(case).run()
+
+
+@both
+@pytest.mark.parametrize("recovery", RECOVERIES)
+def test_a_consumer_that_throws_at_any_event(pipe: Callable[[World], Any], recovery: str) -> None:
+    for call in range(1, 7):
+        for inside in (False, True):
+            case = dataclasses.replace(RECOVERIES[recovery], throw_in=frozenset({call}))
+            if inside:
+                attempts = [Attempt(tuple(item for _, item in each.later)) for each in case.attempts]
+                case = dataclasses.replace(case, attempts=tuple(attempts))
+            assert World(case).run(pipe) == Model(case).run()
+
+
+def test_without_a_buffer_what_the_consumer_throws_is_not_swallowed_either() -> None:
+    def alone(world: World) -> Any:
+        return (retry_on_first_auth_error(world.refresh),)
+
+    case = Case((Attempt((REJECTED,)),), tries=(Try(value=None),), throw_in=frozenset({1}))
+    log = World(case).run(alone)
+    assert [item for _, item in log.seen] == [REJECTED, Ends("Thrown")]
 
 
 @both
