@@ -6,12 +6,16 @@ unscrubbed, on more than one line or without a bound.
 
 from __future__ import annotations
 
+import base64
+import html
 import json
-from collections.abc import Mapping
+import string
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from rxauth.errors import (
     CredentialRejected,
@@ -155,26 +159,37 @@ class Exchange:
 
     def __init__(self, host: str, credential: Credential | None = None) -> None:
         self.host = host
-        self.content_type = ""
+        self._content_type = ""
         self._credential = credential
         self._status: int | None = None
         self._retry_after: float | None = None
         self._request_id: str | None = None
-        tokens = (credential.access_token, credential.refresh_token) if credential is not None else ()
-        forms = {form for token in tokens if token for form in _forms(token)}
-        # The longest first: what is left of a token once a part of it was removed would not be found any more.
-        self._secrets = sorted(forms, key=len, reverse=True)
 
     def answered(self, status: int, headers: Mapping[str, str], *, now: float) -> None:
         """The response's head has come. `now`: Unix seconds."""
         self._status = status
-        self.content_type = self.clean(headers.get("Content-Type", "").partition(";")[0].lower(), _WORD)
+        self._content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         self._retry_after = retry_after(headers, now=now)
         self._request_id = headers.get("request-id") or headers.get("x-request-id")
 
     @property
+    def content_type(self) -> str:
+        """For a person to read."""
+        return self.clean(self._content_type, _WORD)
+
+    @property
     def is_event_stream(self) -> bool:
-        return self.content_type == "text/event-stream"
+        return self._content_type == "text/event-stream"
+
+    def is_one_of(self, content_types: Collection[str]) -> bool:
+        return self._content_type in content_types
+
+    def host_of(self, url: str) -> str:
+        """The host that a server's URL names, for a person to read; nothing if it is no URL."""
+        try:
+            return self.clean(urlsplit(url).netloc, 80)
+        except ValueError:
+            return ""
 
     def failure(self, told: Told) -> ProviderError:
         """What the provider said, as the exception that names the caller's next action."""
@@ -214,15 +229,61 @@ class Exchange:
             return code if self._scrub(str(code)) == str(code) else None
         return self._clean_word(code)
 
+    @cached_property
+    def _tokens(self) -> list[str]:
+        credential = self._credential
+        tokens = (credential.access_token, credential.refresh_token) if credential is not None else ()
+        return [token for token in tokens if token and not token.isspace()]
+
+    @cached_property
+    def _secrets(self) -> list[str]:
+        forms = {_lowered(form) for token in self._tokens for form in _forms(token)}
+        # The longest first: what is left of a token once a part of it was removed would not be found any more.
+        return sorted(forms, key=len, reverse=True)
+
     def _scrub(self, text: str) -> str:
+        # No form is shorter than the token without its spaces. Most texts are: thousands of streams may fail together.
+        if all(len(text) < len("".join(token.split())) for token in self._tokens):
+            return text
         for secret in self._secrets:
-            text = text.replace(secret, "[removed]")
+            text = _without(text, secret)
         return text
 
 
-def _forms(token: str) -> tuple[str, ...]:
-    """How a token may be echoed: as it is, in a URL, in JSON, laid out anew."""
-    return token, quote(token, safe=""), json.dumps(token)[1:-1], " ".join(token.split())
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+_SHORTEST_CODE = 12  # characters of Base64 or hex; fewer are found in what is no token
+
+
+def _forms(token: str) -> Iterator[str]:
+    """How a token may be echoed: as it is, laid out anew, in a URL, in JSON, in HTML, in Base64, in hex."""
+    yield from (token, " ".join(token.split()), html.escape(token))
+    for quoted in (quote(token, safe=""), quote(token)):
+        yield from (quoted, quote(quoted, safe=""))
+    quoted = json.dumps(token)[1:-1]
+    yield from (quoted, quoted.replace("/", "\\/"))
+    data = token.encode("utf-8", "surrogatepass")
+    coded = [data.hex()]
+    for before in range(3):
+        # Three bytes are four characters: what a token is in the middle of a text depends on what is before it.
+        within = slice((0, 2, 3)[before], (before + len(data)) * 8 // 6)
+        padded = bytes(before) + data
+        coded += [base64.b64encode(padded).decode()[within], base64.urlsafe_b64encode(padded).decode()[within]]
+    yield from (each for each in coded if len(each) >= _SHORTEST_CODE)
+
+
+def _lowered(text: str) -> str:
+    # Not str.lower(), which makes some letters two.
+    return text.translate(_LOWER)
+
+
+def _without(text: str, secret: str) -> str:
+    """`secret` is in lower case and is found in any: content types and hosts are read in lower case."""
+    lowered, left, start = _lowered(text), [], 0
+    while (at := lowered.find(secret, start)) >= 0:
+        left.append(text[start:at])
+        start = at + len(secret)
+    return "[removed]".join([*left, text[start:]])
 
 
 def _kind(message: str, type: str | None, code: str | int | None, status: int | None) -> type[ProviderError]:

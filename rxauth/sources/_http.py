@@ -205,7 +205,7 @@ class _Conversation:
         self._exchange.answered(response.status, response.headers, now=time.time())
         if not 200 <= response.status < 300:
             return await self._refusal(response)
-        if response.status == 204 or self._exchange.content_type in _NO_STREAM:
+        if response.status == 204 or self._exchange.is_one_of(_NO_STREAM):
             return await self._no_stream(response)
         return await self._read(response, silence)
 
@@ -254,7 +254,7 @@ class _Conversation:
         exchange = self._exchange
         if 300 <= response.status < 400:
             # A redirect could take the token, and the prompt, anywhere.
-            to = exchange.clean(urlsplit(response.headers.get("Location", "")).netloc, 80) or "another place"
+            to = exchange.host_of(response.headers.get("Location", "")) or "another place"
             where = f"{exchange.host} redirects to {to} (HTTP {response.status})"
             return exchange.error(ProtocolError, f"{where}. A token does not follow: correct the base URL.")
         body = await _short_body(response)

@@ -1,0 +1,44 @@
+"""A server of bare bytes, for what no HTTP server would send."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+SUCCESS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+
+Write = Callable[[bytes], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def serving(talk: Callable[[Write], Awaitable[None]]) -> AsyncIterator[str]:
+    """The URL of a server that answers each connection with what `talk` writes. A write waits for the reader."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def come_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(answer(writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        async def write(data: bytes) -> None:
+            writer.write(data)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+        try:
+            with contextlib.suppress(ConnectionError):
+                await talk(write)
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(come_in, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()

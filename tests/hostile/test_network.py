@@ -1,0 +1,174 @@
+"""Between client and provider is a network that does what it likes: every stream ends, every credential survives."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from rxauth import (
+    Credential,
+    FileStore,
+    LoginRequired,
+    OAuthCredentials,
+    RxAuthError,
+    anthropic_messages,
+    buffer_until_live,
+    flush_on_complete_or_error,
+    openai_chat,
+    recover_auth,
+    retry_on_first_auth_error,
+    to_async_iterable,
+)
+from rxauth.testing import FakeProvider
+from tests.hostile.leaks import run
+from tests.hostile.proxy import Connection, Fault, Proxy
+
+ANSWER = "The whole answer, every word of it, once."
+REQUEST = {"model": "any", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
+
+# Seconds; a stall lasts so long.
+SILENCE = 0.15
+BOUND = 20.0
+
+CI_SHARE = 40
+EXAMPLES = int(os.environ.get("RXAUTH_CASES", CI_SHARE))
+
+faults = st.builds(
+    Fault,
+    kind=st.sampled_from(["none", "reset", "close", "half-close", "stall"]),
+    way=st.sampled_from(["down", "down", "up"]),
+    at=st.integers(0, 40) | st.integers(100, 500) | st.integers(0, 2500),
+    chop=st.none() | st.integers(8, 200),
+    delay=st.integers(0, 3),
+)
+
+
+async def no_time(seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
+def credentials_at(token_url: str, store: FileStore, client_id: str) -> OAuthCredentials:
+    return OAuthCredentials(
+        store, token_url=token_url, client_id=client_id, request_timeout=SILENCE, timeout=2.0, sleep=no_time
+    )
+
+
+async def one_stream(
+    path: Path, api_faults: Sequence[Fault], token_faults: Sequence[Fault], *, openai: bool, three: bool
+) -> tuple[list[Any], int]:
+    """The events, and how many faults have happened."""
+    async with (
+        FakeProvider(answer=ANSWER) as fake,
+        Proxy(fake.url, api_faults) as api,
+        Proxy(fake.token_url, token_faults) as oauth,
+    ):
+        store = FileStore(path, "key")
+        await store.save(fake.credential())
+        fake.invalidate()
+        credentials = credentials_at(oauth.url, store, fake.client_id)
+        source = (
+            openai_chat(REQUEST, base_url=api.url + "/v1", credentials=credentials, read_timeout=SILENCE)
+            if openai
+            else anthropic_messages(REQUEST, base_url=api.url, credentials=credentials, read_timeout=SILENCE)
+        )
+        pipe: Any = (
+            (buffer_until_live(), retry_on_first_auth_error(credentials.refresh), flush_on_complete_or_error())
+            if three
+            else (recover_auth(credentials.refresh),)
+        )
+        async with asyncio.timeout(BOUND):
+            events = [event async for event in to_async_iterable(source.pipe(*pipe))]
+        one_whole_stream(events)
+        await the_credential_survives(fake, store, credentials, oauth.connections)
+        return events, api.struck + oauth.struck
+
+
+def one_whole_stream(events: list[Any]) -> None:
+    types = [event.type for event in events]
+    assert types[0] == "start"
+    assert types[-1] in ("done", "error")
+    assert types.count("start") == types.count("done") + types.count("error") == 1
+    text = "".join(event.delta for event in events if event.type == "text_delta")
+    if types[-1] == "done":
+        assert text == events[-1].message.text == ANSWER
+    else:
+        assert ANSWER.startswith(text)
+        assert events[-1].error.text == text
+        assert isinstance(events[-1].cause, RxAuthError)
+
+
+async def the_credential_survives(
+    fake: FakeProvider, store: FileStore, credentials: OAuthCredentials, connections: Sequence[Connection]
+) -> None:
+    stored = await store.load()
+    assert stored is not None
+    if fake.accepts(stored.access_token):
+        return
+    # What the network did is over now. Without it the refresh token is good, or it was spent for an answer that was
+    # swallowed on its way back; then there is one sentence.
+    later = credentials_at(fake.token_url, store, fake.client_id)
+    (outcome,) = await asyncio.gather(later.refresh(None), return_exceptions=True)
+    if isinstance(outcome, LoginRequired):
+        swallowed = [each for each in connections if each.struck and not each.answered and each.passed["up"] > 0]
+        assert swallowed, connections
+        assert "`rxauth login`" in str(outcome)
+        assert await store.load() == stored
+    else:
+        assert isinstance(outcome, Credential)
+        assert fake.accepts(outcome.access_token)
+
+
+@hypothesis.settings(
+    max_examples=EXAMPLES,
+    derandomize=EXAMPLES <= CI_SHARE,
+    database=None,
+    phases=[hypothesis.Phase.generate],  # to shrink what takes a tenth of a second takes minutes
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+@hypothesis.given(
+    api_faults=st.lists(faults, max_size=3),
+    token_faults=st.lists(faults, max_size=4),
+    openai=st.booleans(),
+    three=st.booleans(),
+)
+def test_whatever_the_network_does_every_stream_ends_once_and_every_credential_survives(
+    api_faults: list[Fault], token_faults: list[Fault], openai: bool, three: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        _, struck = run(one_stream(Path(home) / "auth.json", api_faults, token_faults, openai=openai, three=three))
+    hypothesis.event(f"{struck} faults")
+
+
+HARMLESS = [Fault(chop=1), Fault(chop=7, delay=5), Fault(delay=20)]
+
+
+@pytest.mark.parametrize("openai", [False, True], ids=["anthropic", "openai"])
+@pytest.mark.parametrize("fault", HARMLESS, ids=["byte by byte", "in lumps", "late"])
+def test_a_network_that_is_only_slow_changes_nothing(tmp_path: Path, fault: Fault, openai: bool) -> None:
+    events, _ = run(one_stream(tmp_path / "auth.json", [fault] * 2, [fault], openai=openai, three=False))
+    assert events[-1].type == "done"
+
+
+# Faults that a refresh gets over: the request never arrived, or was refused.
+@pytest.mark.parametrize("kind", ["reset", "close", "half-close", "stall"])
+def test_a_token_request_that_never_arrived_is_made_again(tmp_path: Path, kind: Any) -> None:
+    fault = Fault(kind=kind, way="up", at=50)
+    events, struck = run(one_stream(tmp_path / "auth.json", [], [fault, fault], openai=False, three=False))
+    assert (events[-1].type, struck) == ("done", 2)
+
+
+@pytest.mark.parametrize("kind", ["reset", "close", "half-close", "stall"])
+def test_an_answer_whose_end_is_missing_is_an_error_that_keeps_what_was_said(tmp_path: Path, kind: Any) -> None:
+    # The first connection brings the 401, and is used again.
+    fault = Fault(kind=kind, way="down", at=1200)
+    events, struck = run(one_stream(tmp_path / "auth.json", [fault], [], openai=False, three=False))
+    assert (events[-1].type, struck) == ("error", 1)
+    assert 0 < len(events[-1].error.text) < len(ANSWER)

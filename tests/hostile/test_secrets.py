@@ -1,0 +1,340 @@
+"""Tokens with a mark, on every way that they could take: seen in the request, the token request and the store alone."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+import rxauth
+from rxauth import (
+    Credential,
+    FileStore,
+    OAuthCredentials,
+    StaticCredentials,
+    anthropic_messages,
+    openai_chat,
+    recover_auth,
+    to_async_iterable,
+)
+from rxauth.events import Error, to_json
+from rxauth.testing import FakeProvider, Reply, SeenRequest
+
+REQUEST = {"model": "any", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
+
+ACCESS = "Canary-Access/+Q7_x=="
+REFRESH = "Canary-Refresh/+R8-y=="
+SECRET = "Canary-Client-Secret-S9"
+SECRETS = (ACCESS, REFRESH, SECRET)
+
+ECHOES: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "in lower case": str.lower,
+    "in upper case": str.upper,
+    "percent-encoded": lambda token: quote(token, safe=""),
+    "percent-encoded but for the slashes": quote,
+    "percent-encoded in lower case": lambda token: re.sub("%..", lambda m: m[0].lower(), quote(token, safe="")),
+    "percent-encoded twice": lambda token: quote(quote(token, safe=""), safe=""),
+    "in JSON": json.dumps,
+    "in JSON with slashes escaped": lambda token: json.dumps(token).replace("/", "\\/"),
+    "in Base64": lambda token: base64.b64encode(token.encode()).decode(),
+    "in Base64 for URLs": lambda token: base64.urlsafe_b64encode(token.encode()).decode(),
+    "in Base64 behind Bearer": lambda token: base64.b64encode(f"Bearer {token}".encode()).decode(),
+    "in Base64 behind a name": lambda token: base64.b64encode(f"ab:{token}:c".encode()).decode(),
+    "in hex": lambda token: token.encode().hex(),
+}
+
+
+def marks() -> Iterator[str]:
+    """What no text may hold: enough of a token, in any of the ways to write it."""
+    for token in SECRETS:
+        for echo in ECHOES.values():
+            said = echo(token).strip('"').lower()
+            # Of Base64 and of what stands in front of it, the first and last characters are shared.
+            yield said[len(said) // 2 - 6 : len(said) // 2 + 6]
+
+
+MARKS = frozenset(marks())
+
+
+def seen_in(text: str) -> list[str]:
+    lowered = text.lower()
+    return [mark for mark in MARKS if mark in lowered]
+
+
+@dataclass
+class Told:
+    """Everything that came out of a scenario."""
+
+    texts: list[str] = field(default_factory=list)
+    exceptions: list[BaseException] = field(default_factory=list)
+    objects: list[object] = field(default_factory=list)
+
+    def all(self) -> Iterator[str]:
+        yield from self.texts
+        for error in self.exceptions:
+            yield from traceback.format_exception(error)
+            yield from (repr(error), str(error), f"{error}", repr(error.args))
+            yield from shown(vars(error))
+        for each in self.objects:
+            yield from (repr(each), str(each), f"{each}")
+            yield from shown(getattr(each, "__dict__", {}))
+
+
+def shown(variables: dict[str, Any]) -> Iterator[str]:
+    for name, value in variables.items():
+        yield f"{name}={value!r}"
+
+
+def echo_of(token: str, how: str) -> str:
+    return f"the token {ECHOES[how](token)} is bad"
+
+
+Scene = tuple[list[Reply | None], list[Reply | None]]
+
+
+def scene(name: str, how: str) -> Scene:
+    """The replies of the API and of the token endpoint."""
+
+    def echo(seen: SeenRequest) -> dict[str, Any]:
+        said = echo_of(seen.token or "", how)
+        return {"type": "error", "error": {"type": said, "code": said, "message": said}, "request_id": said}
+
+    def text(seen: SeenRequest) -> str:
+        return echo_of(seen.token or "", how)
+
+    def in_band(seen: SeenRequest) -> list[Any]:
+        return [echo(seen)]
+
+    def oauth(seen: SeenRequest) -> dict[str, Any]:
+        said = ECHOES[how](REFRESH)
+        return {"error": said, "error_description": said, "error_uri": said}
+
+    said = ECHOES[how](ACCESS)
+    one_line = said.replace("/", "-")
+    scenes: dict[str, Scene] = {
+        "401 in JSON": ([Reply(status=401, body=echo)] * 2, []),
+        "500 in JSON": ([Reply(status=500, body=echo)], []),
+        "401 as text": ([Reply(status=401, body=text)] * 2, []),
+        "400 as text": ([Reply(status=400, body=text)], []),
+        "an error in-band": ([Reply(body=in_band)], []),
+        "JSON where a stream should be": ([Reply(body=echo)], []),
+        "HTML": ([Reply.html(f"<html>{said}")], []),
+        "a request id": ([Reply(status=403, headers={"request-id": said, "x-request-id": said})], []),
+        "a content type": ([Reply(headers={"Content-Type": said}, body="hello")], []),
+        "a time to wait": ([Reply(status=429, headers={"Retry-After": said})], []),
+        "a redirect to another host": ([Reply.redirect(f"https://{one_line}.example/{said}?t={said}")], []),
+        "a redirect to no URL": ([Reply.redirect(f"http://[{one_line}/{said}")], []),
+        "a cut": ([Reply.cut(300)], []),
+        "a reset": ([Reply.reset(10)], []),
+        "a refusal of the refresh": ([Reply.unauthorized()], [Reply(status=400, body=oauth)]),
+        "a dead refresh token": ([Reply.unauthorized()], [Reply(status=401, body=oauth)] * 2),
+        "trouble at the token endpoint": ([Reply.unauthorized()], [Reply(status=503, body=oauth)] * 3),
+        "a redirect of the token endpoint": ([Reply.unauthorized()], [Reply.redirect(f"https://x.example/{said}")]),
+        "a token endpoint that hangs up": ([Reply.unauthorized()], [Reply.reset()] * 3),
+    }
+    return scenes[name]
+
+
+NAMES = [
+    "401 in JSON", "500 in JSON", "401 as text", "400 as text", "an error in-band", "JSON where a stream should be",
+    "HTML", "a request id", "a content type", "a time to wait", "a redirect to another host", "a redirect to no URL",
+    "a cut", "a reset", "a refusal of the refresh", "a dead refresh token", "trouble at the token endpoint",
+    "a redirect of the token endpoint", "a token endpoint that hangs up",
+]  # fmt: skip
+
+
+@contextmanager
+def everything_logged() -> Iterator[list[str]]:
+    """The root logger at DEBUG, with the records' arguments and tracebacks."""
+    lines: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.extend((self.format(record), repr(record.__dict__)))
+
+    root, keep = logging.getLogger(), Keep(logging.DEBUG)
+    levels = {name: logging.getLogger(name).level for name in (None, "asyncio", "aiohttp", "rxauth", "filelock")}
+    root.addHandler(keep)
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    try:
+        yield lines
+    finally:
+        root.removeHandler(keep)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+async def no_time(seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
+async def told_in(name: str, how: str, home: Path, *, source: Any = anthropic_messages, path: str = "") -> Told:
+    replies, token_replies = scene(name, how)
+    told = Told()
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.set_exception_handler(lambda _, context: told.texts.append(repr(context)))
+    with everything_logged() as lines:
+        async with FakeProvider(
+            replies=replies, token_replies=token_replies, api_keys=[ACCESS], client_secret=SECRET
+        ) as fake:
+            store = FileStore(home / "auth.json", "key")
+            await store.save(Credential(ACCESS, refresh_token=REFRESH))
+            credentials = OAuthCredentials(
+                store, token_url=fake.token_url, client_id=fake.client_id, client_secret=SECRET, sleep=no_time
+            )
+
+            async def refresh(failure: object) -> Credential | None:
+                told.objects.append(failure)
+                try:
+                    return await credentials.refresh(failure)
+                except Exception as error:
+                    told.exceptions.append(error)
+                    raise
+
+            stream = source(REQUEST, base_url=fake.url + path, credentials=credentials)
+            recovered = stream.pipe(recover_auth(refresh, on_recovery=told.objects.append))
+            events = [event async for event in to_async_iterable(recovered)]
+            assert events[-1].type in ("error", "done")
+            told.objects += [*events, store, credentials, recovered, await store.load()]
+            told.texts += [f"{fake!r} {fake.requests} {fake.requests[0].headers}"]
+            told.texts += [to_json(event) for event in events]
+            for event in events:
+                if isinstance(event, Error):
+                    assert event.cause is not None
+                    told.exceptions.append(event.cause)
+                    told.objects.append(event.error)
+            # Where it belongs it was.
+            assert fake.api_requests[0].token == ACCESS
+            assert all(REFRESH in each.form()["refresh_token"] for each in fake.token_requests)
+    told.texts += lines
+    assert any("Canary" in each for each in (home / "auth.json").read_text().splitlines())
+    return told
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_token_is_seen_nowhere_but_where_it_belongs(name: str, tmp_path: Path) -> None:
+    for number, how in enumerate(ECHOES):
+        source, path = ((anthropic_messages, ""), (openai_chat, "/v1"))[number % 2]
+        told = await told_in(name, how, tmp_path / str(number), source=source, path=path)
+        assert [(how, text, seen_in(text)) for text in told.all() if seen_in(text)][:1] == []
+
+
+def test_the_marks_would_be_found() -> None:
+    for token in SECRETS:
+        for how in ECHOES:
+            assert seen_in(echo_of(token, how)), how
+
+
+PUBLIC: dict[str, Callable[[], object]] = {
+    "a credential": lambda: Credential(ACCESS, refresh_token=REFRESH, extra={"id_token": ACCESS}),
+    "static credentials": lambda: StaticCredentials(ACCESS),
+    "a memory store": lambda: rxauth.MemoryStore(Credential(ACCESS, refresh_token=REFRESH)),
+    "oauth credentials": lambda: OAuthCredentials(
+        rxauth.MemoryStore(Credential(ACCESS, refresh_token=REFRESH)),
+        token_url="https://example.com/token", client_id="app", client_secret=SECRET, headers={"x": ACCESS},
+    ),
+    "a stream": lambda: anthropic_messages(
+        REQUEST, base_url="https://example.com", credentials=StaticCredentials(ACCESS)
+    ),
+    "a rejected credential": lambda: rxauth.CredentialRejected("401", credential=Credential(ACCESS)),
+    "a stream that was never live": lambda: rxauth.NeverLiveError((ACCESS,), {"type": ACCESS, "message": ACCESS}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", PUBLIC.values(), ids=PUBLIC)
+def test_no_public_object_shows_a_token(make: Callable[[], object]) -> None:
+    made = make()
+    if isinstance(made, rxauth.NeverLiveError):
+        texts = [repr(made), str(made), f"{made}"]
+    else:
+        texts = [repr(made), str(made), f"{made}", *shown(getattr(made, "__dict__", {}))]
+    assert [text for text in texts if seen_in(text)] == []
+
+
+# Real processes ------------------------------------------------------------------------------------------------------
+
+CRASH = """
+import asyncio, logging, sys
+logging.basicConfig(level=logging.DEBUG)
+from rxauth import FileStore, OAuthCredentials, anthropic_messages, recover_auth, to_async_iterable
+url, token_url, path, how = sys.argv[1:]
+
+class Crash(Exception):
+    pass
+
+async def main():
+    asyncio.get_running_loop().set_debug(True)
+    credentials = OAuthCredentials(FileStore(path, "key"), token_url=token_url, client_id="app")
+    stream = anthropic_messages({"model": "m", "messages": []}, base_url=url, credentials=credentials)
+    async for event in to_async_iterable(stream.pipe(recover_auth(credentials.refresh))):
+        if event.type == "error":
+            raise Crash(event) from event.cause
+        if how == "abort":
+            import os
+            os.abort()
+        raise Crash(event, credentials, await credentials.current())
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("how", ["an exception", "abort", "an error"])
+def test_a_program_that_crashes_shows_no_token(tmp_path: Path, how: str) -> None:
+    replies = [Reply(status=401, body=echoing)] if how == "an error" else []
+    with FakeProvider(api_keys=[ACCESS], replies=replies) as fake:
+        path = tmp_path / "auth.json"
+        asyncio.run(FileStore(path, "key").save(Credential(ACCESS, refresh_token=REFRESH)))
+        done = subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-X", "dev", "-c", CRASH, fake.url, fake.token_url, path, how],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode != 0
+    assert ("Fatal Python error" if how == "abort" else "Crash") in done.stderr
+    assert seen_in(done.stdout + done.stderr) == []
+
+
+def echoing(seen: SeenRequest) -> dict[str, Any]:
+    return {"error": {"type": "authentication_error", "message": f"{seen.token} and {REFRESH} are bad"}}
+
+
+COMMANDS: dict[str, list[str]] = {
+    "an answer": ["stream", "hi"],
+    "an answer in JSON": ["stream", "hi", "--json"],
+    "status": ["status"],
+    "status in JSON": ["status", "--json"],
+    "a login where there is none": ["login", "anthropic"],
+    "a logout": ["logout", "kimi"],
+}
+
+
+@pytest.mark.parametrize("args", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("refused", [False, True], ids=["accepted", "refused with an echo"])
+def test_the_command_line_prints_no_token(tmp_path: Path, args: list[str], refused: bool) -> None:
+    replies = [scene("401 in JSON", "as it is")[0][0]] if refused else []
+    with FakeProvider(api_keys=[ACCESS], replies=replies) as fake:
+        more = ["--base-url", fake.url] if args[0] == "stream" else []
+        environment = os.environ | {"RXAUTH_HOME": str(tmp_path), "HOME": str(tmp_path), "RXAUTH_TOKEN": ACCESS}
+        environment |= {"KIMI_API_KEY": ACCESS, "ANTHROPIC_API_KEY": SECRET, "OPENAI_API_KEY": REFRESH}
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-m", "rxauth", *args, *more],
+            env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert seen_in(done.stdout + done.stderr) == []
+    assert done.stdout + done.stderr
