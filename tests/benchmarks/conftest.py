@@ -1,0 +1,3 @@
+"""Nothing here is a test: `python -m tests.benchmarks`."""
+
+collect_ignore_glob = ["*"]
