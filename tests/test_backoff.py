@@ -331,6 +331,61 @@ class TestWhereToWait:
         scheduler.schedule_relative(0.001, lambda *_: fired.set())
         assert fired.wait(10)
 
+    @pytest.mark.looptime
+    async def test_a_wait_that_is_disposed_before_the_loop_has_heard_of_it_never_begins(self) -> None:
+        fired: list[int] = []
+        waits: list[Any] = []
+        scheduler = backoff.waiting_scheduler(None, asyncio.get_running_loop())
+        asker = threading.Thread(
+            target=lambda: waits.append(scheduler.schedule_relative(5, lambda *_: fired.append(1)))
+        )
+        asker.start()
+        asker.join()
+        waits[0].dispose()
+        await asyncio.sleep(10)
+        assert fired == []
+
+
+def test_a_wait_that_ends_although_it_was_disposed_starts_no_try() -> None:
+    """A timer may fire in the moment of its disposal."""
+    tries: list[int] = []
+    fire: list[Any] = []
+
+    class Deaf(TestScheduler):
+        def schedule_relative(self, duetime: Any, action: Any, state: Any = None) -> Any:
+            fire.append(lambda: action(self, state))
+            return Disposable()
+
+    def attempt(_: Any, on_failed: Any) -> None:
+        tries.append(1)
+        on_failed(OSError())
+
+    running = backoff.drive(
+        tenacity.Retrying(wait=tenacity.wait_fixed(1)),
+        attempt,
+        scheduler=Deaf(),
+        on_retry=lambda *_: None,
+        on_result=no_retry,
+        on_failed=no_retry,
+    )
+    running.dispose()
+    fire[0]()
+    assert (tries, len(fire)) == ([1], 1)
+
+
+async def test_the_policy_itself_is_not_used_but_a_copy() -> None:
+    """What is used keeps count of its tries, and is shared by nobody."""
+    policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(2))
+
+    async def attempt() -> str:
+        return "done"
+
+    async def no_sleep(_: float) -> None: ...
+
+    assert await backoff.call(policy, attempt, sleep=no_sleep, on_retry=no_retry) == "done"
+    TestThePolicyDecides.run(policy, OSError(), "done")
+    assert policy.statistics == {}
+
 
 class TestThePolicyDecides:
     """What is given decides alone."""

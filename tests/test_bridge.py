@@ -261,6 +261,26 @@ class TestToAsyncIterable:
         with pytest.raises(ConsumerTooSlow):
             await anext(elements)
 
+    def test_an_element_that_comes_between_the_look_and_the_wait_is_not_slept_over(self) -> None:
+        subject: Subject[int] = Subject()
+        pushing = [threading.Thread(target=subject.on_next, args=(1,))]
+
+        class Loop(asyncio.SelectorEventLoop):
+            """The future to wait on is made when the look is over: that is the moment."""
+
+            def create_future(self) -> asyncio.Future[Any]:
+                if subject.observers and pushing:
+                    thread = pushing.pop()
+                    thread.start()
+                    thread.join()
+                return super().create_future()
+
+        async def main() -> int:
+            return await asyncio.wait_for(anext(to_async_iterable(subject)), 5)
+
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            assert runner.run(main()) == 1
+
     def test_a_limit_below_one_is_refused(self) -> None:
         with pytest.raises(ValueError, match="at least 1"):
             to_async_iterable(rx.never(), max_buffered=0)

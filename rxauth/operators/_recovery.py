@@ -142,6 +142,8 @@ class Recovery(abc.DisposableBase):
         return self._deadline - self._now()
 
     def _try(self, on_result: Callable[[Any], None], on_failed: Callable[[Exception], None]) -> None:
+        if self._settled.locked():  # a try that disposes and fails at once: nobody can stop `drive` before it returns
+            return
         if self._left() <= 0:  # tries that fail at once, without a wait, never reach the timer
             self._expire()
             return
@@ -153,6 +155,8 @@ class Recovery(abc.DisposableBase):
         bridge.settle(result, self._loop, on_result, on_failed)
 
     def _tell_of_retry(self, number: int, delay: float) -> None:
+        if self._settled.locked():
+            return
         logger.info("The refresh failed (try %d); next try in %.1f s", number, delay)
         self._policy.tell(RefreshRetryScheduled(number, delay))
 
