@@ -316,6 +316,25 @@ class TestToAsyncIterable:
         subject.on_next(1)
         assert await anext(elements) == 1
 
+    async def test_after_a_step_that_is_cancelled_one_can_wait_again(self) -> None:
+        subject: Subject[int] = Subject()
+        elements = to_async_iterable(subject)
+        for _ in range(2):
+            step = asyncio.ensure_future(anext(elements))
+            await asyncio.sleep(0)
+            step.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await step
+
+    async def test_a_thread_leaves_the_waking_to_the_loop(self) -> None:
+        asyncio.get_running_loop().set_debug(True)  # then the loop refuses what is not thread-safe
+        subject: Subject[int] = Subject()
+        elements = to_async_iterable(subject)
+        step = asyncio.ensure_future(anext(elements))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(subject.on_next, 1)
+        assert await step == 1
+
     async def test_two_readers_at_once_are_refused(self) -> None:
         elements = to_async_iterable(rx.never())
         first = asyncio.ensure_future(anext(elements))

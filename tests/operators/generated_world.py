@@ -59,6 +59,7 @@ START, PING = Event("start", "s"), Event("ping", "p")
 TEXT, DONE = Event("text_delta", "a"), Event("done", "d")
 REJECTED, BUSY = Event("error", "e401", 401), Event("error", "e500", 500)
 LAST = Event("error", "made of an exception")
+AGAIN = Event("text_delta", "emitted by the consumer")
 EARLIER = Event("start", "held by an earlier buffer")
 
 
@@ -365,12 +366,20 @@ _ends = st.one_of(st.just(Ends()), st.sampled_from(_failures).map(Ends))
 _items: st.SearchStrategy[Item] = st.one_of(_events, _events, _ends)
 
 
+REFUSED: list[list[Item]] = [[REJECTED], [Ends("auth")], [Ends("held, auth")]]
+ALIVE: list[list[Item]] = [[TEXT], [TEXT, TEXT], [TEXT, Ends()]]
+
+
 @st.composite
-def attempts(draw: st.DrawFn) -> Attempt:
+def attempts(draw: st.DrawFn, turns: list[list[Item]]) -> Attempt:
     """Grammar-breaking ones too: events after a terminal, several terminals, none at all."""
-    inside = tuple(draw(st.lists(_items, max_size=5))) if draw(st.booleans()) else ()
-    later = tuple(draw(st.lists(st.tuples(st.integers(1, 9), _items), max_size=7)))
-    raises = draw(st.sampled_from([None, None, None, None, *_failures]))
+    opening = draw(st.lists(st.sampled_from([START, PING]), max_size=3))
+    turn = draw(st.sampled_from(turns))
+    script = [*opening, *turn, *draw(st.lists(_items, max_size=6))]
+    cut = draw(st.sampled_from([0, 0, 0, len(opening), len(script)]))
+    inside = tuple(script[:cut])
+    later = tuple((draw(st.integers(1, 9)), item) for item in script[cut:])
+    raises = draw(st.sampled_from([None] * 40 + _failures))
     return Attempt(inside, raises, later, deaf=draw(st.booleans()))
 
 
@@ -380,13 +389,14 @@ _tries = st.one_of(
         how=st.sampled_from(["now", "stream"]),
         delay=st.sampled_from([0, 0, 1, 3, 7, 50]),
         value=st.sampled_from(["fresh", "fresh", "fresh", None, 0]),
-        error=st.sampled_from([None, None, "transient", "final", "auth"]),
+        error=st.sampled_from([None, None, None, None, "transient", "transient", "final", "auth"]),
     ),
-    st.just(Try("never")),
+    st.builds(Try, how=st.sampled_from(["now", "stream", "never"])),
 )
 
 CALLBACKS = ["is_error", "is_prelude", "is_auth_error", "error_event", "on_recovery", "refresh", "on_next"]
 _callbacks = st.sampled_from(CALLBACKS)
+_emitted = st.one_of(st.just(AGAIN), _items)
 _calls = st.integers(1, 4)
 
 
@@ -396,7 +406,7 @@ def cases(draw: st.DrawFn, *, troubles: int = 5) -> Case:
     a consumer that emits into the source."""
     picked = set(draw(st.lists(st.integers(0, 4), max_size=troubles, unique=True)))
     return Case(
-        attempts=(draw(attempts()), draw(attempts())),
+        attempts=(draw(attempts([[], *REFUSED, *REFUSED, *ALIVE])), draw(attempts([[], *REFUSED[:1], *ALIVE, *ALIVE]))),
         tries=tuple(draw(st.lists(_tries, min_size=1, max_size=4))),
         limit=draw(st.integers(1, 4)),
         wait=draw(st.sampled_from([0, 1, 2, 5])),
@@ -408,7 +418,7 @@ def cases(draw: st.DrawFn, *, troubles: int = 5) -> Case:
         dispose_in=draw(st.tuples(_callbacks, _calls)) if 1 in picked else None,
         throw_in=frozenset(draw(st.sets(_calls, min_size=1, max_size=2))) if 2 in picked else frozenset(),
         raise_in=draw(st.tuples(_callbacks.filter(lambda name: name != "on_next"), _calls)) if 3 in picked else None,
-        emit_in=draw(st.dictionaries(_calls, _items, min_size=1, max_size=2)) if 4 in picked else {},
+        emit_in=draw(st.dictionaries(_calls, _emitted, min_size=1, max_size=2)) if 4 in picked else {},
     )
 
 

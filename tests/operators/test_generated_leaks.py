@@ -21,6 +21,7 @@ import reactivex as rx
 import tenacity
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
+from reactivex.testing import TestScheduler
 
 from rxauth import (
     Credential,
@@ -180,6 +181,16 @@ async def test_on_a_loop_no_task_no_timer_and_no_cycle_is_left(pipe: Pipe, kind:
         del subscription
         assert rejecting.alive() == 0
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@both
+@pytest.mark.parametrize("refresh", [now, nothing], ids=["new", "none"])
+def test_a_refresh_that_ends_at_once_starts_no_timer(pipe: Pipe, refresh: Any) -> None:
+    class Timerless(TestScheduler):
+        def schedule_relative(self, *_: Any) -> Any:
+            pytest.fail("a timer, which may be a thread")
+
+    Rejecting("in-band").source.pipe(*pipe(refresh)).subscribe(scheduler=Timerless())
 
 
 @both

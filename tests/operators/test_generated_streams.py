@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import reactivex as rx
 from hypothesis import given
+from reactivex import Observable
 
-from rxauth import retry_on_first_auth_error
+from rxauth import buffer_until_live, retry_on_first_auth_error, switch_if_never_live
 
 from .generated_model import Model
 from .generated_world import (
+    AGAIN,
     BUSY,
     CALLBACKS,
     EARLIER,
@@ -156,6 +159,29 @@ def test_a_consumer_that_throws_at_any_event(pipe: Callable[[World], Any], recov
                 attempts = [Attempt(tuple(item for _, item in each.later)) for each in case.attempts]
                 case = dataclasses.replace(case, attempts=tuple(attempts))
             assert World(case).run(pipe) == Model(case).run()
+
+
+@both
+@pytest.mark.parametrize("item", [AGAIN, REJECTED, Ends(), Ends("other")], ids=["event", "401", "completion", "error"])
+@pytest.mark.parametrize("recovery", RECOVERIES)
+def test_a_consumer_that_emits_into_the_source_at_any_event(
+    pipe: Callable[[World], Any], recovery: str, item: Any
+) -> None:
+    for call in range(1, 7):
+        case = dataclasses.replace(RECOVERIES[recovery], emit_in={call: item})
+        assert World(case).run(pipe) == Model(case).run()
+
+
+def test_the_source_is_disposed_before_its_failure_is_told() -> None:
+    def switching(world: World) -> Any:
+        def other(_: Any) -> Observable[Any]:
+            world.log.order.append("switch")
+            return rx.empty()
+
+        return buffer_until_live(), switch_if_never_live(other)
+
+    log = World(Case((Attempt(later=((1, START), (1, BUSY))),))).run(switching)
+    assert log.order == ["subscribe", "dispose", "switch"]
 
 
 def test_without_a_buffer_what_the_consumer_throws_is_not_swallowed_either() -> None:

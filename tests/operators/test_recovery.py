@@ -142,6 +142,28 @@ class TestTheFailure:
         assert error.__cause__ is before
         assert error.__notes__ == ["The refresh failed too: ValueError"]
 
+    def test_where_no_cause_can_be_set_it_becomes_a_note_too(self, pipe: Pipe) -> None:
+        class Causeless(CredentialRejected):
+            @property
+            def __cause__(self) -> None:  # type: ignore[override]
+                return None
+
+        error = Causeless("no", status=401)
+        row = Row("s-#", error=error)
+        row.run(*pipe(row.refresh("#", ValueError("secret"))))
+        assert error.__notes__ == ["The refresh failed too: ValueError"]
+
+    def test_where_nothing_can_be_set_the_very_same_exception_goes_on(self, pipe: Pipe) -> None:
+        class Frozen(CredentialRejected):
+            def __setattr__(self, name: str, value: object) -> None:
+                if name.startswith("__"):
+                    raise AttributeError("frozen")
+                super().__setattr__(name, value)
+
+        error = Frozen("no", status=401)
+        row = Row("s-#", error=error)
+        assert row.ends(*pipe(row.refresh("#"))) is error
+
     def test_no_cycle_arises(self, pipe: Pipe) -> None:
         error, why = CredentialRejected("no", status=401), ValueError("no refresh")
         why.__cause__ = error
@@ -472,9 +494,10 @@ class TestTheBoundInTime:
         with pytest.raises(ValueError, match="timeout"):
             pipe(lambda _: True, timeout=timeout)
 
-    def test_none_is_no_bound(self, pipe: Pipe) -> None:
+    @pytest.mark.parametrize("timeout", [None, float("inf")])
+    def test_none_is_no_bound_and_infinity_neither(self, pipe: Pipe, timeout: float | None) -> None:
         row = Row("s-e", "s-a----|")
-        assert row.run(*pipe(row.refresh("-" * 100 + "r"), timeout=None)).startswith("-" * 104 + "(sa)")
+        assert row.run(*pipe(row.refresh("-" * 100 + "r"), timeout=timeout)).startswith("-" * 104 + "(sa)")
 
 
 @both
@@ -599,6 +622,21 @@ class TestTheConsumer:
 
         rx.create(emit).pipe(*pipe(refreshes.append)).subscribe(consumer, errors.append)
         assert (errors, refreshes, attempts) == ([thrown], [], [1])
+
+    def test_what_it_causes_during_the_flush_waits_its_turn(self, pipe: Pipe) -> None:
+        source: Subject[Any] = Subject()
+        seen: list[Any] = []
+
+        def consumer(event: Any) -> None:
+            seen.append(event["n"])
+            if event["n"] == 1:
+                source.on_next({"type": "text_delta", "n": 4})
+                source.on_completed()
+
+        source.pipe(*pipe(lambda _: None)).subscribe(consumer, on_completed=lambda: seen.append("|"))
+        for number, kind in enumerate(["start", "start", "text_delta"], start=1):
+            source.on_next({"type": kind, "n": number})
+        assert seen == [1, 2, 3, 4, "|"]
 
     def test_what_it_throws_out_of_the_second_attempt_is_no_failed_refresh(self, pipe: Pipe) -> None:
         told: list[Any] = []
