@@ -11,7 +11,6 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
-from rxauth.bridge import to_async_iterable
 from rxauth.credentials import MemoryStore, OAuthCredentials
 from rxauth.events import AssistantEvent, Done, Start
 from rxauth.marbles import Diagram, Recorder, Timeline
@@ -93,7 +92,8 @@ async def _scene(name: str, remark: str, recover: Callable[[Stream, Refresh], St
         stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
         screen, transcript = Recorder("screen"), Transcript()
         shown = recover(stream, credentials.refresh).pipe(screen, ops.do(transcript))
-        events = [event async for event in to_async_iterable(shown)]
+        # Not an async for: a Ctrl-C would leave its iterator to the garbage collector, and that comes after the loop.
+        events = await shown.pipe(ops.to_list())
         seen = [(f"{each.method} {each.path}", each.status, each.at) for each in fake.requests]
     (shown_to_user,) = screen.timelines
     starts = [mark.time for mark in shown_to_user.marks if isinstance(mark.value, Start)]
