@@ -1,25 +1,30 @@
 """The command line: the only place that prints.
 
 Exit codes: 0 done, 1 the stream ended in an error, 2 usage or an unreadable credential file, 3 login required,
-130 interrupted.
+130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import logging
 import os
+import shlex
+import shutil
 import signal
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 from rxauth import __version__
+from rxauth.credentials._single_flight import flights
 
 if TYPE_CHECKING:
     from rxauth.demo import Scene
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 DONE, FAILED, USAGE, LOGIN_REQUIRED, INTERRUPTED = 0, 1, 2, 3, 130
 
 MAX_TOKENS = 8192
+
+T = TypeVar("T")
 
 
 class CommandError(Exception):
@@ -42,21 +49,76 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     # By default SIGTERM runs no Python at all: a token exchange under way would be lost, and the login with it.
     signal.signal(signal.SIGTERM, _terminated)
+    _prepare_streams()
     _show_remarks_of_stores()
     try:
         args = _parser().parse_args(argv)
         code: int = args.run(args)
     except KeyboardInterrupt:
-        print(file=sys.stderr)
+        with suppress(OSError):
+            print(file=sys.stderr)
+        if flights.unbreakable:
+            _complain("A token refresh is finished first, so that the login is not lost; Ctrl-C again leaves at once.")
         return INTERRUPTED
     except CommandError as error:
-        print(f"rxauth: {error}", file=sys.stderr)
+        _complain(str(error))
         return error.code
     except BrokenPipeError:
         # Whoever read us has left; the interpreter must not fail over its last flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    finally:
+        flights.close()
     return code
+
+
+def _prepare_streams() -> None:
+    """A stream that is closed takes everything and gives nothing; a character that an encoding lacks is escaped."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the process lives
+    for out in (sys.stdout, sys.stderr):
+        if isinstance(out, io.TextIOWrapper):
+            out.reconfigure(errors="backslashreplace")
+
+
+def _complain(sentence: str) -> None:
+    with suppress(OSError):  # then there is nobody to tell
+        print(f"rxauth: {sentence}", file=sys.stderr, flush=True)
+
+
+def _can_draw(out: TextIO) -> bool:
+    try:
+        "─│╰╯●‹›×…".encode(out.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _tell(text: str, end: str = "\n") -> None:
+    """To standard output, at once."""
+    try:
+        sys.stdout.write(text + end)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"The output cannot be written: {error.strerror}. Write it elsewhere.", FAILED) from None
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run`, without waiting at its end for a thread that still resolves a name: it may take half a minute."""
+
+    async def run() -> T:
+        asyncio.get_running_loop().set_default_executor(_Threads())
+        return await work
+
+    return asyncio.run(run())
+
+
+class _Threads(ThreadPoolExecutor):
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 def _show_remarks_of_stores() -> None:
@@ -72,6 +134,13 @@ def _terminated(*_: object) -> NoReturn:
 
 
 class _Parser(argparse.ArgumentParser):
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What is too much is most often a prompt without quotes."""
+        parsed, rest = self.parse_known_args(args, namespace)
+        if rest:
+            raise CommandError(f"What is {shlex.join(rest)}? A prompt goes into quotes; see `rxauth --help`.", USAGE)
+        return parsed
+
     def error(self, message: str) -> NoReturn:
         """One sentence, not the whole usage."""
         raise CommandError(f"{message}. See `{self.prog} --help`.", USAGE)
@@ -91,7 +160,13 @@ def _parser() -> argparse.ArgumentParser:
     stream.add_argument("prompt", metavar="PROMPT", help="what to ask; - reads it from standard input")
     _add_endpoint(stream)
     stream.add_argument("--model", help="the provider's usual one if not given")
-    stream.add_argument("--max-tokens", type=_positive, default=MAX_TOKENS, metavar="N")
+    stream.add_argument(
+        "--max-tokens",
+        type=_positive,
+        default=MAX_TOKENS,
+        metavar="N",
+        help=f"the longest answer, which anthropic-messages wants to be told; {MAX_TOKENS} if not given",
+    )
     stream.add_argument("--json", action="store_true", help="one event per line")
     stream.set_defaults(run=_stream)
 
@@ -120,10 +195,10 @@ def _add_endpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    with suppress(ValueError):
+        if (number := int(text)) >= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
 
 
 # demo ----------------------------------------------------------------------------------------------------------------
@@ -132,30 +207,30 @@ def _positive(text: str) -> int:
 def _demo(args: argparse.Namespace) -> int:
     from rxauth.demo import run_demo
 
-    scenes = asyncio.run(run_demo())
+    scenes = _run(run_demo())
     if args.json:
-        print(json.dumps({"scenes": [_scene_as_json(scene) for scene in scenes], "ok": scenes[-1].whole}))
+        _tell(json.dumps({"scenes": [_scene_as_json(scene) for scene in scenes], "ok": scenes[-1].whole}))
     else:
         color = args.color == "always" or (args.color == "auto" and _has_color(sys.stdout))
-        print("A token that has not expired on this machine, and is dead on the server.")
-        print("The same question, asked three ways.\n")
+        _tell("A token that has not expired on this machine, and is dead on the server.")
+        _tell("The same question, asked three ways.\n")
         for scene in scenes:
-            _print_scene(scene, color)
-        print("Your own streams:  stream.pipe(recover_auth(credentials.refresh))")
+            _tell_scene(scene, color)
+        _tell("Your own streams:  stream.pipe(recover_auth(credentials.refresh))")
     return DONE if scenes[-1].whole else FAILED
 
 
-def _print_scene(scene: Scene, color: bool) -> None:
+def _tell_scene(scene: Scene, color: bool) -> None:
     bold, dim, plain = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if color else ("", "", "")
-    print(f"{bold}{scene.name}{plain}\n{scene.remark}\n")
-    print(scene.diagram.text(80, color=color))
-    print(f"\n{dim}saved in the transcript:{plain}")
+    _tell(f"{bold}{scene.name}{plain}\n{scene.remark}\n")
+    _tell(scene.diagram.text(80, color=color, ascii_only=not _can_draw(sys.stdout)))
+    _tell(f"\n{dim}saved in the transcript:{plain}")
     for number, entry in enumerate(scene.transcript, start=1):
         message = entry.message
         said = json.dumps(message.text, ensure_ascii=False) if message.text else "(empty)"
         fate = "never ended: a phantom" if entry.open else message.error_message or "complete"
-        print(textwrap.fill(f"{number}. {said}  {fate}", 79, initial_indent="  ", subsequent_indent="     "))
-    print("\n")
+        _tell(textwrap.fill(f"{number}. {said}  {fate}", 79, initial_indent="  ", subsequent_indent="     "))
+    _tell("\n")
 
 
 def _scene_as_json(scene: Scene) -> dict[str, Any]:
@@ -176,17 +251,26 @@ def _scene_as_json(scene: Scene) -> dict[str, Any]:
 
 def _stream(args: argparse.Namespace) -> int:
     prompt = _prompt(args.prompt)
-    return asyncio.run(_answer(args, prompt))
+    if args.json and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as JSON is, whatever a terminal takes: RFC 8259 section 8.1
+    return _run(_answer(args, prompt))
 
 
 def _prompt(given: str) -> str:
     try:
-        prompt = sys.stdin.read() if given == "-" else given
-    except UnicodeDecodeError:
-        raise CommandError("Standard input is not text: give the prompt as UTF-8.", USAGE) from None
+        prompt = _standard_input() if given == "-" else given
+        prompt.encode()
+    except UnicodeError:
+        raise CommandError("The prompt is not text: give it as UTF-8.", USAGE) from None
     if not prompt.strip():
         raise CommandError('The prompt is empty: say what to ask, as in `rxauth stream "hello"`.', USAGE)
     return prompt
+
+
+def _standard_input() -> str:
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    return sys.stdin.read()
 
 
 async def _answer(args: argparse.Namespace, prompt: str) -> int:
@@ -199,10 +283,10 @@ async def _answer(args: argparse.Namespace, prompt: str) -> int:
             source = endpoint.stream(prompt, args.max_tokens)
         except (TypeError, ValueError) as error:
             raise CommandError(str(error), USAGE) from None
-        screen = _Screen(sys.stdout, sys.stderr)
+        screen = _Screen()
         async for event in to_async_iterable(source.pipe(recover_auth(endpoint.credentials.refresh))):
             if args.json:
-                print(to_json(event), flush=True)
+                _tell(to_json(event))
             else:
                 screen.show(event)
             if event.type == "error":
@@ -216,6 +300,9 @@ async def _endpoint(args: argparse.Namespace) -> AsyncIterator[Endpoint]:
     from rxauth.errors import CredentialError, LoginRequired
 
     if args.provider == "fake":
+        if args.base_url is not None or args.credentials is not None:
+            own = "--provider fake has an address and a credential of its own"
+            raise CommandError(f"{own}: leave out --base-url and --credentials.", USAGE)
         async with embedded_endpoint(args.protocol, args.model) as endpoint:
             yield endpoint
         return
@@ -238,21 +325,18 @@ async def _endpoint(args: argparse.Namespace) -> AsyncIterator[Endpoint]:
 class _Screen:
     """Text to standard output as it arrives; thinking and tool calls beside it, on standard error."""
 
-    def __init__(self, out: TextIO, beside: TextIO) -> None:
-        self._out = out
-        self._beside = beside
-        self._dim, self._plain = ("\x1b[2m", "\x1b[0m") if _has_color(beside) else ("", "")
+    def __init__(self) -> None:
+        self._dim, self._plain = ("\x1b[2m", "\x1b[0m") if _has_color(sys.stderr) else ("", "")
         self._fresh_line = True
 
     def show(self, event: Any) -> None:
         match event.type:
             case "text_delta":
-                self._out.write(event.delta)
-                self._out.flush()
+                _tell(event.delta, end="")
                 self._fresh_line = event.delta.endswith("\n")
             case "text_end" | "error":
                 if not self._fresh_line:
-                    print(file=self._out, flush=True)
+                    _tell("")
                     self._fresh_line = True
             case "thinking_delta":
                 self._aside(event.delta, end="")
@@ -263,7 +347,8 @@ class _Screen:
                 self._aside(f"[calls {call.name}({call.arguments_json})]")
 
     def _aside(self, text: str, end: str = "\n") -> None:
-        print(f"{self._dim}{text}{self._plain}", end=end, file=self._beside, flush=True)
+        with suppress(OSError):  # the answer is worth more than what is told beside it
+            print(f"{self._dim}{text}{self._plain}", end=end, file=sys.stderr, flush=True)
 
 
 def _failed(event: Any, endpoint: Endpoint) -> int:
@@ -271,14 +356,34 @@ def _failed(event: Any, endpoint: Endpoint) -> int:
 
     cause = event.cause
     sentence = event.error.error_message or "The stream failed."
-    if isinstance(cause, CredentialRejected):
-        if isinstance(cause.__cause__, CredentialError):  # why the credential could not be refreshed says what to do
-            cause = cause.__cause__
-            sentence = str(cause)
-        else:
-            sentence = f"{sentence} {endpoint.next_action}"
-    print(f"rxauth: {sentence}", file=sys.stderr)
+    if isinstance(cause, CredentialRejected) and isinstance(cause.__cause__, CredentialError):
+        cause = cause.__cause__  # why the credential could not be refreshed says what to do
+        sentence = str(cause)
+    elif action := _next_action(cause, endpoint):
+        stop = "" if sentence.endswith((".", "!", "?", "…")) else "."
+        sentence = f"{sentence}{stop} {action}"
+    _complain(sentence)
     return _exit_code(cause)
+
+
+def _next_action(cause: object, endpoint: Endpoint) -> str:
+    """What a person can do, where the sentence does not say it: the right side of the error tree."""
+    from rxauth.errors import ConnectionFailed, CredentialRejected, ProviderUnavailable, RequestRejected
+
+    match cause:
+        case CredentialRejected():
+            return endpoint.next_action
+        case ConnectionFailed():
+            return "Check the address and the network, and try again."
+        case ProviderUnavailable(retry_after=int() | float() as seconds):
+            return f"Try again in {seconds:.0f} s."
+        case ProviderUnavailable():
+            return "Try again later."
+        case RequestRejected(status=401 | 402 | 403):
+            return "Check what your account may use."
+        case RequestRejected():
+            return "Change the prompt, --model or --base-url."
+    return ""
 
 
 def _exit_code(error: object) -> int:
@@ -293,7 +398,7 @@ def _exit_code(error: object) -> int:
 
 
 def _login(args: argparse.Namespace) -> int:
-    return asyncio.run(_log_in(args.provider, browser=not args.no_browser))
+    return _run(_log_in(args.provider, browser=not args.no_browser))
 
 
 async def _log_in(name: str, *, browser: bool) -> int:
@@ -303,9 +408,9 @@ async def _log_in(name: str, *, browser: bool) -> int:
 
     try:
         preset = preset_named(name)
+        app = oauth_app(os.environ, preset)
     except ValueError as error:
         raise CommandError(str(error), USAGE) from None
-    app = oauth_app(os.environ, preset)
     if app is None:
         raise CommandError(f"One cannot log in at {name}: set {preset.key_env} to an API key.", USAGE)
     waiting = _Waiting(sys.stderr, browser=browser)
@@ -331,7 +436,7 @@ async def _log_in(name: str, *, browser: bool) -> int:
     except RxAuthError as error:
         waiting.end()
         raise CommandError(str(error), FAILED) from None
-    print(f"Logged in at {name}. The credential is in {store.describe()}.")
+    _tell(f"Logged in at {name}. The credential is in {store.describe()}.")
     return DONE
 
 
@@ -341,11 +446,15 @@ class _Waiting:
     def __init__(self, out: TextIO, *, browser: bool) -> None:
         self._out = out
         self._browser = browser
-        self._one_line = out.isatty()
+        self._one_line = out.isatty() and not _is_dumb()
+        self._prompted = False
         self._shown = False
 
     def show(self, prompt: Any) -> None:
         self.end()
+        if self._prompted:
+            print("That code has expired. Here is a new one.", file=self._out)
+        self._prompted = True
         address = prompt.verification_uri_complete or prompt.verification_uri
         print(f"Open   {prompt.verification_uri}\nEnter  {prompt.user_code}", file=self._out)
         if address != prompt.verification_uri:
@@ -361,6 +470,8 @@ class _Waiting:
         if waiting.trouble:
             line = f"{waiting.trouble} Trying again; the code is good for {waiting.remaining:.0f} s more."
         if self._one_line:
+            # A line that wraps cannot be taken back.
+            line = textwrap.shorten(line, max(8, shutil.get_terminal_size().columns - 1), placeholder="…")
             print(f"\r\x1b[K{line}", end="", file=self._out, flush=True)
         elif not self._shown or waiting.trouble:
             print(line, file=self._out, flush=True)
@@ -378,29 +489,41 @@ def _logout(args: argparse.Namespace) -> int:
 
     try:
         store = own_store(os.environ, preset_named(args.provider))
-        deleted = asyncio.run(store.delete())
+        deleted = _run(store.delete())
     except (StoreError, ValueError) as error:
         raise CommandError(str(error), USAGE) from None
     where = store.describe()
-    print(f"Deleted the credential of {args.provider} from {where}." if deleted else f"Nothing to delete in {where}.")
+    _tell(f"Deleted the credential of {args.provider} from {where}." if deleted else f"Nothing to delete in {where}.")
     return DONE
 
 
 def _status(args: argparse.Namespace) -> int:
     from rxauth.endpoints import statuses
+    from rxauth.errors import StoreError
 
-    found = asyncio.run(statuses(os.environ))
+    try:
+        found = _run(statuses(os.environ))
+    except StoreError as error:
+        raise CommandError(str(error), USAGE) from None
     if args.json:
-        print(json.dumps({"credentials": [each.as_json() for each in found]}))
+        _tell(json.dumps({"credentials": [each.as_json() for each in found]}))
     elif not found:
-        print("There are no credentials. Log in: `rxauth login kimi`, or set a provider's key: `rxauth stream --help`.")
+        _tell("There are no credentials. Log in: `rxauth login kimi`, or set a provider's key: `rxauth stream --help`.")
     else:
         for each in found:
-            print(each.sentence())
-    return USAGE if any(each.trouble for each in found) else DONE
+            if each.trouble is None:
+                _tell(each.sentence())
+    troubles = dict.fromkeys(each.trouble for each in found if each.trouble is not None)
+    for trouble in troubles:  # one file may be the trouble of several providers
+        _complain(trouble)
+    return USAGE if troubles else DONE
 
 
 def _has_color(file: TextIO) -> bool:
     with suppress(ValueError, AttributeError):
-        return file.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        return file.isatty() and not os.environ.get("NO_COLOR") and not _is_dumb()
     return False
+
+
+def _is_dumb() -> bool:
+    return os.environ.get("TERM") == "dumb"

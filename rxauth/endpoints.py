@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 import uuid
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from reactivex import Observable
 
 from rxauth import __version__
+from rxauth.addresses import checked_url
 from rxauth.credentials import (
     Credential,
     CredentialSource,
@@ -120,6 +122,8 @@ async def real_endpoint(
         LoginRequired: there is no credential for it.
         StoreError: there is one that cannot be read.
     """
+    if base_url:
+        checked_url(base_url, "--base-url")
     preset, protocol = _preset(provider, base_url, protocol)
     return Endpoint(
         protocol=protocol,
@@ -136,8 +140,6 @@ def _preset(provider: str | None, base_url: str | None, protocol: Protocol | Non
     if provider is None:
         if not base_url:
             raise ValueError(f"Say where to ask: --provider {'|'.join(names())}, or --base-url URL.")
-        if urlsplit(base_url).scheme not in ("http", "https"):
-            raise ValueError(f"{base_url!r} is not an http(s) URL: give --base-url as in https://api.example.com.")
         for known in PROVIDERS.values():
             for spoken_there, url in known.base_urls.items():
                 # Where a key goes, and which one, is known of an address that is a preset's.
@@ -146,7 +148,7 @@ def _preset(provider: str | None, base_url: str | None, protocol: Protocol | Non
         protocol = protocol or "anthropic-messages"
         usual = next(each for each in PROVIDERS.values() if protocol in each.base_urls)
         return Provider(name=base_url, base_urls={protocol: base_url}, model=usual.model), protocol
-    preset = preset_named(provider)
+    preset = preset_named(provider, (*names(), "or give --base-url"))
     usual_protocol = next(iter(preset.base_urls))
     protocol = protocol or usual_protocol
     if protocol not in preset.base_urls:
@@ -160,18 +162,16 @@ def names() -> Sequence[str]:
     return sorted([*PROVIDERS, EMBEDDED])
 
 
-def preset_named(name: str) -> Provider:
+def preset_named(name: str, choices: Sequence[str] = tuple(PROVIDERS)) -> Provider:
     """The provider of that name.
 
     Raises:
-        ValueError: there is none; says which there are.
+        ValueError: there is none; says which `choices` there are.
     """
     try:
         return PROVIDERS[name]
     except KeyError:
-        raise ValueError(
-            f"There is no provider named {name!r}: choose {', '.join(names())}, or give --base-url."
-        ) from None
+        raise ValueError(f"There is no provider named {name!r} here: choose {', '.join(choices)}.") from None
 
 
 def _base_url(preset: Provider, protocol: Protocol, environ: Mapping[str, str]) -> str:
@@ -179,8 +179,7 @@ def _base_url(preset: Provider, protocol: Protocol, environ: Mapping[str, str]) 
     given = environ.get(preset.base_url_env or "", "").strip().rstrip("/")
     if not given:
         return usual
-    if not given.startswith(("http://", "https://")):
-        raise ValueError(f"{preset.base_url_env} does not hold an http(s) URL.")
+    checked_url(given, preset.base_url_env or "")
     # One variable for both formats: by the SDKs' convention OpenAI's URL ends with /v1 and Anthropic's does not.
     bare = given.removesuffix("/v1")
     return bare + "/v1" if protocol == "openai-chat" else bare
@@ -215,12 +214,12 @@ async def find_credential(environ: Mapping[str, str], preset: Provider, file: Pa
     Raises:
         StoreError: a file that was named does not exist, or one cannot be read.
     """
-    if file is not None and not file.exists():  # noqa: ASYNC240 - once, before there is anything to hold up
-        raise StoreError(f"There is no credential file {file}.")
     own, *others = [FileStore(file, preset.name)] if file is not None else stores(environ, preset)
     credential = await own.load()
     if credential is not None:
         return Kept(store=own, credential=credential)
+    if file is not None and not os.path.exists(os.path.expanduser(file)):  # noqa: ASYNC240, PTH110, PTH111 - as the store
+        raise StoreError(f"There is no credential file {file}. Check --credentials.")
     trouble: StoreError | None = None
     for store in others:
         try:
@@ -241,7 +240,10 @@ def stores(environ: Mapping[str, str], preset: Provider) -> Sequence[CredentialS
     own = own_store(environ, preset)
     if not preset.shared_with_kimi:
         return [own]
-    return [own, PiStore(environ=environ), KimiCodeStore(environ=environ), KimiCliStore(environ=environ)]
+    try:
+        return [own, PiStore(environ=environ), KimiCodeStore(environ=environ), KimiCliStore(environ=environ)]
+    except RuntimeError:  # a user without a home directory, as containers have them, has no files of theirs
+        return [own]
 
 
 def own_store(environ: Mapping[str, str], preset: Provider) -> FileStore:
@@ -250,8 +252,16 @@ def own_store(environ: Mapping[str, str], preset: Provider) -> FileStore:
 
 
 def home(environ: Mapping[str, str]) -> Path:
-    """`$RXAUTH_HOME`, else `~/.rxauth`."""
-    return Path(environ.get("RXAUTH_HOME") or "~/.rxauth").expanduser()
+    """`$RXAUTH_HOME`, else `~/.rxauth`.
+
+    Raises:
+        StoreError: nobody knows where that is.
+    """
+    named = environ.get("RXAUTH_HOME") or "~/.rxauth"
+    try:
+        return Path(named).expanduser()
+    except RuntimeError:
+        raise StoreError(f"There is no home directory for {named}. Set RXAUTH_HOME to a directory.") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,6 +298,8 @@ class Status:
 async def statuses(environ: Mapping[str, str], clock: Callable[[], float] = time.time) -> list[Status]:
     """Every credential that a stream would find, and every place that cannot be read."""
     found: list[Status] = []
+    if environ.get("RXAUTH_TOKEN", "").strip():
+        found.append(Status(provider="any", where="$RXAUTH_TOKEN"))
     for preset in PROVIDERS.values():
         if preset.key_env and environ.get(preset.key_env, "").strip():
             found.append(Status(provider=preset.name, where=f"${preset.key_env}"))
@@ -318,14 +330,18 @@ def _duration(seconds: float) -> str:
 
 
 def oauth_app(environ: Mapping[str, str], preset: Provider) -> OAuthApp | None:
-    """How one logs in there, with the environment's overrides."""
+    """How one logs in there, with the environment's overrides.
+
+    Raises:
+        ValueError: a variable holds no URL.
+    """
     app = preset.oauth
     if app is None:
         return None
-    given = (environ.get(name, "").strip().rstrip("/") for name in app.host_envs)
-    host = next(filter(None, given), None)
-    if host is None:
+    name = next((each for each in app.host_envs if environ.get(each, "").strip()), None)
+    if name is None:
         return app
+    host = checked_url(environ[name].strip().rstrip("/"), name)
     return replace(app, device_url=host + urlsplit(app.device_url).path, token_url=host + urlsplit(app.token_url).path)
 
 

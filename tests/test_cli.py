@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -16,6 +17,10 @@ from typing import IO, Any
 import pytest
 
 import rxauth
+from rxauth import OAuthCredentials
+from rxauth.cli import _has_color, _Waiting
+from rxauth.credentials import DeviceWaiting
+from rxauth.demo import run_demo
 from rxauth.providers import PROVIDERS
 from rxauth.testing import FakeProvider, Gate, Reply
 
@@ -36,7 +41,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return kept | {"RXAUTH_HOME": str(home), "HOME": str(home)} | more
 
 
-def rxauth_command(*args: str, home: Path, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+def rxauth_command(*args: str | bytes, home: Path, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "rxauth", *args],
         input=stdin,
@@ -75,10 +80,11 @@ class TestStream:
 
     def test_a_dash_reads_the_prompt_from_standard_input(self, fake: FakeProvider, home: Path) -> None:
         done = rxauth_command(
-            "stream", "-", "--base-url", fake.url, home=home, stdin="from a pipe", RXAUTH_TOKEN="the-right-key"
-        )
+            "stream", "-", "--base-url", fake.url,
+            home=home, stdin="from a pipe: ü", RXAUTH_TOKEN="the-right-key", PYTHONIOENCODING="ascii",
+        )  # fmt: skip
         assert done.returncode == 0
-        assert fake.api_requests[0].json()["messages"] == [{"role": "user", "content": "from a pipe"}]
+        assert fake.api_requests[0].json()["messages"] == [{"role": "user", "content": "from a pipe: ü"}]
 
     def test_json_is_one_event_per_line(self, home: Path) -> None:
         done = rxauth_command("stream", "--provider", "fake", "--json", "hello", home=home)
@@ -151,12 +157,73 @@ class TestStream:
             assert stored["refresh_token"] != credential.refresh_token
             assert fake.accepts(stored["access_token"])
 
+    def test_who_presses_ctrl_c_again_does_not_wait_for_the_refresh(self, home: Path, tmp_path: Path) -> None:
+        gate = Gate()
+        with FakeProvider(token_replies=[Reply(hold=gate)]) as fake:
+            file = stored(fake, tmp_path)
+            fake.invalidate()
+            with started("stream", "hi", "--base-url", fake.url, "--credentials", str(file), home=home) as process:
+                asyncio.run(gate.reached())
+                process.send_signal(signal.SIGINT)
+                said = [read(process.stderr), read(process.stderr)]
+                process.send_signal(signal.SIGINT)
+                _, rest = process.communicate(timeout=60)
+            assert (process.returncode, said[0], rest.strip()) == (130, "\n", "")
+            assert "Ctrl-C again leaves at once" in said[1]
+
+    @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+    @pytest.mark.parametrize(
+        "command", [["stream", "hi", "--base-url"], ["login", "kimi", "--no-browser"]], ids="".join
+    )
+    def test_a_name_that_is_still_being_resolved_holds_nobody_up(
+        self, home: Path, command: list[str], sent: int, code: int
+    ) -> None:
+        address = "https://nobody-answers.invalid"
+        command = [*command, address] if command[0] == "stream" else command
+        with subprocess.Popen(
+            [sys.executable, "-c", RESOLVING, *command],
+            env=environment(home, RXAUTH_TOKEN="a-token-of-sorts", KIMI_CODE_OAUTH_HOST=address),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            try:
+                assert read(process.stdout) == "resolving\n"
+                process.send_signal(sent)
+                _, errors = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        assert (process.returncode, errors.strip()) == (code, "")
+
     def test_a_reader_that_leaves_is_no_failure(self, home: Path) -> None:
         done = subprocess.run(
             f"{sys.executable} -m rxauth stream --provider fake --json hello | head -n 1",
             shell=True, env=environment(home), capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
         assert (json.loads(done.stdout)["type"], done.stderr) == ("start", "")
+
+
+# A name server that never answers.
+RESOLVING = """
+import sys, threading
+from rxauth.__main__ import main
+
+def hang(event, args):
+    if event == "socket.getaddrinfo":
+        print("resolving", flush=True)
+        threading.Event().wait()
+
+sys.addaudithook(hang)
+main()
+"""
+
+
+def stored(fake: FakeProvider, tmp_path: Path) -> Path:
+    """A file with a login at that provider."""
+    credential = fake.credential()
+    entry = {"access_token": credential.access_token, "refresh_token": credential.refresh_token}
+    file = tmp_path / "credentials.json"
+    file.write_text(json.dumps({fake.url: entry | {"token_url": fake.token_url, "client_id": fake.client_id}}))
+    file.chmod(0o600)
+    return file
 
 
 @contextmanager
@@ -180,6 +247,77 @@ def read(pipe: IO[str] | None, characters: int = 0) -> str:
     return pipe.read(characters) if characters else pipe.readline()
 
 
+class TestOutput:
+    """Where it goes is not always a terminal that can show everything."""
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+    @pytest.mark.parametrize(
+        "command",
+        ["stream hi --provider fake", "stream hi --provider fake --json", "demo", "demo --json", "status", "logout"],
+    )
+    def test_a_full_disk_is_told_in_one_sentence(self, home: Path, command: str) -> None:
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "rxauth", *command.split()], env=environment(home),
+                stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+            )  # fmt: skip
+        assert done.returncode == 1
+        assert "cannot be written" in one_sentence(done)
+
+    def test_the_demo_is_drawn_in_ascii_where_there_is_nothing_else(self, home: Path) -> None:
+        done = rxauth_command("demo", home=home, PYTHONIOENCODING="ascii")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.isascii()
+        assert "\\" not in done.stdout
+        assert "` POST /oauth/token 200" in done.stdout
+
+    def test_text_that_the_terminal_cannot_show_is_escaped_and_json_is_always_utf_8(self, home: Path) -> None:
+        with FakeProvider(answer="Grüße", api_keys=["the-right-key"]) as fake:
+            for flags, shown in ((), b"Gr\\xfc\\xdfe\n"), (("--json",), '"Grüße"'.encode()):
+                done = subprocess.run(
+                    [sys.executable, "-m", "rxauth", "stream", "hi", "--base-url", fake.url, *flags],
+                    env=environment(home, RXAUTH_TOKEN="the-right-key", PYTHONIOENCODING="ascii"),
+                    capture_output=True, timeout=60, check=False,
+                )  # fmt: skip
+                assert (done.returncode, done.stderr) == (0, b"")
+                assert shown in done.stdout
+
+    @pytest.mark.parametrize(
+        ("command", "code", "said"),
+        [
+            pytest.param("stream - --provider fake <&-", 2, "prompt is empty", id="no input"),
+            pytest.param("stream hi --provider fake >&-", 0, "", id="no output"),
+            pytest.param("stream '' --provider fake 2>&-", 2, "", id="nobody to complain to"),
+            pytest.param(
+                "stream hi --provider fake --json 2>&-", 0, '"done"', id="an answer, and nobody to complain to"
+            ),
+        ],
+    )
+    def test_a_standard_stream_that_is_closed_is_no_failure(
+        self, home: Path, command: str, code: int, said: str
+    ) -> None:
+        done = subprocess.run(
+            f"{sys.executable} -m rxauth {command}",
+            shell=True, env=environment(home), capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == code
+        assert said in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+
+    @pytest.mark.parametrize(("variable", "coloured"), [("", True), ("1", False)])
+    def test_no_color_counts_unless_it_is_empty(
+        self, monkeypatch: pytest.MonkeyPatch, variable: str, coloured: bool
+    ) -> None:
+        monkeypatch.setenv("NO_COLOR", variable)
+        monkeypatch.setenv("TERM", "xterm")
+        assert _has_color(Terminal()) is coloured
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("args", "code", "says"),
@@ -188,20 +326,33 @@ class TestBadInput:
             pytest.param(["stream", "-", "--provider", "fake"], 2, "prompt is empty", id="an empty standard input"),
             pytest.param(["stream", "hi"], 2, "--provider", id="no provider"),
             pytest.param(["stream", "hi", "--provider", "nope"], 2, "anthropic, fake, kimi, openai", id="unknown"),
-            pytest.param(["stream", "hi", "--base-url", "nope"], 2, "not an http(s) URL", id="no URL"),
+            pytest.param(["stream", "hi", "--base-url", "nope"], 2, "--base-url is not an http(s) URL", id="no URL"),
+            pytest.param(["stream", "hi", "--base-url", "http://[::1"], 2, "--base-url is not", id="half an address"),
+            pytest.param(["stream", "hi", "--provider", "fake", "--base-url", "http://127.0.0.1:1"], 2, "leave out",
+                         id="an address for the embedded provider"),
+            pytest.param(["stream", "hi", "you", "--provider", "fake"], 2, "quotes", id="a prompt without quotes"),
+            pytest.param(["stream", b"\xff", "--provider", "fake"], 2, "UTF-8", id="a prompt that is no text"),
+            pytest.param(["stream", "hi", "--provider", "kimi", "--credentials", "c" * 300], 2, "too long",
+                         id="a file that cannot be"),
+            pytest.param(["stream", "hi", "--provider", "kimi", "--credentials", "c"], 2, "no credential file c. Check",
+                         id="a file that is not there"),
+            pytest.param(["login", "fake"], 2, "choose anthropic, kimi, openai.", id="a login at fake"),
+            pytest.param(["logout", "kimmi"], 2, "choose anthropic, kimi, openai.", id="a logout from nowhere"),
             pytest.param(["stream", "hi", "--base-url", "http://example.org"], 2, "https", id="a token without TLS"),
-            pytest.param(["stream", "hi", "--base-url", "http://127.0.0.1:1"], 1, "127.0.0.1:1", id="nobody there"),
+            pytest.param(["stream", "hi", "--base-url", "http://127.0.0.1:1"], 1, "Check the address", id="no one"),
             pytest.param(["stream", "hi", "--base-url", "https://no.invalid"], 1, "no.invalid", id="an unknown host"),
             pytest.param(
                 ["stream", "hi", "--provider", "anthropic", "--protocol", "openai-chat"], 2, "anthropic-messages",
                 id="a protocol that it does not speak",
             ),
-            pytest.param(["stream", "hi", "--max-tokens", "0", "--provider", "fake"], 2, "max-tokens", id="no tokens"),
+            pytest.param(["stream", "hi", "--max-tokens", "0", "--provider", "fake"], 2, "whole number", id="none"),
             pytest.param([], 2, "COMMAND", id="no command"),
             pytest.param(["nope"], 2, "nope", id="an unknown command"),
         ],
     )  # fmt: skip
-    def test_it_gets_one_sentence_and_its_exit_code(self, home: Path, args: list[str], code: int, says: str) -> None:
+    def test_it_gets_one_sentence_and_its_exit_code(
+        self, home: Path, args: list[str | bytes], code: int, says: str
+    ) -> None:
         done = rxauth_command(*args, home=home, RXAUTH_TOKEN="a-token-of-sorts")
         assert done.returncode == code
         assert says in one_sentence(done)
@@ -235,9 +386,12 @@ class TestBadInput:
         ("reply", "says"),
         [
             pytest.param(Reply.html(), "text/html", id="HTML instead of an event stream"),
-            pytest.param(Reply(status=529), "529", id="an overload"),
-            pytest.param(Reply.cut(200), "cut the stream off", id="a stream that is cut"),
-            pytest.param(Reply.reset(), "127.0.0.1", id="a reset connection"),
+            pytest.param(Reply(status=529), "529, overloaded_error). Try again later.", id="an overload"),
+            pytest.param(Reply.rate_limited(30), "Try again in 30 s.", id="a rate limit"),
+            pytest.param(Reply(status=400, message="max_tokens: too large"), "Change the prompt", id="a bad request"),
+            pytest.param(Reply(status=403), "what your account may use", id="no permission"),
+            pytest.param(Reply.cut(200), "complete. Try again later.", id="a stream that is cut"),
+            pytest.param(Reply.reset(), "Check the address and the network", id="a reset connection"),
         ],
     )
     def test_a_provider_that_fails_is_told_in_one_sentence(self, home: Path, reply: Reply, says: str) -> None:
@@ -257,17 +411,24 @@ class TestBadInput:
         self, home: Path, tmp_path: Path, reply: Reply, code: int, says: str
     ) -> None:
         with FakeProvider(token_replies=[reply]) as fake:
-            credential = fake.credential()
+            file = stored(fake, tmp_path)
             fake.invalidate()
-            file = tmp_path / "credentials.json"
-            entry = {"access_token": credential.access_token, "refresh_token": credential.refresh_token}
-            file.write_text(json.dumps({fake.url: entry | {"token_url": fake.token_url, "client_id": fake.client_id}}))
-            file.chmod(0o600)
             before = file.read_bytes()
             done = rxauth_command("stream", "hi", "--base-url", fake.url, "--credentials", str(file), home=home)
         assert done.returncode == code
         assert says in one_sentence(done)
         assert file.read_bytes() == before
+
+    @pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["login"], ["logout"]], ids=" ".join)
+    def test_a_home_that_nobody_has_is_told(self, home: Path, command: list[str]) -> None:
+        done = rxauth_command(*command, home=home, RXAUTH_HOME="~no-such-user/rxauth")
+        assert done.returncode == 2
+        assert "Set RXAUTH_HOME" in one_sentence(done)
+
+    def test_a_login_host_that_is_no_address_names_its_variable(self, home: Path) -> None:
+        done = rxauth_command("login", "kimi", home=home, KIMI_CODE_OAUTH_HOST="auth.example.com")
+        assert done.returncode == 2
+        assert "KIMI_CODE_OAUTH_HOST" in one_sentence(done)
 
     def test_a_credential_file_that_others_can_read_is_tightened_and_said_so(
         self, fake: FakeProvider, home: Path, tmp_path: Path
@@ -309,6 +470,20 @@ class TestDemo:
         assert [entry["open"] for entry in recovered["transcript"]] == [False]
         assert [each["status"] for each in recovered["requests"]] == [401, 200, 200]
         assert phantom["transcript"][1]["message"]["content"] == recovered["transcript"][0]["message"]["content"]
+
+    async def test_who_leaves_in_the_middle_leaves_nothing_running(self) -> None:
+        def refreshing() -> list[str]:
+            names = (getattr(each.get_coro(), "__qualname__", "") for each in asyncio.all_tasks())
+            return [name for name in names if name == OAuthCredentials.refresh.__qualname__]
+
+        demo = asyncio.ensure_future(run_demo())
+        while not refreshing():
+            await asyncio.sleep(0)
+        demo.cancel()
+        await asyncio.gather(demo, return_exceptions=True)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (demo.cancelled(), refreshing()) == (True, [])
 
     def test_colour_can_be_asked_for(self, home: Path) -> None:
         assert "\x1b[" in rxauth_command("demo", "--color", "always", home=home).stdout
@@ -367,6 +542,44 @@ class TestCredentials:
             assert process.returncode == 130
             assert "Traceback" not in errors
 
+    def test_a_code_that_expires_is_followed_by_another_and_said_so(self, home: Path) -> None:
+        with (
+            FakeProvider(interval=0.01, client_id=KIMI_CLIENT) as fake,
+            started("login", "kimi", "--no-browser", home=home, KIMI_CODE_OAUTH_HOST=fake.url) as process,
+        ):
+            first = [read(process.stderr) for _ in range(4)]  # where, what, both in one, waiting
+            fake.expire_devices()
+            second = [read(process.stderr) for _ in range(3)]
+            fake.approve()
+            process.communicate(timeout=60)
+            assert process.returncode == 0
+        assert second[0] == "That code has expired. Here is a new one.\n"
+        assert second[1] == first[0]
+        assert second[2] != first[1]
+
+    def test_the_line_that_waits_is_one_line_of_any_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "40")
+        monkeypatch.setenv("TERM", "xterm")
+        terminal = Terminal()
+        waiting = _Waiting(terminal, browser=False)
+        trouble = "The token endpoint auth.example.com did not answer within 10 s."
+        for each in (None, trouble):
+            waiting.tick(DeviceWaiting(elapsed=1, remaining=599, trouble=each))
+        waiting.end()
+        lines = terminal.getvalue().split("\r\x1b[K")
+        assert "\n" not in terminal.getvalue()
+        assert lines[1].startswith("Waiting for you, 1 s")
+        assert all(len(line) < 40 for line in lines)
+        assert lines[-1] == ""
+
+    def test_a_terminal_that_can_do_nothing_is_sent_nothing_but_lines(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TERM", "dumb")
+        terminal = Terminal()
+        waiting = _Waiting(terminal, browser=False)
+        waiting.tick(DeviceWaiting(elapsed=1, remaining=599))
+        waiting.end()
+        assert terminal.getvalue() == "Waiting for you, 1 s; the code is good for 599 s more.\n"
+
     def test_one_cannot_log_in_where_there_are_only_keys(self, home: Path) -> None:
         done = rxauth_command("login", "anthropic", home=home)
         assert done.returncode == 2
@@ -377,6 +590,28 @@ class TestCredentials:
         assert (done.returncode, "rxauth login kimi" in done.stdout) == (0, True)
         assert json.loads(rxauth_command("status", "--json", home=home).stdout) == {"credentials": []}
 
+    def test_status_names_the_token_that_comes_before_all_others(self, home: Path) -> None:
+        done = rxauth_command("status", home=home, RXAUTH_TOKEN="canary-token-4711")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("any ")
+        assert "$RXAUTH_TOKEN" in done.stdout
+        assert "4711" not in done.stdout
 
-def test_the_version(home: Path) -> None:
-    assert rxauth_command("--version", home=home).stdout == f"rxauth {rxauth.__version__}\n"
+    @pytest.mark.parametrize("flags", [[], ["--json"]], ids=["for a person", "for machines"])
+    def test_status_tells_of_a_file_that_it_cannot_read_once(self, home: Path, flags: list[str]) -> None:
+        home.mkdir()
+        file = home / "credentials.json"
+        file.write_text("{")
+        file.chmod(0o600)
+        done = rxauth_command("status", *flags, home=home)
+        assert done.returncode == 2
+        assert str(file) in one_sentence(done)
+        assert done.stdout == "" if not flags else json.loads(done.stdout)["credentials"][0]["trouble"]
+
+
+@pytest.mark.parametrize(
+    "command", [[sys.executable, "-m", "rxauth"], [str(Path(sys.executable).with_name("rxauth"))]], ids=["-m", "rxauth"]
+)
+def test_the_version(command: list[str]) -> None:
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"rxauth {rxauth.__version__}\n", "")

@@ -252,6 +252,21 @@ class TestWithWhichCredential:
         with pytest.raises(LoginRequired, match="rxauth login kimi"):
             await endpoint(home)
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user that nobody has listed")
+    async def test_without_a_home_directory_there_are_no_other_programs_to_share_with(
+        self, home: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("HOME")
+        real = os.getuid()
+        os.setreuid(54321, -1)  # as in a container
+        try:
+            with pytest.raises(LoginRequired):
+                await endpoint({"RXAUTH_HOME": home["RXAUTH_HOME"]})
+            with pytest.raises(StoreError, match="Set RXAUTH_HOME"):
+                await endpoint({})
+        finally:
+            os.setreuid(real, -1)
+
     async def test_only_kimis_are_shared(self, home: dict[str, str]) -> None:
         of_pi(home)
         assert await find_credential(home, OPENAI, None) is None

@@ -68,6 +68,11 @@ class SingleFlight:
                 loop.call_soon_threadsafe(self._take_off, key, flight, work, context=contextvars.Context())
             return flight
 
+    @property
+    def unbreakable(self) -> bool:
+        """Whether there is work under way that `close` waits for."""
+        return bool(self._unbroken)
+
     def close(self) -> None:
         """Cancel all work, and wait until it has ended. What is under way inside `unbroken()` is finished first."""
         with self._mutex:
