@@ -19,6 +19,7 @@ from rxauth.sources import anthropic_messages
 from rxauth.testing import FakeProvider, Reply
 from rxauth.transcript import Transcript, TranscriptEntry
 
+PHANTOM = "the phantom: nothing follows it"  # short enough to hang beside the answer, wherever that begins
 ANSWER = "The token had died, and you did not notice."
 REQUEST = {"model": "fake-model", "max_tokens": 256, "messages": [{"role": "user", "content": "What happened?"}]}
 
@@ -98,7 +99,7 @@ async def _scene(name: str, remark: str, recover: Callable[[Stream, Refresh], St
     (shown_to_user,) = screen.timelines
     starts = [mark.time for mark in shown_to_user.marks if isinstance(mark.value, Start)]
     if len(starts) > 1:
-        shown_to_user = shown_to_user.with_note("nothing ever follows this start: the phantom", at=starts[0])
+        shown_to_user = shown_to_user.with_note(PHANTOM, at=starts[0])
     server = Timeline.of_marks("server", [(at, f"{request} {status}") for request, status, at in seen])
     return Scene(
         name=name,

@@ -20,7 +20,8 @@ import rxauth
 from rxauth import OAuthCredentials
 from rxauth.cli import _has_color, _Waiting
 from rxauth.credentials import DeviceWaiting
-from rxauth.demo import run_demo
+from rxauth.demo import ANSWER, PHANTOM, run_demo
+from rxauth.marbles._notes import Note, hang
 from rxauth.providers import PROVIDERS
 from rxauth.testing import FakeProvider, Gate, Reply
 
@@ -459,6 +460,11 @@ class TestDemo:
         assert "\x1b" not in done.stdout
         for word in ("no filter", "a retry, but no buffer", "rxauth", "phantom", "POST /oauth/token 200"):
             assert word in done.stdout
+
+    def test_the_phantom_is_pointed_at_however_slow_the_machine_is(self) -> None:
+        for answer_begins in range(1, 72):
+            notes = [Note(0, PHANTOM), Note(answer_begins, json.dumps(ANSWER), quote=True)]
+            assert hang(notes, 72, len) is not None, answer_begins
 
     def test_json_tells_machines_the_same(self, home: Path) -> None:
         done = rxauth_command("demo", "--json", home=home)
