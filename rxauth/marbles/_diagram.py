@@ -227,11 +227,14 @@ class _Watcher:
     """Shows the picture as it changes, without slowing a loop's stream down to the speed of drawing."""
 
     _EVERY = 0.1  # seconds
+    _SHARE = 4  # times as long as the last drawing took, the loop belongs to others: long streams take long to draw
 
     def __init__(self, watch: Callable[[Diagram], object]) -> None:
         self.explanation: Explanation | None = None
         self._watch = watch
         self._pending: asyncio.TimerHandle | None = None
+        self._pause = self._EVERY
+        self._told = False
         try:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
@@ -240,22 +243,27 @@ class _Watcher:
     def changed(self) -> None:
         if self._loop is None:
             self._draw()
-        else:
+        elif not self._told:  # one wake-up is enough for a burst: the picture shows all of it
+            self._told = True
             self._loop.call_soon_threadsafe(self._later)
 
     def _later(self) -> None:
         assert self._loop is not None
+        self._told = False
         if self.explanation is not None and self.explanation.ended:
             if self._pending is not None:
                 self._pending.cancel()
             self._draw()
         elif self._pending is None:
-            self._pending = self._loop.call_later(self._EVERY, self._draw)
+            self._pending = self._loop.call_later(self._pause, self._draw)
 
     def _draw(self) -> None:
         self._pending = None
         if self.explanation is not None:
+            begun = self._loop.time() if self._loop is not None else 0.0
             self._watch(self.explanation.diagram)
+            if self._loop is not None:
+                self._pause = max(self._EVERY, self._SHARE * (self._loop.time() - begun))
 
 
 def _timing(scheduler: abc.SchedulerBase | None) -> abc.SchedulerBase:

@@ -235,6 +235,43 @@ async def test_live_a_burst_is_drawn_ten_times_a_second_at_most() -> None:
 
 
 @pytest.mark.looptime
+async def test_live_a_burst_that_ends_is_drawn_once() -> None:
+    pictures: list[Diagram] = []
+    explanation = explain(rx.from_iterable(range(100)), ops.map(str), watch=pictures.append)
+    await asyncio.sleep(1)
+    assert len(pictures) == 1
+    assert pictures[0].text() == explanation.text()
+
+
+def test_live_drawing_leaves_the_loop_to_the_stream_most_of_the_time() -> None:
+    class Loop(asyncio.SelectorEventLoop):
+        now = 0.0
+
+        def time(self) -> float:
+            return self.now
+
+    loop = Loop()
+    pictures: list[Diagram] = []
+
+    def slow(diagram: Diagram) -> None:
+        pictures.append(diagram)
+        loop.now += 3
+
+    async def stream() -> None:
+        subject: Subject[int] = Subject()
+        explain(subject, watch=slow)
+        for number in range(1000):
+            subject.on_next(number)
+            loop.now += 0.1
+            await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(stream())
+    assert 5 <= len(pictures) <= 10, "3 s for a picture, 12 s for the stream"
+    assert len(pictures) * 3 <= loop.now / 4
+
+
+@pytest.mark.looptime
 async def test_live_it_can_be_left() -> None:
     subject: Subject[str] = Subject()
     explanation = explain(subject, until=2)
