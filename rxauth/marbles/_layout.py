@@ -46,7 +46,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One row, laid out. `line` is where its stream lived, `runs` where a folded run went on."""
+    """One row, laid out. `line` is where its stream lived, `runs` where a folded run or group went on."""
 
     timeline: Timeline
     cells: tuple[Cell, ...]
@@ -121,6 +121,7 @@ def arrange(timelines: Sequence[Timeline], alphabet: Alphabet, columns: int, met
     if any(timeline.is_open for timeline in timelines):
         columns -= metrics.sign  # for the arrows
     rows = [_tokens(timeline, alphabet) for timeline in timelines]
+    folded = [_fold_runs(row) for row in rows]
     moments = sorted(
         {mark.time for timeline in timelines for mark in timeline.marks}
         | {timeline.open_until for timeline in timelines if timeline.open_until is not None}
@@ -134,12 +135,12 @@ def arrange(timelines: Sequence[Timeline], alphabet: Alphabet, columns: int, met
     virtual = timelines[0].unit == "ticks"
     whole = virtual and all(float(moment - moments[0]).is_integer() for moment in moments)
     frame = _Frame(metrics, columns, whole_width, 0.0 if whole else span / max(1, columns - 1))
-    longest = max((token.count for row in rows for token in _fold_runs(row)), default=0)
-    crowded = 2 * longest * metrics.sign > columns
+    longest = max((token.count for row in folded for token in row), default=0)
+    crowded = max(2 * longest, *map(len, rows)) * metrics.sign > columns
     for level in _levels(span, columns, whole, metrics):
         if crowded and not level.runs:
             continue
-        plan = _Plan(timelines, rows, level, frame)
+        plan = _Plan(timelines, folded if level.runs else rows, level, frame)
         for scale in _scales(span, columns, level.stretch, metrics.tick if whole else 0):
             if plan.place(scale):
                 return plan.layout(moments[0], virtual)
@@ -166,7 +167,8 @@ def _levels(span: float, columns: int, whole: bool, metrics: Metrics) -> Iterato
     for near, stretch in ((column / 4, 2 * _BENT), (column, 1.0)):
         yield _Level(near, True, columns, stretch, strict=True)
         yield _Level(near, True, columns, stretch)
-    least = min(columns, 9 * metrics.sign)
+    ends = 2 * (metrics.sign + metrics.count("×99"))  # a group whose middle is folded shows how it begins and ends
+    least = min(columns // 2, metrics.opening + ends + metrics.folded("×9999") + metrics.closing)
     for power in range(1, 12):
         yield _Level(column * 2**power, True, max(columns >> power, least), 1.0, coarse=True)
     yield _Level(span + 1, True, columns, 1.0, coarse=True)
@@ -188,22 +190,21 @@ class _Plan:
         self._frame = frame
         self._strict = level.strict
         self._coarse = level.coarse
-        folded = [_fold_runs(row) if level.runs else row for row in rows]
-        moments = {token.time for row in folded for token in row} | {token.until for row in folded for token in row}
+        moments = {token.time for row in rows for token in row} | {token.until for row in rows for token in row}
         for timeline in timelines:
             moments |= {mark.time for mark in timeline.marks if mark.kind == "note"}
             moments |= {time for time in (self._begin(timeline), timeline.open_until) if time is not None}
         self._starts = list(_clusters(sorted(moments), level.near))
         self._contents: list[dict[int, list[Token]]] = []
-        self._runs: list[list[tuple[int, int]]] = []
-        for row in folded:
+        self._runs: list[dict[int, float]] = []  # by moment: until when what begins there goes on
+        for row in rows:
             content: dict[int, list[Token]] = {}
-            runs = []
+            runs: dict[int, float] = {}
             for token in row:
-                first, last = self._cluster(token.time), self._cluster(token.until)
-                content.setdefault(first, []).append(token)
-                if last > first:
-                    runs.append((first, last))
+                at = self._cluster(token.time)
+                content.setdefault(at, []).append(token)
+                if level.coarse or token.count > 1:
+                    runs[at] = token.until
             if level.runs:
                 content = {at: self._fit(_fold_runs(tokens), level.widest) for at, tokens in content.items()}
             self._contents.append(content)
@@ -255,14 +256,24 @@ class _Plan:
 
     def _track(self, row: int) -> Track:
         timeline = self._timelines[row]
-        laid = [self._metrics.cell(self._xs[at], tokens) for at, tokens in sorted(self._contents[row].items())]
+        cells: dict[int, Cell] = {}
+        free = self._columns
+        for at, tokens in sorted(self._contents[row].items(), reverse=True):
+            x = self._xs[at]
+            if self._coarse:  # what is together on this row may begin later than what is together on all of them
+                room = free - self._widths[row][at] - 1
+                x = max(x, min(self._inside(tokens[0].time), room))
+            cells[at] = self._metrics.cell(x, tokens)
+            free = x
+        laid = sorted(cells.values(), key=lambda cell: cell.x)
         runs = []
-        for first, last in self._runs[row]:
-            end = next(cell.end for cell in laid if cell.x == self._xs[first])
-            until = min([self._xs[last], *(cell.x - 1 for cell in laid if cell.x > self._xs[first])])
-            if until >= end:
-                runs.append((end, until))
-        return Track(timeline, tuple(laid), self._line(timeline), tuple(runs), tuple(self._notes(timeline, laid)))
+        for at, time in self._runs[row].items():
+            cell = cells[at]
+            until = min([self._inside(time), *(other.x - 1 for other in laid if other.x > cell.x)])
+            if until >= cell.end:
+                runs.append((cell.end, until))
+        line = self._line(timeline, cells)
+        return Track(timeline, tuple(laid), line, tuple(runs), tuple(self._notes(timeline, laid)))
 
     def _begin(self, timeline: Timeline) -> float | None:
         """When a row's line begins. A `start` that comes at once is where it begins: nobody sees the microseconds."""
@@ -270,14 +281,17 @@ class _Plan:
         soon = len(lived) > 1 and lived[1] - lived[0] <= self._frame.soon
         return lived[soon] if lived else None
 
-    def _line(self, timeline: Timeline) -> tuple[int, int] | None:
-        begin = self._begin(timeline)
-        if begin is None:
+    def _line(self, timeline: Timeline, cells: dict[int, Cell]) -> tuple[int, int] | None:
+        time = self._begin(timeline)
+        if time is None:
             return None
+        begin = min([self._inside(time) if self._coarse else self._x(time), *(cell.x for cell in cells.values())])
         if timeline.is_open:
-            return self._x(begin), self._frame.whole_width - 1
+            return begin, self._frame.whole_width - 1
         ends = [mark.time for mark in timeline.marks if mark.kind in ("error", "completed", "disposed")]
-        return self._x(begin), self._x(ends[0] if ends else timeline.marks[-1].time)
+        end = ends[0] if ends else timeline.marks[-1].time
+        last = cells.get(self._cluster(end))
+        return begin, last.x if last is not None else self._x(end)
 
     def _notes(self, timeline: Timeline, laid: Sequence[Cell]) -> Iterator[Note]:
         where = [(token, x) for cell in laid for token, x in zip(cell.tokens, cell.offsets, strict=True)]
@@ -302,20 +316,21 @@ class _Plan:
     def _fit(self, tokens: list[Token], widest: int) -> list[Token]:
         """Fold the middle of a group away until it fits."""
         kept = min(len(tokens) // 2, widest // self._metrics.sign)
+        total = sum(token.count for token in tokens)
         shown = tokens
-        while kept > 0 and self._metrics.cell(0, shown).end > widest:
+        while kept > 0 and (len(shown) * self._metrics.sign > widest or self._metrics.cell(0, shown).end > widest):
             kept -= 1
-            middle = tokens[kept : len(tokens) - kept]
-            count = sum(token.count for token in middle)
-            shown = [
-                *tokens[:kept],
-                Token(None, middle[0].time, middle[-1].until, count),
-                *tokens[len(tokens) - kept :],
-            ]
+            first, last = tokens[:kept], tokens[len(tokens) - kept :]
+            count = total - sum(token.count for token in (*first, *last))
+            shown = [*first, Token(None, tokens[kept].time, tokens[-kept - 1].until, count), *last]
         return shown
 
     def _cluster(self, time: float) -> int:
         return bisect_right(self._starts, time) - 1
+
+    def _inside(self, time: float) -> int:
+        """The column of a time, though it be told together with others that came before it."""
+        return _between(self._starts, self._xs, time)
 
     def _x(self, time: float) -> int:
         return self._xs[max(0, self._cluster(time))]
@@ -390,7 +405,7 @@ def _ticks(
 
 
 def _unit(span: float) -> tuple[str, float]:
-    return ("s", 1.0) if span >= 2 else ("ms", 1e-3) if span >= 2e-3 else ("µs", 1e-6)
+    return ("s", 1.0) if span >= 2 or not span else ("ms", 1e-3) if span >= 2e-3 else ("µs", 1e-6)
 
 
 def _between(starts: Sequence[float], xs: Sequence[int], time: float) -> int:
@@ -404,16 +419,17 @@ def _between(starts: Sequence[float], xs: Sequence[int], time: float) -> int:
 
 def _quotes(timeline: Timeline) -> Iterator[tuple[float, str]]:
     """What each message of the row says, at the time of its first words."""
-    time, text = 0.0, ""
+    time, text = 0.0, list[str]()
     for mark in timeline.marks:
         words = said(mark.value) if mark.kind == "next" else None
         if words:
-            time, text = (mark.time if not text else time), text + words
+            time = time if text else mark.time
+            text.append(words)
         elif mark.kind == "next" and text and _opens(mark.value):
-            yield time, text
-            text = ""
+            yield time, "".join(text)
+            text = []
     if text:
-        yield time, text
+        yield time, "".join(text)
 
 
 def _opens(value: object) -> bool:

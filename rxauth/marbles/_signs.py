@@ -10,6 +10,7 @@ import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from rxauth.errors import NeverLiveError
@@ -243,7 +244,12 @@ def _event_type(value: object) -> str | None:
     if value is None or isinstance(value, str | int | float | BaseException | AuthRejected):
         return None  # an exception's or a recovery event's `type` names a failure: it is no event of the stream
     word = type_of(value)
-    return shorten(clean(word), 40) if isinstance(word, str) and word else None
+    return _type_name(word) if isinstance(word, str) and word else None
+
+
+@lru_cache(maxsize=1024)  # a long stream says the same few types over and over
+def _type_name(word: str) -> str:
+    return shorten(clean(word), 40)
 
 
 def _known_sign(mark: Mark) -> Sign | None:

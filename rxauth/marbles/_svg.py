@@ -140,8 +140,10 @@ def _draw_track(page: _Page, y: float, left: float, columns: int, track: Track) 
         else:
             page.stroke(f"M{_n(begin)} {_n(middle)}H{_n(end)}", "quiet", 2)
     for begin, end in track.runs:
-        x, until = left + begin * _CELL, left + end * _CELL + _HALF
-        page.stroke(f"M{_n(x)} {_n(middle - 3)}H{_n(until)}M{_n(x)} {_n(middle + 3)}H{_n(until)}", "text", 1.5)
+        following = min((cell.x * _CELL - 4.0 for cell in track.cells if cell.x >= begin), default=math.inf)
+        x, until = left + begin * _CELL, left + min(end * _CELL + _HALF, following)
+        if until - x > 3:
+            _draw_run(page, x, until, middle)
     hung = hang(track.notes, columns - 2, _note_width)
     marked = sorted({note.x for note in track.notes})
     numbers = {} if hung is not None else {x: str(number) for number, x in enumerate(marked, 1)}
@@ -156,6 +158,10 @@ def _draw_track(page: _Page, y: float, left: float, columns: int, track: Track) 
         page.stroke(f"M{_n(stem)} {_n(middle + 12)}{bend}", "quiet", 1)
         page.text(left + note.x * _CELL + _HALF, base + 4, note.note.text, small=True, strong=_is_remark(note.note))
     return max((note.line + 1 for note in hung), default=0)
+
+
+def _draw_run(page: _Page, x: float, until: float, y: float) -> None:
+    page.stroke(f"M{_n(x)} {_n(y - 3)}H{_n(until)}M{_n(x)} {_n(y + 3)}H{_n(until)}", "text", 1.5)
 
 
 def _draw_cell(page: _Page, left: float, middle: float, cell: Cell, numbers: dict[int, str]) -> None:
@@ -268,7 +274,9 @@ def _draw_legend(page: _Page, y: float, width: int, layout: Layout, alphabet: Al
     if any(token.sign is None for token in tokens):
         entry("…×9… 9 more", 0)
     if any(token.sign is not None and token.count > 1 for token in tokens):
-        entry("×9 9 in a row", 0)
+        at, middle = entry("9 in a row", 36)
+        page.text(at, middle + 4, "×9", small=True)
+        _draw_run(page, at + 15, at + 30, middle)
     if any(track.timeline.is_open for track in layout.tracks):
         at, middle = entry("still open", 26)
         page.stroke(f"M{_n(at)} {_n(middle)}h18m-7 -5l7 5l-7 5", "quiet", 2)

@@ -175,7 +175,8 @@ def _legend(layout: Layout, alphabet: Alphabet, pen: _Pen, ascii_only: bool) -> 
     entries = [(_letter(sign, ascii_only), name, sign.tone) for sign, name in alphabet.legend(layout.signs)]
     counted = [token for track in layout.tracks for cell in track.cells for token in cell.tokens if token.count > 1]
     if layout.groups:
-        entries.append(("( )", "close together" if layout.coarse else "at one moment", "quiet"))
+        goes_on = pen.run if layout.coarse and layout.runs else ""
+        entries.append((f"( ){goes_on}", "close together" if layout.coarse else "at one moment", "quiet"))
     if any(token.sign is None for token in counted):
         entries.append((f"{pen.dots}{pen.times}9{pen.dots}", "9 more", "quiet"))
     if any(token.sign is not None for token in counted):

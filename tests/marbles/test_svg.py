@@ -133,6 +133,17 @@ def test_a_long_stream_is_folded() -> None:
     assert "×99" in [content for *_, content in texts(svg)]
 
 
+def test_the_line_of_a_folded_run_ends_before_the_next_marble() -> None:
+    row = lived("row", (0.0, Start()), *deltas(99, 1, 0.01), (2.0, "a"), (2.0, "b"), (2.0, "c"), completed=9.0)
+    svg = Diagram(row).svg()
+    run, group = (
+        re.search(pattern, svg) for pattern in (r'H([\d.]+)M[^"]*" .*stroke-width="1.5"', r'<rect x="([\d.]+)"')
+    )
+    assert run is not None
+    assert group is not None
+    assert float(run[1]) <= float(group[1])
+
+
 def test_it_is_the_picture_of_a_notebook_s_cell() -> None:
     assert sample()._repr_svg_() == sample().svg()
 

@@ -144,6 +144,28 @@ def test_a_long_stream_is_folded_and_the_run_s_length_told() -> None:
     assert len(lines[0]) <= 60
 
 
+def test_a_folded_group_shows_how_it_begins_and_ends_and_that_it_goes_on() -> None:
+    mixed = [(1 + at * 0.01, TextDelta(0, "x") if at % 50 else {"type": "ping"}) for at in range(2000)]
+    row = lived("stream", (0.0, Start()), *mixed, (22.0, DONE), completed=22.0)
+    for width in (40, 80):
+        lines = drawn(Diagram(row), width)
+        assert re.fullmatch(r"stream  \(sp?…×.*\)═+\(.*d\|\)", lines[0])
+        assert "s start   d done" in "\n".join(lines)
+        assert "( )═ close together" in "\n".join(lines)
+
+
+def test_what_is_alone_on_its_row_is_not_drawn_where_other_rows_are_folded() -> None:
+    busy = lived("busy", *((number * 0.01, "abc7"[number % 4]) for number in range(1000)), completed=10.0)
+    lines = drawn(Diagram(busy, lived("late", (2.0, Start()), (4.0, Start()), completed=10.0)))
+    assert lines[0].startswith("busy  (a")
+    axis = next(line for line in lines if line.startswith("s  "))
+    assert abs(lines[1].index("s", 6) - axis.index("2")) <= 1
+
+
+def test_a_picture_of_one_moment_is_in_seconds() -> None:
+    assert drawn(Diagram(lived("row", (0.0, "a"))))[1].split() == ["s", "0"]
+
+
 def test_a_stream_with_room_is_not_folded() -> None:
     row = lived("stream", (0.0, Start()), *deltas(20, 0.5, 0.1), (3.0, DONE), completed=3.0)
     assert drawn(Diagram(row))[0].count("t") == 20 + len("stream".replace("s", "")) - 4
