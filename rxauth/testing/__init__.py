@@ -16,10 +16,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rxauth.testing import _marbles as marbles
+    from rxauth.testing import marbles
     from rxauth.testing._fake_provider import FakeProvider
     from rxauth.testing._replies import Gate, Pause, Reply
     from rxauth.testing._requests import SeenRequest
+    from rxauth.testing._virtual_time import VirtualTime
     from rxauth.testing._wires import anthropic_events, openai_chunks, openai_response_events
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "openai_chunks",
     "openai_response_events",
     "marbles",
+    "VirtualTime",
 ]
 
 _HOME = {
@@ -40,6 +42,7 @@ _HOME = {
     "Gate": "_replies",
     "Pause": "_replies",
     "SeenRequest": "_requests",
+    "VirtualTime": "_virtual_time",
     "anthropic_events": "_wires",
     "openai_chunks": "_wires",
     "openai_response_events": "_wires",
@@ -48,7 +51,7 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     if name == "marbles":
-        value: Any = importlib.import_module("rxauth.testing._marbles")
+        value: Any = importlib.import_module("rxauth.testing.marbles")
     elif name in _HOME:
         value = getattr(importlib.import_module(f"rxauth.testing.{_HOME[name]}"), name)
     else:

@@ -10,7 +10,7 @@ from reactivex.testing import TestScheduler
 from reactivex.testing.coldobservable import ColdObservable
 from reactivex.testing.hotobservable import HotObservable
 
-from rxauth.testing import _marbles as marbles
+from rxauth.testing import marbles
 
 __all__ = ["VirtualTime"]
 

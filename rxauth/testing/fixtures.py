@@ -8,6 +8,7 @@ that only uses rxauth keeps its fixtures' names and its pytest's start to itself
 
 
     # test_chat.py
+    import asyncio
     import pytest
     from rxauth import MemoryStore, OAuthCredentials, anthropic_messages
     from rxauth import collect_message, recover_auth, to_async_iterable
@@ -26,22 +27,23 @@ that only uses rxauth keeps its fixtures' names and its pytest's start to itself
                                        "------^------!"]
 
 
-    @pytest.mark.asyncio
     @pytest.mark.fake_provider(answer="All is well.")
-    async def test_my_chat_survives_an_expired_token(fake_provider):
+    def test_my_chat_survives_an_expired_token(fake_provider):
         store = MemoryStore(fake_provider.credential())
         credentials = OAuthCredentials(store, token_url=fake_provider.token_url, client_id=fake_provider.client_id)
         request = {"model": "any", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
         stream = anthropic_messages(request, base_url=fake_provider.url, credentials=credentials)
         fake_provider.invalidate()
 
-        whole = stream.pipe(recover_auth(credentials.refresh), collect_message())
+        async def chat():
+            whole = stream.pipe(recover_auth(credentials.refresh), collect_message())
+            return [message.text async for message in to_async_iterable(whole)]
 
-        assert [message.text async for message in to_async_iterable(whole)] == ["All is well."]
+        assert asyncio.run(chat()) == ["All is well."]
         assert len(fake_provider.token_requests) == 1
 
-The second one is a coroutine: pytest-asyncio or anyio's plugin runs it. In the first one a column is a tick, and every
-diagram stands in the column where it begins.
+In the first one a column is a tick, and every diagram stands in the column where it begins. Nothing but pytest is
+needed. Where pytest-asyncio or anyio's plugin runs coroutine tests, they take the same fixtures.
 """
 
 from __future__ import annotations
@@ -52,8 +54,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from rxauth.testing import FakeProvider
-    from rxauth.testing._virtual_time import VirtualTime
+    from rxauth.testing import FakeProvider, VirtualTime
 
 __all__ = ["fake_provider", "virtual_time"]
 
@@ -86,6 +87,6 @@ def virtual_time() -> VirtualTime:
     A `VirtualTime`: `cold`, `hot` and `attempts` make sources, `see` draws what comes of a pipeline, `subscriptions`
     when its sources were subscribed to.
     """
-    from rxauth.testing._virtual_time import VirtualTime
+    from rxauth.testing import VirtualTime
 
     return VirtualTime()

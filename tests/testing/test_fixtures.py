@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import subprocess
 import sys
 import textwrap
@@ -11,21 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from rxauth.testing import FakeProvider, Reply, fixtures
-from rxauth.testing._virtual_time import VirtualTime
+from rxauth.testing import FakeProvider, Reply, VirtualTime, fixtures
 
 
 def run_example(directory: Path, *, without: str = "(no such thing)") -> str:
-    """What pytest says about the documented test and its `conftest.py`, in a project as strict as this one."""
+    """What pytest says about the documented test and its `conftest.py`: without plugins, warnings being errors."""
     code = inspect.cleandoc(fixtures.__doc__ or "").split("A test to paste:")[1].rpartition("\n\n")[0]
     conftest, test = textwrap.dedent(code).split("# test_chat.py")
     (directory / "conftest.py").write_text(conftest)
     (directory / "test_chat.py").write_text(test.replace(without, "(lambda _: lambda stream: stream)("))
-    strict = "addopts = --strict-markers\nfilterwarnings = error\nasyncio_default_fixture_loop_scope = function\n"
-    (directory / "pytest.ini").write_text("[pytest]\n" + strict)
-    # looptime makes a loop for every plain test, which nobody closes: a warning that is none of ours.
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:looptime_plugin"]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    (directory / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, env=alone)
     return done.stdout + done.stderr
 
 

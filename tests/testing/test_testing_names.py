@@ -12,8 +12,8 @@ import rxauth.testing
 
 def test_the_public_names_are_these() -> None:
     assert sorted(rxauth.testing.__all__) == [
-        "FakeProvider", "Gate", "Pause", "Reply", "SeenRequest", "anthropic_events", "marbles", "openai_chunks",
-        "openai_response_events",
+        "FakeProvider", "Gate", "Pause", "Reply", "SeenRequest", "VirtualTime", "anthropic_events", "marbles",
+        "openai_chunks", "openai_response_events",
     ]  # fmt: skip
     for name in rxauth.testing.__all__:
         assert getattr(rxauth.testing, name) is not None
@@ -22,7 +22,15 @@ def test_the_public_names_are_these() -> None:
         rxauth.testing.nothing  # noqa: B018
 
 
-def test_marbles_need_no_http_server() -> None:
-    program = "import sys; from rxauth.testing import marbles; assert marbles.messages; print('aiohttp' in sys.modules)"
+@pytest.mark.parametrize(
+    "imported",
+    [
+        "from rxauth.testing import marbles; marbles.cold",
+        "from rxauth.testing.marbles import cold",
+        "import rxauth.testing; rxauth.testing.marbles.cold",
+    ],
+)
+def test_marbles_are_found_however_imported_and_need_no_http_server(imported: str) -> None:
+    program = f"{imported}; import sys; print('aiohttp' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert told.stdout == "False\n"

@@ -22,6 +22,9 @@ In a hot source's diagram one `^` marks the column that is time 0. Nothing has t
 behind `|` or `#` is sent all the same, as a source that does not keep its promises would.
 
 A letter stands for the event that `events` gives it, else for the one of `event(letter)`.
+
+In a test compare diagrams, `draw(observe(...)) == "----(sa)--b--|"`, rather than what was recorded: where they differ
+pytest writes both under one another and marks the columns. `virtual_time` of `rxauth.testing.fixtures` does so.
 """
 
 from __future__ import annotations
