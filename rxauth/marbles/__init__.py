@@ -9,7 +9,7 @@
 
 One column is one moment. `s` start, `e` error event, `#` on_error, `|` completed, `!` unsubscribed; the legend names
 the rest. A drawing never shows a secret: failures are told by type and status, other elements by their type; only text
-deltas and plain strings and numbers are quoted.
+deltas, numbers and plain strings (not a long word, which may be a token) are quoted.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
@@ -38,6 +38,7 @@ Tone: TypeAlias = Literal["start", "text", "thinking", "tool", "other", "done", 
 
 _GLUE = "\N{NO-BREAK SPACE}"
 _RESERVED = {"s", "e", "d"}  # start, error and done, also in a diagram where none of them happens
+_LONG = 10**15  # Python refuses to write integers of some thousand digits
 _MANY = 10  # distinct plain values before they are told by their type: a legend of 500 numbers explains nothing
 
 
@@ -145,9 +146,13 @@ class Alphabet:
 def name_of(value: object, *, quoted: bool = False) -> str:
     """What a value is called: a text or number by itself, an exception by type and status, all else by its type."""
     if isinstance(value, str):
-        return repr(shorten(clean(value), 16)) if quoted else clean(value)
-    if value is None or isinstance(value, bool | int | float):
-        return shorten(repr(value), 16)
+        return _quoted(value) if quoted else clean(value)
+    if value is None or isinstance(value, bool):
+        return repr(value)
+    if isinstance(value, int) and -_LONG < value < _LONG:
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return shorten(float.__repr__(value), 16)
     if isinstance(value, BaseException):
         return failure_name(value)
     if isinstance(value, AuthRejected) and value.status is not None:
@@ -155,6 +160,12 @@ def name_of(value: object, *, quoted: bool = False) -> str:
     if isinstance(value, RefreshRetryScheduled):
         return f"RefreshRetryScheduled in {value.delay:.3g} s"
     return type(value).__name__
+
+
+def _quoted(text: str) -> str:
+    # A long word may be a token: of a refresh, for instance, that was recorded beside the stream.
+    words = clean(text)
+    return "str" if any(len(word) > 16 for word in words.split()) else repr(shorten(words, 16))
 
 
 def failure_name(failure: Any) -> str:
@@ -259,7 +270,7 @@ def _known_sign(mark: Mark) -> Sign | None:
 
 
 def _part(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
 
 
 def _too_many(values: Iterable[Any]) -> bool:
@@ -269,7 +280,7 @@ def _too_many(values: Iterable[Any]) -> bool:
 
 def _own_letter(value: object) -> str:
     """The letter that a value is by itself: "a" or 7."""
-    return value if isinstance(value, str) else str(value) if type(value) is int else ""
+    return value if isinstance(value, str) else str(value) if type(value) is int and 0 <= value < 10 else ""
 
 
 def _can_stand(letter: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from textwrap import dedent
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -207,6 +208,25 @@ def test_many_different_values_are_told_by_their_type() -> None:
     assert "1000" not in "\n".join(lines)
 
 
+def test_numbers_are_told_whatever_they_are() -> None:
+    class Odd(int):
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    lines = drawn(
+        Diagram(ticks("row", (0, Odd(17)), (1, 10**5000), (2, float("inf")), (3, 2.5), (4, True), completed=5))
+    )
+    assert lines[-1].split("   ")[:-1] == ["a 17", "i int", "I inf", "b 2.5", "t True"]
+
+
+def test_every_mapping_is_an_event_as_a_dict_is() -> None:
+    delta = MappingProxyType({"type": "text_delta", "delta": "Hi"})
+    error = MappingProxyType({"type": "error", "error": MappingProxyType({"type": "overloaded_error"})})
+    drawing = Diagram(ticks("row", (0, delta), (2, error), completed=3)).text()
+    assert '╰ "Hi"' in drawing
+    assert "╰ overloaded_error" in drawing
+
+
 def test_recovery_events_are_told_by_their_names() -> None:
     events = (AuthRejected("authentication_error", 401), RefreshRetryScheduled(1, 0.5), Refreshed())
     row = Timeline("recovery", tuple(Mark(at, "mark", event) for at, event in enumerate(events)), "ticks")
@@ -293,14 +313,16 @@ def test_no_secret_is_drawn() -> None:
         {"type": "error", "error": {"type": SECRET, "message": SECRET}, "message": SECRET},
         [SECRET],
         SECRET.encode(),
+        SECRET,
+        f"Bearer {SECRET}",
     ]
     marks = [Mark(at, "next", value) for at, value in enumerate(elements)]
     row = Timeline("row", (*marks, Mark(20, "error", NeverLiveError((), exception))), "ticks")
     beside = Timeline("marks", (Mark(1, "mark", exception), Mark(2, "mark", {"token": SECRET})), "ticks")
     diagram = Diagram(row, beside)
     for width in (40, 80, 200):
-        assert SECRET not in diagram.text(width)
-        assert SECRET not in diagram.svg(width * 8)
+        assert SECRET[:9] not in diagram.text(width)
+        assert SECRET[:9] not in diagram.svg(width * 8)
 
 
 def test_rows_of_two_clocks_are_refused() -> None:
