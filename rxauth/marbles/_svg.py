@@ -266,11 +266,14 @@ def _draw_legend(page: _Page, y: float, width: int, layout: Layout, alphabet: Al
         _draw_sign(page, at + 11, middle, sign)
     tokens = [token for track in layout.tracks for cell in track.cells for token in cell.tokens]
     if layout.groups:
-        at, middle = entry("close together" if layout.coarse else "at one moment", 32)
+        goes_on = layout.coarse and layout.runs
+        at, middle = entry("close together" if layout.coarse else "at one moment", 48 if goes_on else 32)
         page.add(
             f'<rect x="{_n(at)}" y="{_n(middle - 9)}" width="27" height="18" rx="9" fill="none" '
             f'stroke="{_TONES["quiet"]}"/>'
         )
+        if goes_on:
+            _draw_run(page, at + 28, at + 43, middle)
     if any(token.sign is None for token in tokens):
         entry("…×9… 9 more", 0)
     if any(token.sign is not None and token.count > 1 for token in tokens):

@@ -144,6 +144,19 @@ def test_the_line_of_a_folded_run_ends_before_the_next_marble() -> None:
     assert float(run[1]) <= float(group[1])
 
 
+def test_the_legend_has_every_double_line_that_is_drawn() -> None:
+    def double_lines(svg: str) -> int:
+        return svg.count('stroke-width="1.5"')
+
+    mixed = [(at * 0.01, "abc7"[at % 4]) for at in range(1000)]
+    for elements in (deltas(99, 1, 0.1), mixed):
+        row = lived("row", (0.0, Start()), *elements, completed=12.0)
+        drawing = Diagram(row).svg()
+        axis = drawing.index('stroke-opacity=".3"')
+        legend = drawing[drawing.rindex(">start</text>", axis) :]
+        assert 0 < double_lines(legend) < double_lines(drawing)
+
+
 def test_it_is_the_picture_of_a_notebook_s_cell() -> None:
     assert sample()._repr_svg_() == sample().svg()
 
