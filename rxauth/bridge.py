@@ -104,9 +104,13 @@ class _Production(abc.DisposableBase, Generic[E]):
 
     def _done(self, task: asyncio.Task[None]) -> None:
         _tasks.discard(task)
-        # Cancelled by somebody else, perhaps before its first step: silence would be a hang for the consumer.
-        if task.cancelled() and not self._disposed:
+        if self._disposed:
+            return
+        # Silence would be a hang for the consumer.
+        if task.cancelled():  # by somebody else, perhaps before its first step
             self._end(self._observer.on_error, RuntimeError("The task that reads the stream was cancelled."))
+        elif (error := task.exception()) is not None:  # what no `except Exception` sees
+            self._end(self._observer.on_error, _as_exception(error))
 
     def _end(self, notify: Callable[..., None], *error: Exception) -> None:
         try:
@@ -344,22 +348,29 @@ def settle(
     loop: asyncio.AbstractEventLoop | None,
     on_result: Callable[[Any], None],
     on_failed: Callable[[Exception], None],
+    *,
+    scheduler: abc.SchedulerBase | None = None,
 ) -> None:
     """Wait for what a function gave: a value, an awaitable of one, or an Observable (its first element; empty is
     `None`).
 
     A value is handed on at once. An awaitable runs on `loop`, whichever thread this is, and runs to its end whoever
-    loses interest. Exactly one of the two callbacks is called, once.
+    loses interest. An Observable is subscribed to with `scheduler`. Exactly one of the two callbacks is called, once.
     """
     if isinstance(result, Observable):
-        _first(result, on_result, on_failed)
+        _first(result, scheduler, on_result, on_failed)
     elif inspect.isawaitable(result):
         _await(result, loop, on_result, on_failed)
     else:
         on_result(result)
 
 
-def _first(source: Observable[Any], on_result: Callable[[Any], None], on_failed: Callable[[Exception], None]) -> None:
+def _first(
+    source: Observable[Any],
+    scheduler: abc.SchedulerBase | None,
+    on_result: Callable[[Any], None],
+    on_failed: Callable[[Exception], None],
+) -> None:
     subscription = SingleAssignmentDisposable()
     settled = False
     thrown: Exception | None = None
@@ -380,9 +391,21 @@ def _first(source: Observable[Any], on_result: Callable[[Any], None], on_failed:
 
     subscription.disposable = source.subscribe(
         lambda value: once(on_result, value),
-        lambda error: once(on_failed, error),
+        lambda error: once(on_failed, _as_exception(error)),
         lambda: once(on_result, None),
+        scheduler=scheduler,
     )
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """For those who look for an `Exception`: RxPY sends a CancelledError, too, on the error channel."""
+    if isinstance(error, Exception):
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        return RuntimeError("It was cancelled before it finished.")
+    told = RuntimeError(f"It ended with {type(error).__name__}.")
+    told.__cause__ = error
+    return told
 
 
 def _await(
@@ -401,14 +424,11 @@ def _await(
 
     def done(task: asyncio.Task[Any]) -> None:
         _tasks.discard(task)
-        if task.cancelled():
-            on_failed(RuntimeError("It was cancelled before it finished."))
-            return
-        error = task.exception()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None:
             on_result(task.result())
         else:
-            on_failed(error if isinstance(error, Exception) else RuntimeError(f"It ended with {type(error).__name__}."))
+            on_failed(_as_exception(error))
 
     if loop is None or not run_on(loop, start):
         if inspect.iscoroutine(awaitable):

@@ -177,6 +177,20 @@ class TestFromAsyncIterable:
             await task
         assert "cancelled" in str(errors[0])
 
+    async def test_nor_is_what_ends_it_and_is_no_exception(self) -> None:
+        class Stop(BaseException):
+            pass
+
+        async def words() -> AsyncIterator[str]:
+            yield "one"
+            raise Stop
+
+        elements = to_async_iterable(from_async_iterable(words))
+        assert await anext(elements) == "one"
+        with pytest.raises(RuntimeError, match="Stop") as raised:
+            await anext(elements)
+        assert isinstance(raised.value.__cause__, Stop)
+
 
 class TestFromProducer:
     async def test_the_opening_is_emitted_inside_subscribe(self) -> None:

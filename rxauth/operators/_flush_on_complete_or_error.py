@@ -73,13 +73,13 @@ def flush_on_complete_or_error(
                             observer.on_next(event)
                 if failure is None:
                     observer.on_completed()
-                elif isinstance(failure, Exception):
+                elif isinstance(failure, BaseException):  # RxPY sends a CancelledError on the error channel
                     fail(failure)
                 else:
                     observer.on_next(failure)
                     observer.on_completed()
 
-            def fail(error: Exception) -> None:
+            def fail(error: Any) -> None:
                 if error_event is None:
                     observer.on_error(error)
                     return

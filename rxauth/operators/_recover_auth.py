@@ -171,7 +171,7 @@ class _Stream(SerialDisposable, Generic[E]):
         self.disposable = recovery
         recovery.start()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: Any) -> None:
         if self.options.error_event is None:
             self.observer.on_error(error)
             return
@@ -296,7 +296,7 @@ class _Attempt(SingleAssignmentDisposable, Generic[E]):
                 observer.on_next(event)
         if failure is None:
             observer.on_completed()
-        elif isinstance(failure, Exception):
+        elif isinstance(failure, BaseException):  # RxPY sends a CancelledError on the error channel
             self.stream.fail(failure)
         else:
             observer.on_next(failure)

@@ -152,7 +152,9 @@ class Recovery(abc.DisposableBase):
         except Exception as error:
             on_failed(error)
             return
-        bridge.settle(result, self._loop, on_result, on_failed)
+        # An Observable that waits does so where the recovery does, if that is the subscription's own scheduler.
+        scheduler = self._clock if self._clock is self._scheduler else None
+        bridge.settle(result, self._loop, on_result, on_failed, scheduler=scheduler)
 
     def _tell_of_retry(self, number: int, delay: float) -> None:
         if self._settled.locked():

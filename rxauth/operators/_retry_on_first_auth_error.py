@@ -45,7 +45,8 @@ def retry_on_first_auth_error(
     Args:
         refresh: called with the error event or exception; a truthy result means that there is a new credential. A plain
             function, a coroutine function, or one that returns an awaitable or an Observable (its first element counts,
-            none is `None`). A coroutine runs on the loop that was running at `subscribe`.
+            none is `None`; it is given the scheduler of the waits, if that was given to `subscribe`). A coroutine
+            runs on the loop that was running at `subscribe`.
         is_auth_error: whether a failure is worth a refresh; see `rxauth.failures`.
         is_error: whether an event is a failure told in-band.
         retrying: a `tenacity.Retrying`: when to try the refresh again. Its waits run on the scheduler given to

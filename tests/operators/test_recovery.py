@@ -116,6 +116,22 @@ class TestTheFailure:
         row.run(*pipe(row.refresh("r")))
         assert row.failures == [marbles.event("e")]
 
+    @pytest.mark.parametrize("shown", ["s", "sa"], ids=["before live", "after live"])
+    def test_a_cancellation_on_the_error_channel_is_never_an_event(self, pipe: Pipe, shown: str) -> None:
+        """RxPY's `from_future` sends one, and it is no `Exception`."""
+        cancelled: Any = asyncio.CancelledError()
+        seen: list[Any] = []
+
+        def emit(observer: Any, _: Any) -> Any:
+            for each in shown:
+                observer.on_next(marbles.event(each))
+            observer.on_error(cancelled)
+
+        rx.create(emit).pipe(*pipe(lambda _: None)).subscribe(
+            lambda event: seen.append(event.type), seen.append, lambda: seen.append("|")
+        )
+        assert seen == [*({"s": "start", "a": "text_delta"}[each] for each in shown), cancelled]
+
     def test_the_very_same_exception_goes_on(self, pipe: Pipe) -> None:
         error = CredentialRejected("no", status=401)
         row = Row("s-#", error=error)
@@ -249,6 +265,35 @@ class TestTheRefresh:
             lambda event: seen.append(event.type), on_completed=lambda: seen.append("|")
         )
         assert seen == ["start", "text_delta"]
+
+    def test_an_observable_that_waits_does_so_on_the_streams_scheduler(self, pipe: Pipe) -> None:
+        row = Row("s-#", "s-a----|")
+        refresh = lambda _: rx.timer(3).pipe(ops.map(lambda _: "fresh"))  # noqa: E731
+        assert row.run(*pipe(refresh)) == "-------(sa)-|"
+
+    @pytest.mark.parametrize("kind", [CurrentThreadScheduler, ImmediateScheduler])
+    def test_but_not_on_one_that_cannot_wait(self, pipe: Pipe, kind: Any) -> None:
+        given: list[Any] = []
+
+        def emit(observer: Any, scheduler: Any) -> Any:
+            given.append(scheduler)
+            observer.on_next(True)
+
+        sync_source("se", "sa").pipe(*pipe(lambda _: rx.create(emit))).subscribe(scheduler=kind.singleton())
+        assert given == [None]
+
+    @pytest.mark.looptime
+    async def test_an_observable_that_was_cancelled_is_a_failed_refresh(self, pipe: Pipe) -> None:
+        told: list[Any] = []
+
+        def refresh(_: Any) -> Any:
+            future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            future.cancel()
+            return rx.from_future(future)
+
+        stream = sync_source("se", "sa").pipe(*pipe(refresh, on_recovery=told.append))
+        assert [each.type async for each in to_async_iterable(stream)] == ["start", "error"]
+        assert told[-1] == RefreshFailed(type="RuntimeError")
 
     async def test_a_coroutine_runs_on_the_loop(self, pipe: Pipe) -> None:
         where: list[Any] = []
