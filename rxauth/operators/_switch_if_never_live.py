@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
@@ -75,9 +75,12 @@ def switch_if_never_live(
                     observer.on_error(error)
                     return
                 try:
-                    following = other if isinstance(other, Observable) else other(error)
+                    following: Any = other if isinstance(other, Observable) else other(error)
                 except Exception as raised:
                     observer.on_error(raised)
+                    return
+                if not isinstance(following, Observable):  # said here: out of `on_error` RxPY's sources lose it
+                    observer.on_error(TypeError(f"other gave {type(following).__name__}, which is not an Observable."))
                     return
                 second = SingleAssignmentDisposable()
                 subscription.disposable = second

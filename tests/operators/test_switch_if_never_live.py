@@ -49,6 +49,11 @@ def test_a_function_that_raises_ends_the_stream_with_its_exception() -> None:
     assert isinstance(Row("s--e").ends(buffer_until_live(), switch_if_never_live(raises)), LookupError)
 
 
+def test_a_function_that_forgets_to_return_one_is_told_so() -> None:
+    error = Row("s--e").ends(buffer_until_live(), switch_if_never_live(lambda _: None))  # type: ignore[arg-type, return-value]
+    assert "NoneType" in str(error)
+
+
 def test_once_something_was_delivered_nothing_is_started_behind_it() -> None:
     source: Subject[Any] = Subject()
     seen: list[Any] = []
