@@ -93,7 +93,7 @@ def status(*codes: int) -> Rule:
 
 
 def error_type(*names: str) -> Rule:
-    """Failures with one of these structured codes or types, upper and lower case alike.
+    """Failures with one of these structured codes or types, `expired_token` and `ExpiredToken` alike.
 
     >>> error_type("ExpiredTokenException")({"type": "error", "error": {"type": "ExpiredTokenException"}})
     True
@@ -102,14 +102,16 @@ def error_type(*names: str) -> Rule:
     return Rule(lambda failure: not wanted.isdisjoint(_words(failure)), f"error_type({', '.join(map(repr, names))})")
 
 
-def text(pattern: str) -> Rule:
+def text(pattern: str | re.Pattern[str]) -> Rule:
     """Failures with a message in which the regular expression is found, upper and lower case alike.
+
+    One that is compiled has flags of its own.
 
     >>> text("token .* stale")(RuntimeError("the token is stale"))
     True
     """
-    compiled = re.compile(pattern, re.IGNORECASE)
-    return Rule(lambda failure: any(map(compiled.search, _texts(failure))), f"text({pattern!r})")
+    compiled = pattern if isinstance(pattern, re.Pattern) else re.compile(pattern, re.IGNORECASE)
+    return Rule(lambda failure: any(map(compiled.search, _texts(failure))), f"text({compiled.pattern!r})")
 
 
 def type_of(event: Any) -> Any:
@@ -291,10 +293,15 @@ _decoder = json.JSONDecoder()
 
 
 def _normal(word: str) -> str:
-    return re.sub(r"[\s\-]+", "_", word[:_WORD].strip().casefold())
+    """The same for `authentication_error`, `authentication-error` and `AuthenticationError`."""
+    return re.sub(r"[\s\-_]+", "", word[:_WORD].casefold())
 
 
 # The vocabulary of failures ------------------------------------------------------------------------------------------
+
+
+def _vocabulary(*words: str) -> frozenset[str]:
+    return frozenset(map(_normal, words))
 
 
 class _Pattern:
@@ -314,85 +321,84 @@ class _Pattern:
 
 _ERROR_EVENT = _Pattern(r"(?:error|failed|failure)$", re.IGNORECASE)
 
-_AUTH = frozenset(
-    {
-        "access_token_expired",
-        "authentication_error",
-        "authentication_failed",
-        "authentication_required",
-        "expired_access_token",
-        "expired_token",
-        "invalid_access_token",
-        "invalid_api_key",
-        "invalid_authentication",
-        "invalid_authentication_error",
-        "invalid_credentials",
-        "invalid_token",
-        "incorrect_api_key",
-        "token_expired",
-        "token_invalidated",
-        "token_revoked",
-        "unauthenticated",
-        "unauthorized",
-        "unauthorized_error",
-    }
+_AUTH = _vocabulary(
+    "access_token_expired",
+    "authentication_error",
+    "authentication_failed",
+    "authentication_required",
+    "expired_access_token",
+    "expired_token",
+    "invalid_access_token",
+    "invalid_api_key",
+    "invalid_authentication",
+    "invalid_authentication_error",
+    "invalid_credentials",
+    "invalid_token",
+    "incorrect_api_key",
+    "token_expired",
+    "token_invalidated",
+    "token_revoked",
+    "unauthenticated",
+    "unauthorized",
+    "unauthorized_error",
 )
 
 # Right credential, not enough of it: a refresh brings the same answer, also where the status is 401.
-_NOT_ALLOWED = frozenset(
-    {
-        "access_denied",
-        "access_terminated_error",
-        "billing_error",
-        "billing_hard_limit_reached",
-        "forbidden",
-        "insufficient_permissions",
-        "insufficient_quota",
-        "insufficient_scope",
-        "permission_denied",
-        "permission_denied_error",
-        "permission_error",
-        "quota_exceeded",
-        "usage_limit_reached",
-    }
+_NOT_ALLOWED = _vocabulary(
+    "access_denied",
+    "access_terminated_error",
+    "billing_error",
+    "billing_hard_limit_reached",
+    "forbidden",
+    "insufficient_permissions",
+    "insufficient_quota",
+    "insufficient_scope",
+    "permission_denied",
+    "permission_denied_error",
+    "permission_error",
+    "quota_exceeded",
+    "usage_limit_reached",
 )
 
-_OTHER = frozenset(
-    {
-        "api_error",
-        "bad_request",
-        "content_filter",
-        "context_length_exceeded",
-        "engine_overloaded_error",
-        "exceeded_current_quota_error",
-        "internal_error",
-        "internal_server_error",
-        "invalid_request_error",
-        "model_not_found",
-        "not_found",
-        "not_found_error",
-        "overloaded",
-        "overloaded_error",
-        "rate_limit_error",
-        "rate_limit_exceeded",
-        "rate_limit_reached_error",
-        "request_too_large",
-        "resource_exhausted",
-        "server_error",
-        "service_unavailable",
-        "timeout_error",
-        "too_many_requests",
-        "unavailable",
-    }
+_OTHER = _vocabulary(
+    "api_error",
+    "bad_request",
+    "content_filter",
+    "context_length_exceeded",
+    "engine_overloaded_error",
+    "exceeded_current_quota_error",
+    "internal_error",
+    "internal_server_error",
+    "invalid_request_error",
+    "model_not_found",
+    "not_found",
+    "not_found_error",
+    "overloaded",
+    "overloaded_error",
+    "rate_limit_error",
+    "rate_limit_exceeded",
+    "rate_limit_reached_error",
+    "request_too_large",
+    "resource_exhausted",
+    "server_error",
+    "service_unavailable",
+    "timeout_error",
+    "too_many_requests",
+    "unavailable",
 )
 
 _NOT_ALLOWED_TEXT = _Pattern(
     r"""
       \b (?:subscription|plan|tier) \b [^.]{0,120}
-        \b (?:does\ not|doesn't|do\ not|only|not\ include|no\ longer|upgrade) \b
-    | \b (?:upgrade|change) \b [^.]{0,120} \b (?:subscription|plan|tier) \b
-    | \b insufficient \ (?:permissions?|scopes?|quota) \b
-    | \b (?: permission\ (?:denied|error) | no\ permission | not\ have\ (?:the\ )?permission | lacks?\ permission ) \b
+        \b (?:does\ not|doesn.t|do\ not|don.t|only|not\ include|no\ longer|upgrade) \b
+    | \b (?:subscription|plan) \ (?:has\ |is\ )? (?:expired|ended|inactive|required) \b
+    | \b (?: upgrade | change | requires | exceed(?:s|ed)? | no\ active | only\ available
+           | not\ (?:available|included|supported|allowed|enabled|part|covered) ) \b
+      [^.]{0,120} \b (?:subscription|subscribers?|plan|tier) \b (?!\ key)
+    | \b insufficient \ quota \b
+    | \b permission \ (?:denied|error) \b
+    | \b (?:no|missing|insufficient) \ (?:\w+\ )? permissions? \b
+    | (?: \b (?:not\ have|lack|lacks|lacking|requires) | n.t\ have ) \b [^.]{0,40} \b permissions? \b
     | \b (?:missing|insufficient) [\ _] scopes? \b
     | \b (?:permission_error|permission_denied|insufficient_scope) \b
     """,
@@ -402,10 +408,10 @@ _NOT_ALLOWED_TEXT = _Pattern(
 _STATUS_SAID = _Pattern(
     r"""
       ^\s* (?:error\s+)? (?P<first>[45]\d\d) \b
-        (?P<follows> \s* (?: [:{(\[] | -\s | $ | unauthori[sz]ed\b | status\b | client\ error\b ) )?
-    | \b HTTP (?: /\d(?:\.\d)? )? (?: \s+ (?:status|error|code) ){0,2} [\s:=]+ (?P<http>[45]\d\d) (?![\d.]) \b
-    | \b status (?: [\s_]? code )? \s* (?: [:=]\s* | \s (?:is|was|of)?\s* ) (?P<status>[45]\d\d) (?![\d.]) \b
-    | \b error \s+ code \s* [:=]? \s* (?P<code>[45]\d\d) (?![\d.]) \b
+        (?P<follows> \s* (?: [:{(\[] | -\s | [.!]?\s*$ | unauthori[sz]ed\b | status\b | client\ error\b ) )?
+    | \b HTTP (?: /\d(?:\.\d)? )? (?: \s+ (?:status|error|code) ){0,2} [\s:=]+ (?P<http>[45]\d\d) \b (?!\.\d)
+    | \b status (?: [\s_]? code )? \s* (?: [:=]\s* | \s (?:is|was|of)?\s* ) (?P<status>[45]\d\d) \b (?!\.\d)
+    | \b (?: error\s+code | api\s+error ) \s* [:=(]? \s* (?P<code>[45]\d\d) \b (?!\.\d)
     | (?<![\d.:]) \b (?P<before>[45]\d\d) \s+ (?: status\ code | unauthori[sz]ed ) \b
     """,
     re.IGNORECASE | re.VERBOSE,
@@ -420,13 +426,14 @@ _AUTH_TEXT = _Pattern(
     rf"""
       \b (?:invalid|incorrect|expired|revoked|invalidated|stale) \s+
          (?: x-api-key | api[\s_-]?key | {_WHOSE} [\s_-]+ (?:token|key)
-           | (?:authentication|auth) \s+ (?:credentials?|header) | credentials | authentication ) \b
+           | (?:authentication|authorization|auth) \s+ (?:credentials?|header) | credentials | authentication ) \b
     | \b (?:expired|invalidated|revoked) \s+ token \b
     | (?<!page\ ) (?<!pagination\ ) (?<!continuation\ ) (?<!cancellation\ )
-      (?<!csrf\ ) (?<!sync\ ) (?<!unexpected\ ) (?<!next\ ) \b token \s+ {_IS} {_SAYS_BAD} \b
-    | \b {_WHOSE} [\s_-]+ token \s+ {_IS} {_SAYS_INVALID} \b
+      (?<!csrf\ ) (?<!sync\ ) (?<!unexpected\ ) (?<!next\ ) \b (?:token|jwt) \s+ {_IS} {_SAYS_BAD} \b
+    | \b {_WHOSE} [\s_-]+ token \s+ (?:provided\s+)? {_IS} {_SAYS_INVALID} \b
+    | ^\s* (?: invalid\s+token | (?:(?:the|your)\s+)? token\s+is\s+(?:invalid|not\s+valid) ) [.!]? \s*$
     | \b api[\s_-]?key \s+ {_IS} {_SAYS_INVALID} \b
-    | \b authentication \s+ (?:failed|required|error) \b
+    | \b authentication \s+ (?:failed|fails|required|error) \b
     | \b (?:unauthori[sz]ed|unauthenticated) \b
     | \b (?:authentication_error|invalid_authentication_error|token_expired|invalid_api_key) \b
     """,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.message
 import enum
 import http
+import re
 import urllib.error
 from types import SimpleNamespace
 from typing import Any
@@ -72,6 +73,7 @@ def cyclic(code: int | None) -> Exception:
         pytest.param(in_band(error={"type": "authentication_error"}), id="an error's type"),
         pytest.param(in_band(error={"type": "invalid_request_error", "code": "invalid_api_key"}), id="an error's code"),
         pytest.param(in_band(error={"status": "UNAUTHENTICATED"}), id="an error's status in words"),
+        pytest.param(in_band(error={"type": "AuthenticationError"}), id="an error's type as a class is named"),
         pytest.param(in_band(error="invalid_token"), id="an error that is a code"),
         pytest.param(
             {"type": "response.failed", "response": {"status": "failed", "error": {"code": "invalid_api_key"}}},
@@ -109,6 +111,7 @@ def test_it_is_an_auth_failure(rejected: Any) -> None:
         ),
         pytest.param(in_band(error={"type": "rate_limit_error"}), id="a rate limit"),
         pytest.param(in_band(error={"type": "overloaded_error", "message": "token expired"}), id="an overload"),
+        pytest.param(in_band(error={"type": "RateLimitError", "message": "token expired"}), id="as a class is named"),
         pytest.param(
             {"type": "response.failed", "response": {"error": {"code": "server_error", "message": "token expired"}}},
             id="a server's error in the response that an event ends with",
@@ -155,6 +158,17 @@ def test_it_is_no_auth_failure(other: Any) -> None:
         "Your access token is invalid",
         "Unauthorized",
         "The API Key appears to be invalid or may have expired. Please verify your credentials and try again.",
+        "The provider answered HTTP 401.",
+        "It failed with status 401.",
+        "401.",
+        "API error 401: no",
+        "api error (401)",
+        "Invalid token.",
+        "The token is invalid",
+        "jwt expired",
+        "The access token provided is expired, revoked, malformed, or invalid for other reasons",
+        "Invalid authorization header",
+        "Authentication Fails, Your api key: ****1234 is invalid",
     ],
 )
 def test_the_text_says_that_the_credential_was_refused(message: str) -> None:
@@ -173,6 +187,12 @@ def test_the_text_says_that_the_credential_was_refused(message: str) -> None:
         "127.0.0.1:401",
         "connect to localhost:401 failed",
         "HTTP 4010",
+        "HTTP 401.5",
+        "status 401.5",
+        "401.5",
+        "error code 4012",
+        "https://127.0.0.1:401/v1",
+        "an invalid token is what it is not",
         "HTTP 429",
         "invalid token in JSON at position 401",
         "Unexpected token expired",
@@ -204,6 +224,12 @@ def test_rules_compose_with_each_other_and_with_functions() -> None:
     assert (status(401) & (lambda failure: "yes" in str(failure)))(failure("yes", status=401))
     assert ((lambda failure: False) | status(401))(failure(status=401))
     assert not ((lambda failure: False) & status(401))(failure(status=401))
+
+
+def test_a_compiled_pattern_has_its_own_flags() -> None:
+    assert text(re.compile("stale"))(failure("the token is stale"))
+    assert not text(re.compile("stale"))(failure("Stale"))
+    assert text("stale")(failure("Stale"))
 
 
 def test_a_rule_says_what_it_is() -> None:
@@ -324,12 +350,39 @@ def test_amazons_own_words_are_a_rule_of_ones_own() -> None:
         '{"error": {"type": "permission_error"}}',
         b'{"error": {"type": "permission_error"}}',
         "Your plan does not include this model",
+        "Your plan doesn\u2019t include this model",
+        "K3 is not available on your current plan",
+        "It is only available to Max subscribers",
+        "This model requires a Pro plan",
+        "Your subscription has expired",
+        "No active subscription was found",
+        "This exceeds the limits of your plan",
+        "You don't have permission to access this resource",
+        "You do not have the permission that this takes",
+        "The key lacks the required permissions",
+        "Missing required permission: models.read",
+        "Insufficient permissions",
     ],
     ids=str,
 )
 def test_a_401_whose_body_says_permission_or_plan_is_none(body: Any) -> None:
     assert not is_auth_error(failure("Unauthorized", status=401, body=body))
     assert not is_auth_error(in_band(cause=failure("Unauthorized", status=401, body=body)))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Access denied due to invalid subscription key. Provide a valid key for an active subscription.",
+        "Your subscription key has expired",
+        "This endpoint requires a valid key. See the page of your plan",
+        "No token was sent. Look at your permissions",
+        "Incorrect API key provided. On the coding plan, take the key of that plan",
+        "User not found",
+    ],
+)
+def test_a_401_that_only_mentions_them_is_one(message: str) -> None:
+    assert is_auth_error(failure(message, status=401))
 
 
 @pytest.mark.timeout(20)
