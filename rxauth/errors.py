@@ -263,7 +263,7 @@ def _name(failure: Any) -> str:
         return "it completed without an event that counts"
     cause = _get(failure, "cause")
     named = cause if isinstance(cause, BaseException) else failure
-    kind = _get(named, "type") if isinstance(named, Mapping) else None
+    kind = None if isinstance(named, BaseException) else _get(named, "type")
     name = kind if isinstance(kind, str) and kind.replace(".", "_").isidentifier() else type(named).__name__
     parts = (failure, cause, _get(failure, "error"), _get(failure, "response"))
     found = (_get(part, word) for part in parts for word in ("status", "status_code", "code"))

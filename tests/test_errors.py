@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,6 +88,7 @@ class TestNeverLiveError:
             pytest.param(Status("canary", response=Status("", status_code=503)), "status 503", id="its response's"),
             pytest.param(Status("canary", status=200, code=401), "status 401", id="a status that is a failure's"),
             pytest.param({"type": "error", "status": 429}, "(error, status 429)", id="a mapping's type and status"),
+            pytest.param(SimpleNamespace(type="response.failed"), "(response.failed)", id="an event's type"),
             pytest.param({"type": "error", "error": {"code": 401}}, "(error, status 401)", id="its error's status"),
             pytest.param({"type": "canary canary"}, "(dict)", id="no type that is a text"),
             pytest.param({"type": "error", "cause": Status("", status=401)}, "(Status, status 401)", id="the cause"),
