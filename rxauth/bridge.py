@@ -175,9 +175,11 @@ def from_async_iterable(
                 opened = await stack.enter_async_context(opened)
             if not isinstance(opened, AsyncIterable):
                 raise TypeError(f"The factory gave {type(opened).__name__}, which is not an async iterable.")
-            iterator = aiter(opened)
-            if hasattr(iterator, "aclose"):
-                stack.push_async_callback(iterator.aclose)
+            iterator: Any = aiter(opened)
+            # A generator is its own iterator; of a response's body both are to be closed, the iterator first.
+            for each in (opened,) if iterator is opened else (opened, iterator):
+                if hasattr(each, "aclose"):
+                    stack.push_async_callback(each.aclose)
             async for event in iterator:
                 emit(event)
 

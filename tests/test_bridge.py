@@ -112,6 +112,20 @@ class TestFromAsyncIterable:
         await closing.closed.wait()
         assert closing.given == 1
 
+    async def test_dispose_closes_an_iterable_that_is_not_its_own_iterator(self) -> None:
+        class Body(Closing):
+            """As a response's body in httpx."""
+
+            async def aclose(self) -> None:
+                assert self.closed.is_set()  # its iterator came first
+                body_closed.set()
+
+        body_closed, begun = asyncio.Event(), asyncio.Event()
+        subscription = from_async_iterable(lambda: Body(10, asyncio.Event())).subscribe(lambda _: begun.set())
+        await begun.wait()
+        subscription.dispose()
+        await body_closed.wait()
+
     async def test_an_operator_that_has_enough_closes_it(self) -> None:
         closing = Closing(10)
         assert await collect(from_async_iterable(lambda: closing).pipe(ops.take(2))) == [0, 1]

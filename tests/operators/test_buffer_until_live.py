@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import reactivex as rx
 from reactivex import operators as ops
 from reactivex.subject import Subject
 
-from rxauth import NeverLiveError, buffer_until_live
+from rxauth import NeverLiveError, buffer_until_live, recover_auth
 from rxauth.testing import marbles
 
 from .marble_table import Row, never_live
@@ -71,8 +72,9 @@ def test_one_prelude_event_too_many_counts_as_live(max_held: int, source: str, r
 
 
 def test_a_negative_bound_is_refused() -> None:
-    with pytest.raises(ValueError, match="0 or more"):
-        buffer_until_live(max_held=-1)
+    for build in (buffer_until_live, partial(recover_auth, bool)):
+        with pytest.raises(ValueError, match="0 or more"):
+            build(max_held=-1)
 
 
 def test_what_arrives_held_goes_behind_what_is_held_here() -> None:
