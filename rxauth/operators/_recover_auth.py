@@ -195,7 +195,7 @@ class _Attempt(SingleAssignmentDisposable, Generic[E]):
         super().__init__()
         self.stream = stream
         self.final = final
-        self.held: tuple[E, ...] = ()
+        self.held: list[E] = []
         self.live = False
         self.over = False
         self.flushing = False
@@ -207,7 +207,7 @@ class _Attempt(SingleAssignmentDisposable, Generic[E]):
             failed = options.is_error(event)
             prelude = not failed and len(self.held) < options.max_held and options.is_prelude(event)
         except Exception as error:
-            self.held = ()
+            self.held.clear()
             self.abandon()
             self.judge(error)
             return
@@ -215,7 +215,7 @@ class _Attempt(SingleAssignmentDisposable, Generic[E]):
             self.abandon()
             self.judge(event)
         elif prelude:
-            self.held = (*self.held, event)
+            self.held.append(event)
         else:
             self.go_live(event)
 
@@ -232,8 +232,9 @@ class _Attempt(SingleAssignmentDisposable, Generic[E]):
             self.become(on_next)
             on_next(event)
             return
-        queue = deque((*self.held, event))
-        self.held = ()
+        queue = deque(self.held)
+        queue.append(event)
+        self.held.clear()
         self.become(queue.append)  # what the consumer causes to be emitted waits its turn
         self.flushing = True
         try:
@@ -258,7 +259,7 @@ class _Attempt(SingleAssignmentDisposable, Generic[E]):
             self.finish(unwrapped(error))
         else:
             if isinstance(error, NeverLiveError):
-                self.held = (*self.held, *error.held)
+                self.held += error.held
             self.judge(unwrapped(error))
 
     def on_completed(self) -> None:
@@ -276,7 +277,7 @@ class _Attempt(SingleAssignmentDisposable, Generic[E]):
         try:
             rejected = not self.final and failure is not None and self.stream.options.policy.is_auth_error(failure)
         except Exception as raised:
-            self.held = ()
+            self.held.clear()
             self.finish(raised)
             return
         if rejected:

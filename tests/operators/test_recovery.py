@@ -7,12 +7,14 @@ import gc
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import pytest
 import reactivex as rx
 import tenacity
 from reactivex import operators as ops
+from reactivex.disposable import Disposable
 from reactivex.scheduler import CurrentThreadScheduler, ImmediateScheduler
 from reactivex.subject import Subject
 
@@ -35,7 +37,7 @@ from rxauth.errors import CredentialRejected
 from rxauth.events import AssistantMessage, Error
 from rxauth.testing import marbles
 
-from .marble_table import Row
+from .marble_table import EVENTS, Row
 
 Pipe: TypeAlias = Callable[..., tuple[Any, ...]]
 
@@ -712,6 +714,35 @@ class TestTheConsumer:
                 flush_on_complete_or_error(discard_on_error=True, error_event=lambda _: marbles.event("z")),
             )
         assert seen == "--(z|)"
+
+
+@both
+def test_the_source_is_disposed_before_what_is_held_is_shown(pipe: Pipe) -> None:
+    happened: list[str] = []
+    source: list[Any] = []
+
+    def subscribe(observer: Any, _: Any) -> Any:
+        source.append(observer)
+        return Disposable(lambda: happened.append("disposed"))
+
+    rx.create(subscribe).pipe(*pipe(lambda _: None)).subscribe(lambda event: happened.append(event.type))
+    for event in (marbles.event("s"), EVENTS["x"]):
+        source[0].on_next(event)
+    assert happened == ["disposed", "start", "error"]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("operator", [buffer_until_live, partial(recover_auth, bool)], ids=["buffer", "recover_auth"])
+def test_a_long_opening_costs_linear_time(operator: Any) -> None:
+    """Quadratic time would take minutes."""
+    seen: list[Any] = []
+
+    def emit(observer: Any, _: Any) -> Any:
+        for each in "s" * 60_000 + "a":
+            observer.on_next(marbles.event(each))
+
+    rx.create(emit).pipe(operator(max_held=60_000)).subscribe(seen.append)
+    assert len(seen) == 60_001
 
 
 def test_rxs_own_operators_work_between_the_three() -> None:
