@@ -130,6 +130,8 @@ def status_of(failure: Any) -> int | None:
     """
     for part in _parts(failure):
         for each in causes(part) if isinstance(part, BaseException) else (part,):
+            if each is not failure and isinstance(each, CredentialError):
+                break  # that is the token endpoint's
             found = _own_status(each)
             if found is not None:
                 return found
@@ -232,7 +234,7 @@ def _words(failure: Any) -> Iterator[str]:
         if not waiting:
             return
         part = waiting.popleft()
-        if part is None or isinstance(part, str | bytes):
+        if part is None or isinstance(part, str | bytes | CredentialError):
             continue
         for name in ("type", "code", "Code", "status", "error"):
             word = _get(part, name)

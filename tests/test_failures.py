@@ -60,6 +60,10 @@ def cyclic(code: int | None) -> Exception:
         pytest.param(failure(response=SimpleNamespace(status_code=401)), id="the status_code of its response"),
         pytest.param(caused(failure("wrapped"), failure(status=401)), id="the status of its cause"),
         pytest.param(cyclic(401), id="a cycle of causes"),
+        pytest.param(
+            caused(failure(status=401), RefreshFailed("no", type="access_denied", status=503)),
+            id="whatever came of a refresh before",
+        ),
         pytest.param(in_band(status=401), id="the status of an error event"),
         pytest.param(in_band(error={"status": 401}), id="the status of an event's error"),
         pytest.param(in_band(cause=failure(status=401)), id="the status of an event's cause"),
@@ -119,6 +123,10 @@ def test_it_is_an_auth_failure(rejected: Any) -> None:
         pytest.param(LoginRequired("HTTP 401"), id="the credential logic's own end"),
         pytest.param(RefreshFailed("HTTP 401", type="invalid_client", status=401), id="a refresh that failed"),
         pytest.param(AccountChanged("HTTP 401"), id="another account"),
+        pytest.param(
+            caused(failure("Connection error."), RefreshFailed("no", type="unauthorized", status=401)),
+            id="an SDK's exception for a refresh that failed",
+        ),
         pytest.param(Error("error", AssistantMessage(), LoginRequired("HTTP 401")), id="a stream without a credential"),
         pytest.param({"type": "text_delta", "status": 401}, id="an event that is not an error"),
         pytest.param({"type": "done", "message": "HTTP 401"}, id="the end of an answer"),
