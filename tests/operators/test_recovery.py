@@ -43,7 +43,8 @@ Pipe: TypeAlias = Callable[..., tuple[Any, ...]]
 
 
 def three(refresh: Any, **options: Any) -> tuple[Any, ...]:
-    return buffer_until_live(), retry_on_first_auth_error(refresh, **options), flush_on_complete_or_error()
+    shared = {name: each for name, each in options.items() if name == "is_error"}
+    return buffer_until_live(**shared), retry_on_first_auth_error(refresh, **options), flush_on_complete_or_error()
 
 
 def fused(refresh: Any, **options: Any) -> tuple[Any, ...]:
@@ -70,6 +71,7 @@ fixed = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wai
         pytest.param("s-x", "r", "s-a|", "--(sx|)", ("^-!",), id="another error event is not retried"),
         pytest.param("s-a---#", "r", "s-a|", "--(sa)#", ("^-----!",), id="after live an exception is not retried"),
         pytest.param("s-a---e|", "r", "s-a|", "--(sa)e|", ("^------!",), id="after live an error event is not retried"),
+        pytest.param("a-s-e-b|", "r", "s-a|", "a-s-e-b|", ("^------!",), id="without an opening everything passes"),
         pytest.param("s--|", "r", "s-a|", "---(s|)", ("^--!",), id="a stream that only completes is not retried"),
         pytest.param("s-#", "--n|", "s-a|", "----(s#)", ("^-!",), id="no new credential: the failure goes on"),
         pytest.param("s-e", "--n|", "s-a|", "----(se|)", ("^-!",), id="no new credential: the error event goes on"),
@@ -213,6 +215,26 @@ class TestTheFailure:
             row = Row(source)
             assert isinstance(row.ends(*pipe(row.refresh("r"), is_auth_error=raises)), LookupError)
             assert (row.failures, row.subscriptions()) == ([], ["^-!"])
+
+    @pytest.mark.parametrize("shown", ["s", "sa"], ids=["an opening", "more"])
+    def test_a_predicate_that_raised_is_asked_no_more(self, pipe: Pipe, shown: str) -> None:
+        asked: list[Any] = []
+
+        def raises(event: Any) -> bool:
+            asked.append(event)
+            raise LookupError("cannot say")
+
+        errors: list[Exception] = []
+        disposed: list[bool] = []
+
+        def emit(observer: Any, _: Any) -> Any:
+            for each in shown:
+                observer.on_next(marbles.event(each))
+            return Disposable(lambda: disposed.append(True))
+
+        rx.create(emit).pipe(*pipe(lambda _: True, is_error=raises)).subscribe(on_error=errors.append)
+        assert [type(each) for each in errors] == [LookupError]
+        assert (len(asked), disposed) == (1, [True])
 
     def test_a_rule_of_ones_own_decides(self, pipe: Pipe) -> None:
         row = Row("s-x", "s-a----|")
