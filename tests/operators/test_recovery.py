@@ -94,18 +94,45 @@ class TestWithoutABuffer:
     """retry_on_first_auth_error alone."""
 
     @pytest.mark.parametrize(
-        ("first", "refresh", "result"),
+        ("first", "refresh", "result", "subscriptions"),
         [
-            pytest.param("e---", "--r|", "--s-a|", id="an error event that is the first element is held and retried"),
-            pytest.param("e---", "--n|", "--(e|)", id="where it goes on, completion follows"),
-            pytest.param("#", "--r|", "--s-a|", id="an exception"),
-            pytest.param("s-e|", "--r|", "s-e|", id="an opening that was delivered forbids the retry"),
-            pytest.param("x--a|", "r", "x--a|", id="another error event passes, and so does what follows"),
+            pytest.param(
+                "-e-a|", "--r|", "---s-a|", ["^!", "---^--!"],
+                id="an error event that is the first element is held and retried",
+            ),
+            pytest.param("-e-a|", "--n|", "---(e|)", ["^!"], id="where it goes on, completion follows"),
+            pytest.param("-#", "--r|", "---s-a|", ["^!", "---^--!"], id="an exception"),
+            pytest.param("s-e|", "--r|", "s-e|", ["^--!"], id="an opening that was delivered forbids the retry"),
+            pytest.param("x--a|", "r", "x--a|", ["^---!"], id="another error event passes, and so does what follows"),
         ],
-    )
-    def test_marbles(self, first: str, refresh: str, result: str) -> None:
+    )  # fmt: skip
+    def test_marbles(self, first: str, refresh: str, result: str, subscriptions: list[str]) -> None:
         row = Row(first, "s-a|")
         assert row.run(retry_on_first_auth_error(row.refresh(refresh))) == result
+        assert row.subscriptions() == subscriptions
+
+    @pytest.mark.parametrize("behind", ["a", "e", "|", "#"])
+    def test_what_a_synchronous_source_has_behind_its_error_event_is_dropped(self, behind: str) -> None:
+        attempts: list[Any] = []
+
+        def emit(observer: Any, _: Any) -> Any:
+            attempts.append(observer)
+            if len(attempts) == 1:
+                observer.on_next(marbles.event("e"))
+                if behind == "|":
+                    observer.on_completed()
+                elif behind == "#":
+                    observer.on_error(marbles.failure)
+                else:
+                    observer.on_next(marbles.event(behind))
+            else:
+                observer.on_next(marbles.event("s"))
+
+        seen: list[Any] = []
+        rx.create(emit).pipe(retry_on_first_auth_error(lambda _: True)).subscribe(
+            lambda event: seen.append(event.type), seen.append, lambda: seen.append("|")
+        )
+        assert (seen, len(attempts)) == (["start"], 2)
 
 
 @both
@@ -602,6 +629,11 @@ class TestDispose:
         await ended.wait()
         await asyncio.sleep(0)
         assert seen == []
+
+    def test_of_the_first_attempt(self, pipe: Pipe) -> None:
+        row = Row("s-a----------|")
+        assert row.run(*pipe(row.refresh("r")), until=9) == "--(sa)"
+        assert row.subscriptions() == ["^--------!"]
 
     def test_of_the_second_attempt(self, pipe: Pipe) -> None:
         row = Row("s-#", "s-a----------|")
