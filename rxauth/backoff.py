@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, TypeAlias, TypeVar, cast
 
 from reactivex import abc, typing
-from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
+from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.scheduler import ImmediateScheduler, TimeoutScheduler, TrampolineScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from tenacity import (
@@ -26,6 +26,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from rxauth.bridge import run_on
 from rxauth.errors import CredentialError, TransientError
 from rxauth.failures import status_of
 
@@ -132,43 +133,38 @@ class _LoopScheduler(AsyncIOScheduler):
         self, duetime: typing.RelativeTime, action: abc.ScheduledAction[Any], state: Any = None
     ) -> abc.DisposableBase:
         seconds = max(0.0, self.to_seconds(duetime))
-        handle: asyncio.TimerHandle | None = None
-        disposed = False
-
-        def start() -> None:
-            nonlocal handle
-            if not disposed:
-                handle = self._waiting_loop.call_later(seconds, lambda: self.invoke_action(action, state))
-
-        def cancel() -> None:
-            nonlocal handle
-            if handle is not None:
-                handle.cancel()
-                handle = None
-
-        def dispose() -> None:
-            nonlocal disposed
-            disposed = True
-            self._on_loop(cancel)
-
-        if not self._on_loop(start):
+        timer = _LoopTimer(self._waiting_loop, seconds, lambda: self.invoke_action(action, state))
+        if not run_on(self._waiting_loop, timer.start):
             return TimeoutScheduler.singleton().schedule_relative(seconds, action, state)
-        return Disposable(dispose)
+        return timer
 
-    def _on_loop(self, action: Callable[[], None]) -> bool:
-        """Whether the loop takes it; one that is closed does not."""
-        try:
-            here = asyncio.get_running_loop() is self._waiting_loop
-        except RuntimeError:
-            here = False
-        if here:
-            action()
-            return True
-        try:
-            self._waiting_loop.call_soon_threadsafe(action)
-        except RuntimeError:
-            return False
-        return True
+
+class _LoopTimer(abc.DisposableBase):
+    """One wait. (An object, and few closures: thousands of streams may wait at once.)"""
+
+    __slots__ = ("_action", "_disposed", "_handle", "_loop", "_seconds")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, action: Callable[[], object]) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._action = action
+        self._disposed = False
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """On the loop."""
+        if not self._disposed:
+            self._handle = self._loop.call_later(self._seconds, self._action)
+
+    def dispose(self) -> None:
+        """From any thread."""
+        self._disposed = True
+        run_on(self._loop, self._cancel)
+
+    def _cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
 
 
 def drive(
@@ -217,7 +213,7 @@ class _Tries(abc.DisposableBase):
         self._on_result = on_result
         self._on_failed = on_failed
         self._disposed = False
-        self._waiting = SerialDisposable()
+        self._waiting: abc.DisposableBase | None = None
         self._state = RetryCallState(policy, None, (), {})
         self._state.start_time = _seconds(scheduler)
         policy.begin()
@@ -227,7 +223,8 @@ class _Tries(abc.DisposableBase):
 
     def dispose(self) -> None:
         self._disposed = True
-        self._waiting.dispose()
+        if self._waiting is not None:
+            self._waiting.dispose()
 
     def run(self) -> None:
         # A loop, not a recursion: tries that fail at once, without a wait, must not grow the stack.
@@ -264,24 +261,18 @@ class _Tries(abc.DisposableBase):
 
     def _start_try(self) -> bool:
         """Whether the try has already ended."""
-        # The try may end inside this call, or later on another thread while this call is returning:
-        # whichever of the two comes second goes on.
-        first = threading.Lock()
+        each = _Try(self)
+        self._attempt(each.succeeded, each.failed)
+        return not each.is_first()
 
-        def end(put: Callable[[], None]) -> None:
-            put()
-            self._state.outcome_timestamp = _seconds(self._scheduler)
-            if not first.acquire(blocking=False):
-                self.run()
+    def put_result(self, result: Any) -> None:
+        self._state.set_result(result)
+        self._state.outcome_timestamp = _seconds(self._scheduler)
 
-        def failed(error: Exception) -> None:
-            self._traceback = error.__traceback__
-            self._state.set_exception((type(error), error, error.__traceback__))
-
-        self._attempt(
-            lambda result: end(lambda: self._state.set_result(result)), lambda error: end(lambda: failed(error))
-        )
-        return not first.acquire(blocking=False)
+    def put_failure(self, error: Exception) -> None:
+        self._traceback = error.__traceback__
+        self._state.set_exception((type(error), error, error.__traceback__))
+        self._state.outcome_timestamp = _seconds(self._scheduler)
 
     def _sleep(self, delay: float) -> bool:
         number = self._state.attempt_number
@@ -289,16 +280,39 @@ class _Tries(abc.DisposableBase):
         self._on_retry(number, delay)
         if delay == 0:
             return True
-        if not self._disposed:
-            # Its place is taken before it runs: one that fires on another thread at once may have begun the next wait
-            # by the time it is returned here, and would cancel that.
-            wait = SingleAssignmentDisposable()
-            self._waiting.disposable = wait
+        # Its place is taken before it runs: one that fires on another thread at once may have begun the next wait
+        # by the time it is returned here, and would cancel that.
+        wait = self._waiting = SingleAssignmentDisposable()
+        if not self._disposed:  # asked behind that: whoever disposes from now on disposes this wait
             wait.disposable = self._scheduler.schedule_relative(delay, lambda *_: self.run())
         return False
 
     def _finish(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
         return lambda value: None if self._disposed else callback(value)
+
+
+class _Try:
+    """One try. It may end inside the call that starts it, or later on another thread while that call is returning:
+    whichever of the two comes second goes on."""
+
+    __slots__ = ("_first", "_tries")
+
+    def __init__(self, tries: _Tries) -> None:
+        self._tries = tries
+        self._first = threading.Lock()
+
+    def is_first(self) -> bool:
+        return self._first.acquire(blocking=False)
+
+    def succeeded(self, result: Any) -> None:
+        self._tries.put_result(result)
+        if not self.is_first():
+            self._tries.run()
+
+    def failed(self, error: Exception) -> None:
+        self._tries.put_failure(error)
+        if not self.is_first():
+            self._tries.run()
 
 
 async def call(

@@ -416,11 +416,10 @@ def _await(
     on_result: Callable[[Any], None],
     on_failed: Callable[[Exception], None],
 ) -> None:
-    async def wait() -> Any:
-        return await awaitable
+    coroutine = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
 
     def start() -> None:
-        task = asyncio.get_running_loop().create_task(wait())
+        task = asyncio.get_running_loop().create_task(coroutine)
         _tasks.add(task)
         task.add_done_callback(done)
 
@@ -433,11 +432,14 @@ def _await(
             on_failed(_as_exception(error))
 
     if loop is None or not run_on(loop, start):
-        if inspect.iscoroutine(awaitable):
-            awaitable.close()
+        coroutine.close()
         on_failed(
             RuntimeError(
                 "A coroutine needs an event loop, and none was running at subscribe: "
                 "subscribe inside one, or give a plain function."
             )
         )
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from reactivex import abc
-from reactivex.disposable import SerialDisposable
 
 from rxauth import bridge
 from rxauth.errors import NeverLiveError, RefreshFailed
@@ -106,8 +105,8 @@ class Recovery(abc.DisposableBase):
         self._settled = threading.Lock()  # taken for good by the first of: outcome, timeout, dispose
         self._clock: abc.SchedulerBase
         self._deadline = math.inf
-        self._timer = SerialDisposable()
-        self._tries = SerialDisposable()
+        self._timer: abc.DisposableBase | None = None
+        self._tries: abc.DisposableBase | None = None
 
     def start(self) -> None:
         if self._settled.locked():  # the judge of the failure disposed the subscription
@@ -123,7 +122,7 @@ class Recovery(abc.DisposableBase):
         self._deadline = self._now() + (math.inf if policy.timeout is None else policy.timeout)
         if self._settled.locked():
             return
-        self._tries.disposable = backoff.drive(
+        self._tries = backoff.drive(
             policy.retrying or backoff.default_retrying(),
             self._try,
             scheduler=self._clock,
@@ -133,7 +132,9 @@ class Recovery(abc.DisposableBase):
         )
         # A refresh that ended at once needs no timer, which may be a thread.
         if self._deadline < math.inf and not self._settled.locked():
-            self._timer.disposable = self._clock.schedule_relative(max(self._left(), 0.0), self._expire)
+            self._timer = self._clock.schedule_relative(max(self._left(), 0.0), self._expire)
+        if self._settled.locked():  # meanwhile: whoever did it could not stop what had not been returned here
+            self._stop()
 
     def _now(self) -> float:
         return self._clock.to_seconds(self._clock.now)
@@ -173,9 +174,15 @@ class Recovery(abc.DisposableBase):
         """Whether this is the first outcome; the others are dropped."""
         if not self._settled.acquire(blocking=False):
             return False
-        self._timer.dispose()
-        self._tries.dispose()
+        self._stop()
         return True
+
+    def _stop(self) -> None:
+        timer, self._timer = self._timer, None  # not kept: they know us, and a cycle would keep the failure alive
+        tries, self._tries = self._tries, None
+        for each in (timer, tries):
+            if each is not None:
+                each.dispose()
 
     def _succeed(self, value: Any) -> None:
         try:
