@@ -283,8 +283,7 @@ class OAuthCredentials:
 
     async def _share(self, rejected: str, account: str | None) -> Credential:
         try:
-            flight = flights.run((self, rejected), lambda: self._outcome(rejected, account))
-            outcome = await asyncio.wrap_future(flight)
+            outcome = await flights.join((self, rejected), lambda: self._outcome(rejected, account))
         except Interrupted:
             outcome = _interrupted()
         except RuntimeError as error:

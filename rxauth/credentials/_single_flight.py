@@ -28,6 +28,14 @@ class Interrupted(Exception):
     """The work was told to end before it was done."""
 
 
+class _Flight(concurrent.futures.Future[T]):
+    """The outcome of a piece of work; `waiters` of a loop are known to that loop's thread alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+
+
 class SingleFlight:
     """Runs at most one piece of work per key at a time.
 
@@ -40,7 +48,7 @@ class SingleFlight:
 
     def _forget(self) -> None:
         self._mutex = threading.Lock()
-        self._flights: dict[Hashable, concurrent.futures.Future[Any]] = {}
+        self._flights: dict[Hashable, _Flight[Any]] = {}
         self._tasks: dict[Hashable, asyncio.Task[Any]] = {}
         self._unbroken: set[asyncio.Task[Any] | None] = set()
         self._put_off: set[asyncio.Task[Any] | None] = set()
@@ -48,7 +56,7 @@ class SingleFlight:
         self._idle = asyncio.Event()
         self._thread: threading.Thread | None = None
 
-    def run(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
+    def run(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> _Flight[T]:
         """Join the work that is under way for `key`, or start it.
 
         Returns:
@@ -61,12 +69,28 @@ class SingleFlight:
             flight = self._flights.get(key)
             if flight is None:
                 loop = self._loop or self._start_thread()
-                flight = concurrent.futures.Future()
+                flight = _Flight()
                 flight.set_running_or_notify_cancel()
                 self._flights[key] = flight
                 # In no context of any asker's: what one of them holds or traces is not the others'.
                 loop.call_soon_threadsafe(self._take_off, key, flight, work, context=contextvars.Context())
             return flight
+
+    async def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The same, awaited. A waiter that is cancelled cancels itself alone.
+
+        All who wait on one loop are woken by one call: each of its own would cost more than the rest of the wait.
+        """
+        flight = self.run(key, work)
+        loop = asyncio.get_running_loop()
+        waiters = flight.waiters.get(loop)
+        if waiters is None:
+            waiters = flight.waiters[loop] = []
+            flight.add_done_callback(functools.partial(_wake, loop, waiters))
+        waiter = loop.create_future()
+        waiters.append(waiter)
+        await waiter
+        return flight.result()
 
     @property
     def unbreakable(self) -> bool:
@@ -146,6 +170,16 @@ class SingleFlight:
                 self._put_off.add(task)
             else:
                 task.cancel()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, waiters: list[asyncio.Future[None]], _: object) -> None:
+    def wake() -> None:
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    with contextlib.suppress(RuntimeError):  # the loop has been closed, and nobody waits on it any more
+        loop.call_soon_threadsafe(wake)
 
 
 def _serve(loop: asyncio.AbstractEventLoop, idle: asyncio.Event) -> None:
