@@ -153,9 +153,17 @@ class MessagesReader(Reader):
         elif kind == "message_stop":
             self.answer.done()
         elif kind == "error" or event.error:
-            self.told(read_error({"error": event.error}))
+            self._error(name, data)
         elif kind != "ping":
             self._strange = True  # ignored: the protocol may grow
+
+    def _error(self, name: bytes, data: bytes) -> None:
+        try:
+            body = repaired(data, dict[str, Any])
+        except NotThisProtocolError:  # a closer look finds more: a number of thousands of digits
+            self._not_an_event(name, data)
+        else:
+            self.told(read_error(body))
 
     def _not_an_event(self, name: bytes, data: bytes) -> None:
         text = data.decode("utf-8", "replace")

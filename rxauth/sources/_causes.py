@@ -91,8 +91,12 @@ def read_error(body: object) -> Told | None:
     Told(message='expired', type='invalid_token', code=None)
     >>> read_error({"detail": "Not Found"})
     Told(message='Not Found', type=None, code=None)
+    >>> read_error([{"error": {"code": 400, "message": "API key not valid.", "status": "INVALID_ARGUMENT"}}])
+    Told(message='API key not valid.', type='INVALID_ARGUMENT', code=400)
     >>> read_error({"choices": []})
     """
+    if isinstance(body, list) and body:
+        body = body[0]
     if not isinstance(body, Mapping):
         return None
     error = body.get("error")

@@ -142,7 +142,8 @@ def stream(
             answer.fail(error, sentence)
             return
         exchange = Exchange(call.host, credential)
-        conversation = _Conversation(call, exchange, reader(answer, exchange))
+        listener = reader(answer, exchange)
+        conversation = _Conversation(call, exchange, listener)
         headers = {**call.headers, **_authorization(call.auth_header, token)}
         lease = Lease()
         async with lease if session is None else nullcontext(session) as connections:
@@ -150,7 +151,7 @@ def stream(
                 # A session that was given has its own settings for proxies.
                 cause = await conversation.hold(connections, headers, proxy_for(call.url) if session is None else None)
                 if cause is not None:
-                    answer.fail(cause, str(cause))
+                    listener.fail(cause)
             finally:
                 lease.comes_back = isinstance(answer.cause, CredentialRejected)
 

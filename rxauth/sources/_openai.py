@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from reactivex import Observable
 
+from rxauth.errors import ProviderError
 from rxauth.events import AssistantEvent, DoneReason, Usage
 from rxauth.sources._causes import Exchange, Told, read_error
 from rxauth.sources._http import MAX_EVENT_BYTES, AuthHeader, prepared, stream
@@ -102,6 +103,7 @@ class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     finish_reason: str | None = None
     usage: Any = None
+    error: Any = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -159,28 +161,28 @@ class ChatReader(Reader):
         if self.answer.ended:
             return
         try:
-            chunk = _decode(data)
-        except MALFORMED:
             try:
+                chunk = _decode(data)
+            except MALFORMED:
                 chunk = repaired(data, _Chunk)
-            except NotThisProtocolError:
-                self._not_a_chunk(name, data)
+            if chunk.choices is None or chunk.error or name == b"error":
+                self._other(name, data, chunk)
                 return
-        if chunk.choices is None or chunk.error or name == b"error":
-            self._other(name, data, chunk)
+            if chunk.choices and not self._headed:
+                self._head(data)
+        except NotThisProtocolError:  # also of what only a closer look finds: a number of thousands of digits
+            self._not_a_chunk(name, data)
             return
         self._understood = True
-        if chunk.choices and not self._headed:
-            self._headed = True
-            self._head(data)
         for choice in chunk.choices:
-            if not choice.index:
+            if not choice.index and not self.answer.ended:
                 self._choice(choice)
         if chunk.usage:
             self._usage(chunk.usage)
 
     def _head(self, data: bytes) -> None:
         head = repaired(data, _Head)
+        self._headed = True
         self.answer.id = _string(head.id)
         self.answer.model = _string(head.model)
 
@@ -195,9 +197,19 @@ class ChatReader(Reader):
             self._strange = True
 
     def complete(self) -> None:
+        self._settle()
+        super().complete()
+
+    def fail(self, cause: ProviderError) -> None:
+        self._settle()
+        super().fail(cause)
+
+    def _settle(self) -> None:
+        """Nothing more comes: calls that waited for their id or name are told as they are, and so is a refusal."""
         for call in self._calls:
             call.open(self.answer)
-        super().complete()
+        if self._refusal:
+            self.answer.stop_reason, self.answer.stop_details = "refusal", "".join(self._refusal)
 
     def _not_a_chunk(self, name: bytes, data: bytes) -> None:
         text = data.decode("utf-8", "replace").strip()
@@ -228,7 +240,9 @@ class ChatReader(Reader):
                 self._refusal.append(delta.refusal)
         if choice.usage:
             self._usage(choice.usage)
-        if choice.finish_reason:
+        if choice.error:
+            self.told(read_error({"error": choice.error}))
+        elif choice.finish_reason:
             self._finish(choice.finish_reason)
 
     def _say(self, kind: type[OpenText | OpenThinking], said: object) -> None:
@@ -307,8 +321,8 @@ class ChatReader(Reader):
         if reason in _FAILURES:
             self.told(Told(f"The provider stopped the answer: {reason}.", "server_error", reason))
             return
-        self.answer.stop_reason = "refusal" if self._refusal else _FINISH_REASONS.get(reason, "stop")
-        self.answer.stop_details = "".join(self._refusal) or reason
+        self.answer.stop_reason = _FINISH_REASONS.get(reason, "stop")
+        self.answer.stop_details = reason
 
     def _usage(self, wire: object) -> None:
         if not isinstance(wire, dict):

@@ -347,6 +347,7 @@ def test_what_was_said_before_an_error_is_in_its_message() -> None:
         ({"type": "error", "error": None}, ProviderError),
         ({"type": "error"}, ProviderError),
         ({"type": "", "error": {"code": 401, "message": "m"}}, CredentialRejected),
+        ({"type": "error", "code": 500, "message": "m"}, ProviderUnavailable),
     ],
 )
 def test_an_error_in_band_has_a_typed_cause_and_the_status_of_the_response(
@@ -358,8 +359,16 @@ def test_an_error_in_band_has_a_typed_cause_and_the_status_of_the_response(
     assert cause.status == 200
 
 
-def test_an_error_event_that_is_not_json_is_an_error_with_that_text() -> None:
-    events = read(ANTHROPIC, b"event: error\ndata: overloaded, sorry\n\n")
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param("overloaded, sorry", id="not JSON"),
+        pytest.param('{"message": "overloaded, sorry"}', id="without an error inside"),
+        pytest.param('{"error": {"message": "overloaded, sorry", "x": %s}}' % ("9" * 5000), id="not quite JSON"),
+    ],
+)
+def test_an_event_named_error_is_one_with_that_text(data: str) -> None:
+    events = read(ANTHROPIC, f"event: error\ndata: {data}\n\n".encode())
     assert "overloaded, sorry" in str(failed(events).cause)
 
 

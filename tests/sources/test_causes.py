@@ -39,6 +39,7 @@ def exchange(
         ({"error": {"message": "m", "code": None, "type": None, "param": None}}, Told("m")),
         ({"error": {"message": "m", "status": "UNAUTHENTICATED", "code": 401}}, Told("m", "UNAUTHENTICATED", 401)),
         ({"error": [{"message": "m"}]}, Told("m")),
+        ([{"error": {"message": "m", "status": "INVALID_ARGUMENT", "code": 400}}], Told("m", "INVALID_ARGUMENT", 400)),
         ({"error": "m"}, Told("m")),
         ({"error": "invalid_token", "error_description": "m"}, Told("m", "invalid_token")),
         (
@@ -51,6 +52,7 @@ def exchange(
         ({"error": True}, Told()),
         ({"error": None, "choices": []}, None),
         ([], None),
+        (["error"], None),
         ("error", None),
         (None, None),
     ],

@@ -30,7 +30,7 @@ from rxauth.errors import (
     RequestRejected,
     StreamCut,
 )
-from rxauth.events import AssistantEvent, Done, Error, Start, TextDelta, to_json
+from rxauth.events import AssistantEvent, Done, Error, Start, TextDelta, ToolCall, to_json
 from rxauth.failures import is_auth_error
 from rxauth.sources import anthropic_messages, openai_chat
 from rxauth.testing import FakeProvider, Gate, Pause, Reply
@@ -434,6 +434,16 @@ async def test_an_event_that_is_too_large_ends_the_stream_and_keeps_what_was_sai
     assert type(error.cause) is ProtocolError
     assert "1000 bytes" in str(error.cause)
     assert error.error.text == "Hello"
+
+
+async def test_a_tool_call_that_waits_for_its_id_is_kept_when_the_connection_breaks() -> None:
+    call = {"index": 0, "function": {"name": "f", "arguments": '{"a'}}
+    body = sse({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]})
+    async with FakeProvider(replies=[Reply(body=body, cut_at=len(body))]) as fake:
+        credentials = Holder(fake.credential())
+        error = failed(await collect(openai_chat(REQUEST, base_url=fake.url + "/v1", credentials=credentials)))
+    assert type(error.cause) is StreamCut
+    assert error.error.content == (ToolCall("call_0", "f", '{"a'),)
 
 
 async def test_what_is_too_large_behind_a_complete_answer_breaks_nothing() -> None:

@@ -61,6 +61,13 @@ def finish(reason: str = "stop", **rest: Any) -> Payload:
     return chunk({}, finish=reason, **rest)
 
 
+def with_error(error: Payload, *, finish: str | None = None) -> Payload:
+    """An error inside the choice."""
+    made = chunk({"content": ""}, finish=finish)
+    made["choices"][0]["error"] = error
+    return made
+
+
 END = "[DONE]"
 
 
@@ -299,6 +306,7 @@ def test_a_refusal_is_an_end_and_its_words_are_kept() -> None:
     events = told(chunk({"refusal": "I'm "}), chunk({"refusal": "sorry."}), finish("stop"), END)
     assert len(events) == 1
     assert (done(events).reason, done(events).message.stop_details) == ("refusal", "I'm sorry.")
+    assert done(told(chunk({"refusal": "Sorry."}), END)).reason == "refusal"
 
 
 @pytest.mark.parametrize(
@@ -398,6 +406,10 @@ def test_the_message_knows_its_id_and_model() -> None:
         ({"object": "error", "message": "m", "type": "BadRequestError", "code": 400}, RequestRejected),
         ({"choices": [{"delta": {}, "finish_reason": "insufficient_system_resource"}]}, ProviderUnavailable),
         ({"choices": [{"delta": {}, "finish_reason": "error"}]}, ProviderUnavailable),
+        ({"choices": [{"finish_reason": "error"}, {"delta": {"content": "more"}}]}, ProviderUnavailable),
+        (with_error({"code": 502, "message": "m"}, finish="error"), ProviderUnavailable),
+        (with_error({"code": 401, "message": "m"}, finish="error"), CredentialRejected),
+        (with_error({"code": "invalid_api_key", "message": "m"}), CredentialRejected),
     ],
 )
 def test_an_error_in_band_has_a_typed_cause_and_keeps_what_was_said(
@@ -408,6 +420,18 @@ def test_an_error_in_band_has_a_typed_cause_and_keeps_what_was_said(
     assert isinstance(error.cause, ProviderError)
     assert error.cause.status == 200
     assert error.error.content == (Text("Hello"),)
+
+
+def test_an_error_inside_a_choice_is_told_in_the_providers_words() -> None:
+    cause = failed(told(with_error({"code": 502, "message": "Upstream is down"}, finish="error"))).cause
+    assert "Upstream is down" in str(cause)
+    assert done(told(say("a"), with_error({}, finish="stop"), END)).reason == "stop"
+
+
+def test_what_still_waited_for_its_end_is_in_the_message_of_an_error() -> None:
+    error = failed(told(call(0, None, "f", '{"a'), chunk({"refusal": "Sor"}), {"error": {"message": "m"}}))
+    assert error.error.content == (ToolCall("chat_1_0", "f", '{"a'),)
+    assert error.error.stop_details == "Sor"
 
 
 @pytest.mark.parametrize(
@@ -436,6 +460,10 @@ def test_an_error_that_is_none_is_none(payload: Payload) -> None:
         pytest.param(sse('{"x": ' + "[" * 100_000 + "]" * 100_000 + "}"), id="an object that is as deep"),
         pytest.param(sse('{"choices": {"0": 1}}'), id="a field of another type"),
         pytest.param(sse('{"choices": [{"index": 1e999}]}'), id="an infinite number"),
+        *(
+            pytest.param(sse(begin + '"x": ' + "9" * 5000 + "}"), id=f"a number without end behind {begin}")
+            for begin in ("{", '{"error": {"message": "m"}, ', '{"choices": [{"delta": {"content": "a"}}], ')
+        ),
         pytest.param(sse({"type": "message_start", "message": {}}, {"type": "message_stop"}), id="another dialect"),
         pytest.param(sse({"type": "message_start", "message": {}}, END), id="another dialect with an end mark"),
     ],
