@@ -113,7 +113,7 @@ class OpenToolCall(OpenBlock):
         self.whole = ""  # arguments that came in one piece at the start; they count if no deltas follow
 
     def close(self) -> None:
-        if self.is_open and not self.content:
+        if not self.content:
             self.add(self.whole)
         super().close()
 

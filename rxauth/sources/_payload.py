@@ -37,10 +37,10 @@ def repaired(data: bytes, shape: type[T]) -> T:
 
 # A surrogate pair, half of one, or any other escape: the last so that the backslash before "ud800" is its own.
 _ESCAPE = re.compile(
-    r"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL
 )
+_HALF = len(r"\ud800")  # no other escape that is found has this length
 
 
 def _whole(escape: re.Match[str]) -> str:
-    lone = escape[1] is None and escape[0][1] == "u" and len(escape[0]) == 6
-    return "\\ufffd" if lone else escape[0]
+    return r"\ufffd" if len(escape[0]) == _HALF else escape[0]

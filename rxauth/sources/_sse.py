@@ -117,7 +117,7 @@ class EventStreamDecoder:
         """The chunk with LF for every line end, without the BOM that a stream may start with."""
         if not self._begun:
             chunk = self._head + chunk
-            if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+            if _BOM.startswith(chunk):
                 self._head = chunk
                 return b""
             self._begun = True

@@ -375,6 +375,7 @@ def test_an_answer_that_ends_before_it_is_complete_is_cut(body: list[Payload | s
             [finish(usage={"prompt_tokens": None, "prompt_tokens_details": None})], Usage(), id="or not at all"
         ),
         pytest.param([finish(usage="many")], Usage(), id="nor in words"),
+        pytest.param([finish(usage={"prompt_tokens": -1, "completion_tokens": True})], Usage(), id="nor below zero"),
     ],
 )
 def test_tokens_are_counted_wherever_they_are_told(where: list[Payload], usage: Usage) -> None:
