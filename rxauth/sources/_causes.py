@@ -103,12 +103,12 @@ def read_error(body: object) -> Told | None:
     if isinstance(error, list) and error:
         error = error[0]
     if isinstance(error, Mapping):
-        return Told(_message(error), _word(error.get("type") or error.get("status")), _code(error.get("code")))
+        return Told(_message(error), _word(error.get("type") or error.get("status")), _code(error, body))
     message = _message(body)
     if isinstance(error, str) and error:
-        return Told(message, error, _code(body.get("code"))) if message else Told(error, None, _code(body.get("code")))
+        return Told(message, error, _code(body)) if message else Told(error, None, _code(body))
     if error or message:
-        return Told(message, _word(body.get("type")), _code(body.get("code")))
+        return Told(message, _word(body.get("type")), _code(body))
     return None
 
 
@@ -124,8 +124,15 @@ def _word(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _code(value: object) -> str | int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else _word(value)
+def _code(*parts: Mapping[str, Any]) -> str | int | None:
+    """The code, or else the status that the body tells: in-band, that of the response says nothing."""
+    codes = (part.get("code") for part in parts)
+    statuses = (number for part in parts for name in ("status", "status_code") if _is_int(number := part.get(name)))
+    return next((each for each in (*codes, *statuses) if _is_int(each) or _word(each)), None)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
