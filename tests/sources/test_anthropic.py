@@ -96,6 +96,11 @@ BLOCKS = [
         id="redacted thinking is its own signature",
     ),
     pytest.param(
+        [delta(0, "signature_delta", signature="s"), text(0, "a"), delta(0, "signature_delta", signature="s"), stop(0)],
+        [TextStart(0), TextDelta(0, "a"), TextEnd(0, "a")],
+        id="a signature of what is not thinking is none",
+    ),
+    pytest.param(
         [
             block(0, "tool_use", id="t1", name="weather", input={}),
             delta(0, "input_json_delta", partial_json=""),
