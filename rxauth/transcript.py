@@ -279,7 +279,9 @@ class _Draft:
         if message is not None:
             self._message = message
             self._close()
-            return
+            if message.stop_reason is not None:
+                return
+            # The event alone says how it ended; the line in the file would be that of an open one.
         reason, text = _field(event, "reason"), _text(told, "error_message") or _text(told, "message")
         if type_ == "done":
             self.end(reason if reason in get_args(DoneReason) else "stop", None)

@@ -7,6 +7,7 @@ import json
 import resource
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,20 @@ def test_an_error_event_closes_with_what_was_said() -> None:
     transcript = fed(START, A, Error("error", said, CredentialRejected("No.", status=401)))
     transcript.on_completed()
     assert transcript.entries == (TranscriptEntry(said, open=False),)
+
+
+@pytest.mark.parametrize("form", [lambda event: event, plain], ids=["as events", "as JSON"])
+def test_a_message_that_does_not_say_how_it_ended_takes_it_from_its_event(
+    form: Callable[[AssistantEvent], Any], tmp_path: Path
+) -> None:
+    said = AssistantMessage(content=(Text("a"),), error_message="No.")
+    ends = (Done("length", AssistantMessage(content=(Text("a"),))), Error("aborted", said))
+    transcript = fed(*(form(event) for end in ends for event in (START, A, end)), path=tmp_path / "chat.jsonl")
+    transcript.on_completed()
+    assert told(transcript) == [("a", "length", False), ("a", "aborted", False)]
+    assert [message.error_message for message in transcript.messages] == [None, "No."]
+    lines = (tmp_path / "chat.jsonl").read_text().splitlines()
+    assert [json.loads(line)["stop_reason"] for line in lines] == ["length", "aborted"]
 
 
 def test_rxs_own_channels_close_an_open_message() -> None:
