@@ -179,9 +179,8 @@ def _base_url(preset: Provider, protocol: Protocol, environ: Mapping[str, str]) 
     given = environ.get(preset.base_url_env or "", "").strip().rstrip("/")
     if not given:
         return usual
-    checked_url(given, preset.base_url_env or "")
     # One variable for both formats: by the SDKs' convention OpenAI's URL ends with /v1 and Anthropic's does not.
-    bare = given.removesuffix("/v1")
+    bare = checked_url(given, str(preset.base_url_env)).removesuffix("/v1")
     return bare + "/v1" if protocol == "openai-chat" else bare
 
 
@@ -333,7 +332,7 @@ def oauth_app(environ: Mapping[str, str], preset: Provider) -> OAuthApp | None:
     """How one logs in there, with the environment's overrides.
 
     Raises:
-        ValueError: a variable holds no URL.
+        ValueError: a variable holds what is no host that tokens can go to; it is named.
     """
     app = preset.oauth
     if app is None:

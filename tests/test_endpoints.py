@@ -127,9 +127,12 @@ class TestWhere:
         assert (await endpoint(environ)).base_url == anthropic
         assert (await endpoint(environ, protocol="openai-chat")).base_url == openai
 
-    async def test_a_variable_that_holds_no_url_is_named(self, home: dict[str, str]) -> None:
+    @pytest.mark.parametrize("url", ["api.kimi.com", "http://api.kimi.com", "https://", "https://me:secret@host"])
+    async def test_a_variable_that_holds_no_url_for_tokens_is_named(self, home: dict[str, str], url: str) -> None:
         with pytest.raises(ValueError, match="KIMI_CODE_BASE_URL"):
-            await endpoint(home | {"KIMI_API_KEY": "k", "KIMI_CODE_BASE_URL": "api.kimi.com/coding"})
+            await endpoint(home | {"KIMI_API_KEY": "k", "KIMI_CODE_BASE_URL": url})
+        with pytest.raises(ValueError, match="KIMI_OAUTH_HOST"):
+            oauth_app({"KIMI_OAUTH_HOST": url}, KIMI)
 
     async def test_a_flag_moves_it_before_the_variable(self, home: dict[str, str]) -> None:
         environ = home | {"KIMI_API_KEY": "k", "KIMI_CODE_BASE_URL": "https://variable"}
@@ -481,6 +484,12 @@ def test_a_plan_that_does_not_suffice_is_told_in_one_sentence(home: dict[str, st
         assert errors.startswith(f"rxauth: {message}")
         assert "log in" not in errors.lower()
         assert fake.token_requests == []
+
+
+def test_a_login_at_what_is_no_host_names_the_variable(home: dict[str, str]) -> None:
+    code, said, errors = ended(command("login", "kimi", environ=home | {"KIMI_CODE_OAUTH_HOST": "auth.kimi.com"}))
+    assert (code, said) == (2, "")
+    assert errors.startswith("rxauth: KIMI_CODE_OAUTH_HOST is not an http(s) URL")
 
 
 def test_an_unknown_provider_names_the_known_ones(home: dict[str, str]) -> None:
