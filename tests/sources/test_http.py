@@ -127,10 +127,12 @@ async def test_the_request_is_taken_as_it_is_at_the_call_and_is_never_changed(so
 
 
 async def test_any_mapping_is_a_request_also_inside() -> None:
-    request = MappingProxyType({"model": "m", "messages": [MappingProxyType({"role": "user", "content": "é\u2028"})]})
+    message = MappingProxyType({"role": "user", "content": "é\u2028"})
+    request = MappingProxyType({"model": "m", "messages": [message], "stream": None})
     async with FakeProvider() as fake:
         await collect(anthropic_messages(request, base_url=fake.url, credentials=Holder(fake.credential())))
-        assert fake.requests[0].json()["messages"] == [{"role": "user", "content": "é\u2028"}]
+        sent = fake.requests[0].json()
+    assert sent == {"model": "m", "messages": [{"role": "user", "content": "é\u2028"}], "stream": True}
 
 
 async def test_a_request_of_many_megabytes_is_sent_without_a_warning() -> None:
@@ -479,6 +481,27 @@ async def test_a_server_that_does_not_speak_http_is_not_the_right_one(reply: byt
         assert len(str(cause)) < 300
 
 
+async def test_the_proxy_of_the_environment_is_asked_and_never_given_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        cause = failed(
+            await collect(anthropic_messages(REQUEST, base_url="https://far.invalid", credentials=KEY))
+        ).cause
+    assert type(cause) is ConnectionFailed
+    assert str(cause) == "The proxy makes no connection to far.invalid (HTTP 502)."
+    assert [head.split(b"\r\n")[0] for head in heads] == [b"CONNECT far.invalid:443 HTTP/1.1"]
+    assert b"static-key" not in heads[0]
+
+
 async def test_a_body_of_unknown_length_ends_with_its_connection() -> None:
     async with bare_server(b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + ANSWER[:-50]) as url:
         assert done(await collect(anthropic_messages(REQUEST, base_url=url, credentials=KEY))).message.text == "Hello"
@@ -636,6 +659,17 @@ async def test_a_session_that_was_given_is_used_and_left_open() -> None:
         assert not session.closed
         assert fake.requests[0].headers["X-Mine"] == "1"
         assert fake.open_connections == 1, "a connection whose answer was read to its end is used again"
+
+
+async def test_a_session_that_raises_for_an_error_status_changes_nothing() -> None:
+    refused = {"error": {"type": "authentication_error", "message": "No."}}
+    async with (
+        FakeProvider(replies=[Reply(status=401, body=refused)]) as fake,
+        aiohttp.ClientSession(raise_for_status=True) as session,
+    ):
+        cause = failed(await collect(messages(fake, session=session))).cause
+    assert type(cause) is CredentialRejected
+    assert str(cause) == "No. (HTTP 401, authentication_error)"
 
 
 @pytest.mark.looptime
