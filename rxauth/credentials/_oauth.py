@@ -63,7 +63,7 @@ class OAuthCredentials:
         extra_params: more form parameters of the token request.
         headers: more headers of it.
         refresh_ahead: seconds before its end at which a credential is refreshed in the background; at most half its
-            lifetime. 0 turns it off.
+            lifetime, where that is known. 0 turns it off.
         request_timeout: seconds for one token request.
         timeout: seconds for a whole refresh: waiting for the lock, tries, and the waits between them.
         retrying: a `tenacity.Retrying` that alone decides what is tried again. Default: 3 tries of what is transient,
@@ -252,7 +252,11 @@ class OAuthCredentials:
     def _see(self, credential: Credential) -> None:
         if self._sighting_of(credential) is None:
             left = math.inf if credential.expires_at is None else credential.expires_at - self._clock()
-            self._sighting = _Sighting(credential, self._monotonic(), left)
+            lifetime = credential.extra.get("expires_in")
+            if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not lifetime > 0:
+                # The first one may be of any age; one that comes later has just been issued.
+                lifetime = math.inf if self._sighting is None else left
+            self._sighting = _Sighting(credential, self._monotonic(), left, lifetime)
 
     def _sighting_of(self, credential: Credential) -> _Sighting | None:
         sighting = self._sighting
@@ -273,10 +277,9 @@ class OAuthCredentials:
         return self._left(credential) <= 0
 
     def _ends_soon(self, credential: Credential) -> bool:
-        lifetime = credential.extra.get("expires_in")
-        if isinstance(lifetime, bool) or not isinstance(lifetime, int | float):
-            sighting = self._sighting_of(credential)
-            lifetime = sighting.left if sighting is not None else math.inf
+        sighting = self._sighting_of(credential)
+        # Without one another credential is stored by now, and the refresh will find it.
+        lifetime = math.inf if sighting is None else sighting.lifetime
         return self._left(credential) < min(self._refresh_ahead, lifetime / 2)
 
     # Once for everybody --------------------------------------------------------------------------------------------
@@ -549,11 +552,12 @@ class _Renewed(NamedTuple):
 
 
 class _Sighting(NamedTuple):
-    """When a credential was first seen here, and how long it had then."""
+    """When a credential was first seen here, how long it had then, and how long it had when it was issued."""
 
     credential: Credential
     at: float  # monotonic
     left: float  # s
+    lifetime: float  # s; infinite if nobody knows
 
 
 class _Spent(Exception):

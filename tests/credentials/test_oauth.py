@@ -824,6 +824,43 @@ async def test_with_a_short_lifetime_it_is_refreshed_at_half_of_it(server: Token
     assert (await ours.current()).access_token == "access-3"
 
 
+async def test_one_of_unknown_age_that_soon_ends_is_refreshed_behind(server: TokenServer, now: Time) -> None:
+    """A program that has just begun, and a store that does not know how long the credential was good for."""
+    old = server.credential(expires_at=now.wall + 119)
+    ours = source(server, MemoryStore(old), now)
+    assert await ours.current() == old
+    await asyncio.to_thread(background)
+    assert (await ours.current()).access_token == "access-2"
+    assert len(server.requests) == 1
+
+
+async def test_one_that_comes_later_has_just_been_issued(server: TokenServer, now: Time) -> None:
+    """Or two programs that do not tell each other the lifetime would refresh each other's credentials for ever."""
+    store = MemoryStore(server.credential())
+    ours = source(server, store, now)
+    await ours.current()
+    theirs = server.rotate()
+    await store.save(Credential(theirs.access_token, theirs.refresh_token, expires_at=now.wall + 60))
+    for _ in range(3):
+        assert (await ours.current()).access_token == "access-2"
+        now.pass_by(10)
+    background()
+    assert server.requests == []
+    now.pass_by(1)
+    await ours.current()
+    await asyncio.to_thread(background)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("told", [0, -900, True, float("nan"), "900"])
+async def test_a_lifetime_that_is_told_and_is_none_is_unknown(server: TokenServer, now: Time, told: Any) -> None:
+    old = server.credential(expires_at=now.wall + 119, extra={"expires_in": told})
+    ours = source(server, MemoryStore(old), now)
+    assert await ours.current() == old
+    await asyncio.to_thread(background)
+    assert len(server.requests) == 1
+
+
 async def test_refresh_ahead_of_zero_turns_it_off(server: TokenServer, now: Time) -> None:
     old = server.credential(expires_at=now.wall + 1)
     assert await source(server, MemoryStore(old), now, refresh_ahead=0).current() == old
