@@ -22,7 +22,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rxauth import backoff
-from rxauth.credentials._credential import Credential, rejected_credential
+from rxauth.credentials._credential import Credential
 from rxauth.credentials._single_flight import Interrupted, flights
 from rxauth.credentials._token_endpoint import ClientAuth, DeadRefreshToken, EndpointUnavailable, TokenEndpoint
 from rxauth.errors import AccountChanged, CredentialError, LoginRequired, NeverLiveError, RefreshFailed, StoreError
@@ -150,7 +150,7 @@ class OAuthCredentials:
         stored = await self._load(account)
         if self._expired(stored):
             log.debug("The stored credential has expired; refreshing it.")
-            credential = await self._share(stored.access_token, account)
+            credential = await self._share(stored, account)
         else:
             credential = stored
             if self._renewed is not None and not self._renewed.stored:
@@ -187,10 +187,9 @@ class OAuthCredentials:
         account = self._account(rejected)
         if rejected is None:
             rejected = await self._load(account)
-        token = rejected if isinstance(rejected, str) else rejected.access_token
-        credential = await self._share(token, account)
+        credential = await self._share(rejected, account)
         self._give(credential, new=True)
-        return None if credential.access_token == token else credential
+        return None if credential.access_token == rejected.access_token else credential
 
     def __repr__(self) -> str:
         return f"OAuthCredentials({self._store!r}, token_url={self._endpoint.url!r})"
@@ -205,9 +204,9 @@ class OAuthCredentials:
         since = self._monotonic() if new or given is not None else None
         self._given = _Given(credential, since)
 
-    def _account(self, rejected: Credential | str | None) -> str | None:
+    def _account(self, rejected: Credential | None) -> str | None:
         """Whose credential may be used; `None` if that is not known."""
-        if isinstance(rejected, Credential) and rejected.account_id is not None:
+        if rejected is not None and rejected.account_id is not None:
             return rejected.account_id
         return self._given.credential.account_id if self._given is not None else None
 
@@ -284,9 +283,9 @@ class OAuthCredentials:
 
     # Once for everybody --------------------------------------------------------------------------------------------
 
-    async def _share(self, rejected: str, account: str | None) -> Credential:
+    async def _share(self, rejected: Credential, account: str | None) -> Credential:
         try:
-            outcome = await flights.join((self, rejected), lambda: self._outcome(rejected, account))
+            outcome = await flights.join(self._flight(rejected), lambda: self._outcome(rejected, account))
         except Interrupted:
             outcome = _interrupted()
         except RuntimeError as error:
@@ -298,7 +297,11 @@ class OAuthCredentials:
             raise _copy(outcome)
         return outcome
 
-    async def _outcome(self, rejected: str, account: str | None) -> Outcome:
+    def _flight(self, rejected: Credential) -> tuple[object, str]:
+        """What they have in common who wait for the same refresh."""
+        return self, _mark(rejected.access_token)
+
+    async def _outcome(self, rejected: Credential, account: str | None) -> Outcome:
         try:
             return await self._renew(rejected, account)
         except CredentialError as error:
@@ -323,16 +326,16 @@ class OAuthCredentials:
         if self._monotonic() >= self._ahead_not_before:
             self._ahead_not_before = self._monotonic() + _AHEAD_PAUSE
             spent = self._renewed.spent if self._renewed is not None else stored
-            self._in_background(spent, lambda: self._outcome(spent.access_token, account))
+            self._in_background(spent, lambda: self._outcome(spent, account))
 
     def _in_background(self, stored: Credential, work: Callable[[], Any]) -> None:
         try:
-            flights.run((self, stored.access_token), work)
+            flights.run(self._flight(stored), work)
         except RuntimeError as error:
             log.warning("The credential cannot be refreshed in the background (%s).", error)
 
     async def _ahead(self, stored: Credential, account: str | None) -> Outcome:
-        outcome = await self._outcome(stored.access_token, account)
+        outcome = await self._outcome(stored, account)
         if isinstance(outcome, CredentialError):
             asked = getattr(outcome.__cause__, "retry_after", None)
             self._ahead_not_before = self._monotonic() + max(_AHEAD_PAUSE, asked or 0.0)
@@ -345,7 +348,7 @@ class OAuthCredentials:
 
     # The refresh itself, on the private thread -----------------------------------------------------------------------
 
-    async def _renew(self, rejected: str, account: str | None) -> Credential:
+    async def _renew(self, rejected: Credential, account: str | None) -> Credential:
         deadline = self._monotonic() + self._timeout
         try:
             return await self._renew_locked(rejected, account, deadline)
@@ -360,7 +363,7 @@ class OAuthCredentials:
         raise self._login_required() from answer
 
     async def _renew_locked(
-        self, rejected: str, account: str | None, deadline: float, *, second: bool = False
+        self, rejected: Credential, account: str | None, deadline: float, *, second: bool = False
     ) -> Credential:
         lock = AsyncExitStack()
         try:
@@ -391,7 +394,7 @@ class OAuthCredentials:
             # What was refreshed and stored is good, whatever becomes of the lock.
             log.warning("The lock of %s could not be given back (%s).", _place(self._store), type(error).__name__)
 
-    async def _without_lock(self, rejected: str, account: str | None, error: CredentialError) -> Credential:
+    async def _without_lock(self, rejected: Credential, account: str | None, error: CredentialError) -> Credential:
         """Somebody else is at it, or nobody can be: never go on unlocked, but take what they may have stored."""
         stored = await self._load(account)
         if self._adoptable(stored, rejected):
@@ -408,10 +411,10 @@ class OAuthCredentials:
             error,
         )
 
-    def _adoptable(self, stored: Credential, rejected: str) -> bool:
-        return stored.access_token != rejected and not self._expired(stored)
+    def _adoptable(self, stored: Credential, rejected: Credential) -> bool:
+        return stored.access_token != rejected.access_token and not self._expired(stored)
 
-    async def _exchange(self, rejected: str, account: str | None, deadline: float) -> Credential:
+    async def _exchange(self, rejected: Credential, account: str | None, deadline: float) -> Credential:
         last: EndpointUnavailable | None = None
 
         async def attempt() -> Credential | Exception:
@@ -449,7 +452,7 @@ class OAuthCredentials:
             status=last.status,
         ) from last
 
-    async def _try(self, rejected: str, account: str | None, deadline: float) -> Credential:
+    async def _try(self, rejected: Credential, account: str | None, deadline: float) -> Credential:
         # Before each try: one that timed out may have rotated, and somebody may have stored a newer credential.
         stored = await self._load(account)
         if self._adoptable(stored, rejected):
@@ -612,17 +615,17 @@ def _seconds(name: str, value: float, *, at_least_zero: bool = False) -> None:
 # Which credential was rejected ---------------------------------------------------------------------------------------
 
 
-def _rejected(failure: object) -> Credential | str | None:
-    """The credential that the failure names, or the token in the headers of its request."""
+def _rejected(failure: object) -> Credential | None:
+    """The credential that the failure names, or what is known of it: the token in the headers of its request."""
     for part in _parts(failure):
-        credential = rejected_credential(part)
-        if credential is not None:
+        credential = _get(part, "credential")
+        if isinstance(credential, Credential):
             return credential
     for part in _parts(failure):
         for owner in (_get(_get(part, "response"), "request"), _get(part, "request"), _get(part, "request_info")):
             token = _token_in(_get(owner, "headers"))
-            if token is not None:
-                return token
+            if token is not None and token.isascii() and token.isprintable():
+                return Credential(token)
     return None
 
 

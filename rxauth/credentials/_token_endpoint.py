@@ -92,6 +92,9 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
     body: bytes
 
+    def __repr__(self) -> str:
+        return f"Answer({self.status})"  # whoever logs local variables gets no body: there are tokens in it
+
     def json(self) -> Mapping[str, Any] | None:
         """The body, if it is a JSON object."""
         try:
@@ -184,15 +187,20 @@ class TokenEndpoint:
         """
         if credential.refresh_token is None:
             raise ValueError("This credential has no refresh token.")
-        form = {**self._params, "grant_type": "refresh_token", "refresh_token": credential.refresh_token}
         # The lifetime counts from before the request: an answer that took its time must not prolong it.
         asked_at = self._clock()
         limit = self.request_timeout if within is None else min(within, self.request_timeout)
-        answer = await post_form(self.url, form, headers=self._headers, within=limit)
+        try:
+            answer = await post_form(self.url, self._form(credential), headers=self._headers, within=limit)
+        except EndpointUnavailable as error:
+            raise _without_frames(error)  # noqa: B904 - it is the same one
         renewed = granted(answer, now=asked_at, previous=credential)
         if renewed is None:
             raise self._error(answer, credential)
         return renewed
+
+    def _form(self, credential: Credential) -> dict[str, str]:
+        return {**self._params, "grant_type": "refresh_token", "refresh_token": credential.refresh_token or ""}
 
     def _error(self, answer: Answer, credential: Credential) -> Exception:
         secrets = (*self._secrets, credential.access_token, credential.refresh_token or "")
@@ -287,6 +295,17 @@ async def post_form(
             f"The token endpoint {host} cannot be reached, or broke off ({type(error).__name__}).",
             type=type(error).__name__,
         ) from error
+
+
+def _without_frames(error: EndpointUnavailable) -> EndpointUnavailable:
+    """The frames of a request hold the form, aiohttp's too: whoever logs local variables must not log tokens."""
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and each.__traceback__ is not None:
+            each.__traceback__ = None
+            waiting += (each.__cause__, each.__context__)
+    return error
 
 
 async def _read(content: aiohttp.StreamReader, host: str) -> bytes:

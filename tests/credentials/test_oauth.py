@@ -238,6 +238,8 @@ NAMED: dict[str, Any] = {
     "held back": NeverLiveError((), rejected(OLDER)),
     "held back, as an event": NeverLiveError((), {"type": "error", "cause": rejected(OLDER)}),
     "as a cause": _caused(rejected(OLDER)),
+    "somebody else's exception": _Failure(credential=OLDER),
+    "somebody else's event": {"type": "error", "credential": OLDER},
     "an SDK's bearer token": _sdk(Authorization=BEARER),
     "in lower case": _sdk(authorization="bearer  older-access "),
     "in bytes": _Failure(
@@ -271,6 +273,8 @@ ANONYMOUS: dict[str, Any] = {
     "an event": {"type": "error"},
     "basic authorization": _sdk(Authorization="Basic b2xkZXI="),
     "an empty token": _sdk(Authorization="Bearer "),
+    "a token that is none": _sdk(Authorization="Bearer \N{BULLET}\N{BULLET}"),
+    "a credential that is none": _Failure(credential="older-access"),
     "headers that are none": _Failure(response=SimpleNamespace(request=SimpleNamespace(headers=7))),
     "a property that raises": _Hostile(),
 }
@@ -1071,3 +1075,32 @@ async def test_no_token_is_ever_told(server: TokenServer, now: Time, caplog: pyt
         assert f"access-{number}" not in told
         assert f"refresh-{number}" not in told.replace("refresh-1.0", "")
     assert "client-secret" not in repr(ours)
+
+
+@pytest.mark.parametrize("trouble", ["it is echoed", "half a token response", "no answer"])
+async def test_not_even_with_the_local_variables_of_a_traceback(server: TokenServer, now: Time, trouble: str) -> None:
+    """As error reporters collect them."""
+    old = server.credential(expires_at=now.wall - 1)
+    ours = source(server, MemoryStore(old), now, client_secret="client-secret", request_timeout=0.02)
+    bodies = {
+        "it is echoed": b"<refresh-1 access-1>",
+        "half a token response": b'{"access_token": "access-2", "refresh_',
+    }
+    uses: list[Use] = [
+        ours.current,
+        lambda: ours.refresh(rejected(old)),
+        lambda: ours.refresh(_sdk(Authorization="Bearer access-1")),
+    ]
+    for use in uses:
+        if trouble in bodies:
+            server.answers += [{"body": bodies[trouble]}] * 3
+        else:
+            server.gate.clear()
+        with pytest.raises(RefreshFailed) as caught:
+            await use()
+        error = caught.value
+        assert error.__traceback__ is not None
+        error.__traceback__ = error.__traceback__.tb_next  # not the variables of this test
+        told = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+        assert "rejected = Credential(" in told
+        assert [each for each in ("access-1", "access-2", "refresh-1", "client-secret") if each in told] == []

@@ -125,7 +125,7 @@ async def test_at_whichever_wait_the_program_ends_no_rotated_token_is_lost(
         old = server.credential()
         await store.save(old)
         ours = source(server, store)
-        steps = Steps(at, ours._outcome(old.access_token, None))
+        steps = Steps(at, ours._outcome(old, None))
         flight = flights.run((ours, at), steps.run)
         await asyncio.wrap_future(flight)
         await asyncio.to_thread(background)
@@ -168,7 +168,7 @@ async def test_at_whichever_wait_a_refresh_with_trouble_ends_no_rotated_token_is
         server.answers[:] = [{"status": 503}, {"body": b"<html>"}]
         ours = source(server, store, sleep=sleep)
         other.acquire()
-        steps = Steps(at, ours._outcome(old.access_token, None))
+        steps = Steps(at, ours._outcome(old, None))
         flight = flights.run((ours, at), steps.run)
         outcome = await asyncio.wrap_future(flight)
         await asyncio.to_thread(background)
