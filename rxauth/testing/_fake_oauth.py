@@ -19,6 +19,8 @@ from rxauth.credentials import Credential
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
+_NAMED = frozenset({"access_token", "refresh_token", "token_type", "scope"})
+
 
 class OAuthError(Exception):
     """A request that the authorization server does not grant: RFC 6749 section 5.2, RFC 8628 section 3.5."""
@@ -96,9 +98,9 @@ class FakeOAuth:
         """What a login leaves on the client's side."""
         response = self._issue(_Family(scope))
         expires_at = None if self.expires_in is None else self.clock() + self.expires_in
-        return Credential(
-            response["access_token"], response["refresh_token"], expires_at, scope=scope, extra=dict(self.extra)
-        )
+        # With the lifetime, as after a login: without it, a short one would count as nearly over.
+        extra = {name: value for name, value in response.items() if name not in _NAMED}
+        return Credential(response["access_token"], response["refresh_token"], expires_at, scope=scope, extra=extra)
 
     def accepts(self, token: str | None) -> bool:
         """Whether this access token is good now."""

@@ -83,6 +83,10 @@ def test_seconds_are_whole_where_they_can_be() -> None:
     assert refresh(o := server(expires_in=0.5), o.credential(None).refresh_token)["expires_in"] == 0.5
 
 
+def test_a_login_knows_its_lifetime() -> None:
+    assert server(expires_in=60.0).credential(None).extra == {"expires_in": 60}
+
+
 def test_extra_fields_come_with_every_token() -> None:
     oauth = server(extra={"account_id": "a1"})
     credential = oauth.credential("read write")
