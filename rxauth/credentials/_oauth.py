@@ -212,9 +212,9 @@ class OAuthCredentials:
 
     # What is stored ------------------------------------------------------------------------------------------------
 
-    async def _load(self, account: str | None) -> Credential:
+    async def _load(self, account: str | None, *, within: float = math.inf) -> Credential:
         """What is stored, or what is newer than that: ours, if it could not be stored yet."""
-        stored = await self._load_stored()
+        stored = await self._load_stored(within)
         if stored is None:
             raise LoginRequired(f"No credential is stored in {_place(self._store)}. {_LOG_IN}")
         renewed = self._renewed
@@ -228,9 +228,9 @@ class OAuthCredentials:
         self._see(stored)
         return stored
 
-    async def _load_stored(self) -> Credential | None:
+    async def _load_stored(self, within: float = math.inf) -> Credential | None:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(min(within, self._timeout)):
                 return await self._store.load()
         except CredentialError:
             raise
@@ -356,7 +356,7 @@ class OAuthCredentials:
             spent, answer = dead.credential, dead.answer
         # Without the lock: whoever has rotated this token needs it in order to store the new one.
         await self._sleep(min(_SECOND_LOOK, max(0.0, deadline - self._monotonic())))
-        if not _same(await self._load(account), spent):
+        if not _same(await self._load(account, within=deadline - self._monotonic()), spent):
             log.info("The refresh token was spent by somebody else, who has stored a newer credential.")
             return await self._renew_locked(rejected, account, deadline, second=True)
         self._bury(spent)
@@ -370,12 +370,12 @@ class OAuthCredentials:
             async with asyncio.timeout(max(0.0, deadline - self._reserve - self._monotonic())):
                 await lock.enter_async_context(self._store.locked())
         except TimeoutError as error:
-            return await self._without_lock(rejected, account, self._lock_not_had(error))
+            return await self._without_lock(rejected, account, deadline, self._lock_not_had(error))
         except CredentialError as error:
-            return await self._without_lock(rejected, account, error)
+            return await self._without_lock(rejected, account, deadline, error)
         except Exception as error:
             unlockable = StoreError(f"{_place(self._store)} cannot be locked ({type(error).__name__}).")
-            return await self._without_lock(rejected, account, _caused(unlockable, error))
+            return await self._without_lock(rejected, account, deadline, _caused(unlockable, error))
         try:
             return await self._exchange(rejected, account, deadline)
         except _Spent as dead:
@@ -394,9 +394,11 @@ class OAuthCredentials:
             # What was refreshed and stored is good, whatever becomes of the lock.
             log.warning("The lock of %s could not be given back (%s).", _place(self._store), type(error).__name__)
 
-    async def _without_lock(self, rejected: Credential, account: str | None, error: CredentialError) -> Credential:
+    async def _without_lock(
+        self, rejected: Credential, account: str | None, deadline: float, error: CredentialError
+    ) -> Credential:
         """Somebody else is at it, or nobody can be: never go on unlocked, but take what they may have stored."""
-        stored = await self._load(account)
+        stored = await self._load(account, within=deadline - self._monotonic())
         if self._adoptable(stored, rejected):
             return stored
         raise error
@@ -454,7 +456,7 @@ class OAuthCredentials:
 
     async def _try(self, rejected: Credential, account: str | None, deadline: float) -> Credential:
         # Before each try: one that timed out may have rotated, and somebody may have stored a newer credential.
-        stored = await self._load(account)
+        stored = await self._load(account, within=deadline - self._monotonic())
         if self._adoptable(stored, rejected):
             await self._store_if_not_yet(stored)
             log.debug("A newer credential is stored already; adopted it.")
@@ -493,7 +495,7 @@ class OAuthCredentials:
 
     async def _not_stored(self, in_store: Credential, renewed: Credential, error: CredentialError) -> Credential:
         try:
-            there = await self._load_stored()
+            there = await self._load_stored(self._reserve)
         except CredentialError:
             there = in_store
         if there is None or not _same(there, in_store):

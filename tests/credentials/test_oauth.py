@@ -707,6 +707,32 @@ async def test_a_store_that_hangs_hangs_nobody(server: TokenServer, hangs: str) 
             assert new.access_token == "access-2"
 
 
+@pytest.mark.parametrize("lock", ["had", "not had"])
+async def test_the_bound_of_a_refresh_is_that_of_reading_the_store_too(
+    server: TokenServer, now: Time, lock: str
+) -> None:
+    class Slow(MemoryStore):
+        late = False
+
+        async def load(self) -> Credential | None:
+            if self.late:
+                await asyncio.Event().wait()
+            return await super().load()
+
+        @asynccontextmanager
+        async def locked(self) -> AsyncIterator[None]:
+            now.pass_by(44.99)
+            self.late = True
+            if lock == "not had":
+                raise StoreError("no lock")
+            yield
+
+    old = server.credential()
+    async with asyncio.timeout(10):
+        with pytest.raises(StoreError, match="TimeoutError"):
+            await source(server, Slow(old), now).refresh(rejected(old))
+
+
 # A credential that cannot be stored ----------------------------------------------------------------------------------
 
 
