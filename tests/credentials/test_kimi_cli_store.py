@@ -124,6 +124,7 @@ def test_the_file_is_where_kimi_cli_keeps_it_unless_told_otherwise() -> None:
     assert KimiCliStore(environ=ann).describe() == "/home/ann/.kimi/credentials/kimi-code.json"
     assert KimiCliStore(environ=ann | {"KIMI_SHARE_DIR": "/k"}).describe() == "/k/credentials/kimi-code.json"
     assert KimiCliStore("/s", environ=ann | {"KIMI_SHARE_DIR": "/k"}).describe() == "/s/credentials/kimi-code.json"
+    assert KimiCliStore("~/s").describe() == str(Path.home() / "s/credentials/kimi-code.json")
 
 
 async def test_a_login_is_read_written_with_unknown_fields_kept_and_deleted(share: Path, peer: Peer) -> None:

@@ -60,6 +60,7 @@ class TestTheFile:
         elsewhere = KimiCodeStore(environ=ann | {"KIMI_CODE_HOME": "/k"})
         assert elsewhere.describe() == "/k/credentials/kimi-code.json"
         assert KimiCodeStore("/h", environ=ann | {"KIMI_CODE_HOME": "/k"}).describe() == "/h/credentials/kimi-code.json"
+        assert KimiCodeStore("~/h").describe() == str(Path.home() / "h/credentials/kimi-code.json")
 
     async def test_is_read_and_written_with_unknown_fields_kept(self, home: Path) -> None:
         store = KimiCodeStore(home)

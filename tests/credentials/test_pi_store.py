@@ -100,6 +100,7 @@ class TestTheFile:
         )
         assert PiStore(environ=home | {"PI_CODING_AGENT_DIR": "/abs"}).describe() == "/abs/auth.json"
         assert PiStore("x.json", environ=home).describe() == "x.json"
+        assert PiStore("~/x.json").describe() == str(Path.home() / "x.json")
 
     async def test_is_a_store(self, auth: Path) -> None:
         assert isinstance(PiStore(auth), CredentialStore)
@@ -144,6 +145,12 @@ class TestTheFile:
         assert loaded is not None
         assert loaded.refresh_token is None
         assert loaded.expires_at is None
+
+    @pytest.mark.parametrize("expires", ["1e400", "1" + "0" * 400, "true", "-5", '"soon"', "null", "[]"])
+    async def test_with_an_expiry_that_is_none_does_not_know_it(self, auth: Path, expires: str) -> None:
+        login = '{"type": "oauth", "access": "a", "refresh": "r", "expires": ' + expires + "}"
+        auth.write_text('{"kimi-coding": ' + login + "}")
+        assert await PiStore(auth).load() == Credential("a", "r")
 
     async def test_stays_behind_its_symlink(self, auth: Path, tmp_path: Path) -> None:
         link = tmp_path / "link.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 from rxauth.credentials._credential import Credential
 
-__all__ = ["credential_from", "entry_from"]
+__all__ = ["credential_from", "entry_from", "number"]
 
 _NAMES = frozenset({"access_token", "refresh_token", "expires_at", "token_type", "scope"})
 
@@ -32,7 +32,7 @@ def credential_from(entry: object) -> Credential:
         return Credential(
             access,
             refresh_token=refresh if isinstance(refresh, str) else None,
-            expires_at=_seconds(entry.get("expires_at")),
+            expires_at=number(entry.get("expires_at")),
             token_type=kind if isinstance(kind, str) and kind else "Bearer",
             scope=scope if isinstance(scope, str) else None,
             extra={name: value for name, value in entry.items() if name not in _NAMES},
@@ -65,11 +65,12 @@ def entry_from(credential: Credential, kept: object = None) -> dict[str, Any]:
     }
 
 
-def _seconds(value: object) -> float | None:
+def number(value: object) -> float | None:
+    """What the file says, also as text; `None` for what is no finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        seconds = float(value)
+        found = float(value)
     except (ValueError, OverflowError):
         return None
-    return seconds if math.isfinite(seconds) else None
+    return found if math.isfinite(found) else None

@@ -23,7 +23,7 @@ class KimiCliStore(KimiFileStore):
     kimi-cli waits five to ten seconds for that lock and then refreshes without it; nothing here can stop it.
 
     Args:
-        share_dir: its directory; default: `$KIMI_SHARE_DIR`, else `~/.kimi`.
+        share_dir: its directory, `~` is expanded; default: `$KIMI_SHARE_DIR`, else `~/.kimi`.
         environ: environment variables; default: this process's.
         clock: Unix time in seconds.
         sleep: waits for the lock, and for a file that is being written.
@@ -42,7 +42,11 @@ class KimiCliStore(KimiFileStore):
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         files: Files = os,
     ) -> None:
-        root = Path(share_dir) if share_dir is not None else directory_from(environ, "KIMI_SHARE_DIR", ".kimi")
+        root = (
+            Path(share_dir).expanduser()
+            if share_dir is not None
+            else directory_from(environ, "KIMI_SHARE_DIR", ".kimi")
+        )
         super().__init__(root / "credentials" / "kimi-code.json", clock=clock, sleep=sleep, files=files)
         self._lock_path = root / "credentials" / "kimi-code.lock"
 

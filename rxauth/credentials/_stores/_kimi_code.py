@@ -65,7 +65,7 @@ class KimiCodeStore(KimiFileStore):
     `KIMI_DISABLE_OAUTH_LOCK=1` neither program locks: then only the threads and tasks of this process are excluded.
 
     Args:
-        home: its directory; default: `$KIMI_CODE_HOME`, else `~/.kimi-code`.
+        home: its directory, `~` is expanded; default: `$KIMI_CODE_HOME`, else `~/.kimi-code`.
         environ: environment variables; default: this process's.
         clock: Unix time in seconds.
         sleep: waits for the lock, and for a file that is being written.
@@ -84,7 +84,7 @@ class KimiCodeStore(KimiFileStore):
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         files: Files = os,
     ) -> None:
-        root = Path(home) if home is not None else directory_from(environ, "KIMI_CODE_HOME", ".kimi-code")
+        root = Path(home).expanduser() if home is not None else directory_from(environ, "KIMI_CODE_HOME", ".kimi-code")
         super().__init__(root / "credentials" / "kimi-code.json", clock=clock, sleep=sleep, files=files)
         self._lock_path = root / "oauth" / "kimi-code.lock"
         self._lock_off = environ.get("KIMI_DISABLE_OAUTH_LOCK") == "1"

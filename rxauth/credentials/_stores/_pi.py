@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rxauth.credentials._credential import Credential
-from rxauth.credentials._stores._entry import credential_from, entry_from
+from rxauth.credentials._stores._entry import credential_from, entry_from, number
 from rxauth.credentials._stores._files import Files
 from rxauth.credentials._stores._json_file import Document, JsonFileStore, directory_from, plain, raw, real_path
 from rxauth.credentials._stores._lock_directory import LockDirectory
@@ -36,7 +36,7 @@ class PiStore(JsonFileStore):
     finds the new file; and its lock is beside the path, not on the inode.
 
     Args:
-        path: `auth.json`; default: in `$PI_CODING_AGENT_DIR`, else in `~/.pi/agent`.
+        path: `auth.json`, `~` is expanded; default: in `$PI_CODING_AGENT_DIR`, else in `~/.pi/agent`.
         provider: pi's name of the provider.
         environ: environment variables; default: this process's.
         clock: Unix time in seconds.
@@ -59,7 +59,7 @@ class PiStore(JsonFileStore):
     ) -> None:
         if path is None:
             path = directory_from(environ, "PI_CODING_AGENT_DIR", ".pi/agent") / "auth.json"
-        super().__init__(Path(path), files=files, sleep=sleep)
+        super().__init__(Path(path).expanduser(), files=files, sleep=sleep)
         self._provider = provider
         self._clock = clock
 
@@ -80,11 +80,11 @@ class PiStore(JsonFileStore):
         login = self._login(document)
         if login is None:
             return None
-        expires = login.get("expires")
+        expires = number(login.get("expires"))
         told = {
             "access_token": login.get("access"),
             "refresh_token": login.get("refresh"),
-            "expires_at": expires / 1000 if isinstance(expires, int | float) and expires > 0 else None,
+            "expires_at": expires / 1000 if expires is not None and expires > 0 else None,
         }
         return credential_from(told | _rest(login))
 
