@@ -59,7 +59,7 @@ class Credential:
             raise ValueError("An access token is printable ASCII (RFC 6750 section 2.1): it has to stand in a header.")
         if refresh_token is not None and not isinstance(refresh_token, str):
             raise ValueError("A refresh token is text.")
-        if expires_at is not None and not math.isfinite(expires_at):
+        if expires_at is not None and not _is_time(expires_at):
             raise ValueError("expires_at is a time; give None if it is unknown.")
         put = super().__setattr__
         put("_access_token", access_token)
@@ -126,8 +126,10 @@ class Credential:
         )
 
     def __repr__(self) -> str:
-        known = [] if self._expires_at is None else [f"expires_at={self._expires_at}"]
-        if self._refresh_token:
+        # One that `__init__` refused is seen too: by whoever logs the local variables of a traceback.
+        expires_at, refresh_token = getattr(self, "_expires_at", None), getattr(self, "_refresh_token", None)
+        known = [] if expires_at is None else [f"expires_at={expires_at}"]
+        if refresh_token:
             known.append("refreshable")
         return f"Credential({', '.join(known)})"
 
@@ -145,6 +147,13 @@ class Credential:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("A Credential does not pickle: keep it in a store and load it where it is needed.")
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except (TypeError, OverflowError):
+        return False
 
 
 @runtime_checkable

@@ -27,6 +27,7 @@ from rxauth.credentials import (
     rejected_credential,
 )
 from rxauth.errors import CredentialRejected
+from tests.credentials.tracebacks import told_with_variables
 
 SECRET = Credential(
     "access-secret", refresh_token="refresh-secret", expires_at=1.5, extra={"id_token": "id-secret", "account_id": 7}
@@ -139,11 +140,14 @@ def test_equal_ones_are_equal_and_hash_alike() -> None:
         {"access_token": "a", "refresh_token": 7},
         {"access_token": "a", "expires_at": float("nan")},
         {"access_token": "a", "expires_at": float("inf")},
+        {"access_token": "a", "expires_at": 10**400},
+        {"access_token": "a", "expires_at": "soon"},
     ],
 )
 def test_nonsense_is_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError) as caught:
         Credential(**arguments)
+    assert "self = Credential()" in told_with_variables(caught.value)
 
 
 def test_it_has_expired_when_its_time_has_come() -> None:
