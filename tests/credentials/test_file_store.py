@@ -19,6 +19,7 @@ import pytest
 from rxauth.credentials import Credential, CredentialStore, FileStore
 from rxauth.errors import StoreError
 from tests.credentials.faulty_files import AnotherUser, FaultyFiles, ShortWrites
+from tests.credentials.tracebacks import told_with_variables
 
 OLD = Credential("old-access", "old-refresh", 1_700_000_000.5, scope="read", extra={"account_id": "ann", "n": 1})
 NEW = Credential("new-access", "new-refresh", 1_800_000_000.0)
@@ -150,6 +151,7 @@ async def test_a_file_that_is_no_json_object_is_refused_and_left_as_it_was(path:
         with pytest.raises(StoreError, match=r"no JSON object.*[Mm]end it") as caught:
             await use()
         assert "secret-token" not in repr(caught.value)
+        assert "secret-token" not in told_with_variables(caught.value)
     assert path.read_bytes() == content
 
 

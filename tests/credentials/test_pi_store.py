@@ -19,6 +19,7 @@ from rxauth.credentials._store import CredentialStore
 from rxauth.credentials._stores._pi import PiStore
 from rxauth.errors import StoreError
 from tests.credentials.faulty_files import FaultyFiles
+from tests.credentials.tracebacks import told_with_variables
 
 if TYPE_CHECKING:
     from tests.credentials.conftest import NodePeer
@@ -210,6 +211,7 @@ class TestTheFile:
         with pytest.raises(StoreError, match=sentence) as caught:
             await PiStore(auth, sleep=Waits()).load()
         assert "hush" not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
+        assert "hush" not in told_with_variables(caught.value)
         assert auth.read_bytes() == content
 
     async def test_that_makes_no_sense_is_not_written_over(self, auth: Path) -> None:

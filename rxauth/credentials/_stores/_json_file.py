@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from rxauth.credentials._credential import Credential
-from rxauth.credentials._stores._files import Files, NotOurs, read_private, replace_private, sentence
+from rxauth.credentials._stores._files import Files, Found, NotOurs, read_private, replace_private, sentence
 from rxauth.credentials._stores._held import holding, lock_held_here
 from rxauth.credentials._stores._lock import Held, Lock
 from rxauth.errors import StoreError
@@ -128,23 +128,22 @@ class JsonFileStore(ABC):
     async def _read(self) -> Document | None:
         """The JSON object in the file; `None` if there is no file. Half a file is read again, for about a second."""
         for _ in range(_READ_AGAIN):
-            content = self._content()
-            document = _object(content) if content is not None else {}
+            found = self._found()
+            document = _object(found.content) if found is not None else {}
             if document is not None:
-                return None if content is None else document
+                return None if found is None else document
             await self._sleep(_READ_AGAIN_AFTER)
         raise StoreError(
             f"{self._path} is no JSON object: it is left as it is. Mend it, or move it away and log in again."
         )
 
-    def _content(self) -> bytes | None:
+    def _found(self) -> Found | None:
         try:
-            found = read_private(str(self._path), self._files)
+            return read_private(str(self._path), self._files)
         except NotOurs as error:
             raise StoreError(f"{self._path} {error}: it is neither read nor changed.") from None
         except OSError as error:
             self._fail("read", error)
-        return None if found is None else found.content
 
     def _decoded(self, document: Document | None) -> Credential | None:
         try:
