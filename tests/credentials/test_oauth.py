@@ -38,6 +38,7 @@ from rxauth.errors import (
 )
 from rxauth.events import AssistantMessage, Error
 from tests.credentials.token_server import TokenServer, running
+from tests.credentials.tracebacks import told_with_variables
 
 Use: TypeAlias = Callable[[], Awaitable[Credential | None]]
 
@@ -298,11 +299,19 @@ async def test_a_failure_that_names_none_does_not_mean_one_that_is_new(server: T
     new = await ours.refresh(RuntimeError("401"))
     now.pass_by(9.9)
     assert await ours.refresh(RuntimeError("401")) == new
+    assert await ours.current() == new
     assert len(server.requests) == 1
     now.pass_by(0.1)
     newest = await ours.refresh(RuntimeError("401"))
     assert newest is not None
     assert newest.access_token == "access-3"
+
+
+async def test_one_that_a_refresh_has_just_brought_is_new_also_if_it_is_the_first(server: TokenServer) -> None:
+    ours = source(server, MemoryStore(server.credential()))
+    new = await ours.refresh(None)
+    assert await ours.refresh(RuntimeError("401")) == new
+    assert len(server.requests) == 1
 
 
 async def test_one_that_another_process_has_just_stored_is_new_too(server: TokenServer, now: Time) -> None:
@@ -405,6 +414,14 @@ async def test_a_dead_refresh_token_is_looked_after_once_and_not_tried_again_for
     assert await store.load() == old, "only a logout deletes"
 
 
+async def test_the_second_look_is_within_the_bound_too(server: TokenServer, now: Time) -> None:
+    old = server.credential()
+    server.revoked = True
+    with pytest.raises(LoginRequired):
+        await source(server, MemoryStore(old), now, timeout=0.5).refresh(rejected(old))
+    assert now.slept == [0.5]
+
+
 async def test_a_new_login_is_used_at_once_after_a_dead_refresh_token(server: TokenServer, now: Time) -> None:
     old = server.credential()
     server.revoked = True
@@ -455,6 +472,22 @@ async def test_what_somebody_rotated_and_let_expire_is_exchanged(server: TokenSe
     assert new is not None
     assert new.access_token == "access-3"
     assert [form["refresh_token"] for form in server.requests] == ["refresh-1", "refresh-2"]
+
+
+async def test_what_somebody_rotated_and_is_dead_too_is_a_login_to_make(server: TokenServer, now: Time) -> None:
+    old = server.credential()
+    store = MemoryStore(old)
+    dead = Credential("theirs", "their-refresh", expires_at=now.wall - 1)
+    server.answers += [{"status": 400, "body": b'{"error": "invalid_grant"}'}] * 2
+
+    async def sleep(seconds: float) -> None:
+        await store.save(dead)
+
+    ours = source(server, store, now, sleep=sleep)
+    for _ in range(3):
+        with pytest.raises(LoginRequired):
+            await ours.refresh(rejected(old))
+    assert [form["refresh_token"] for form in server.requests] == ["refresh-1", "their-refresh"]
 
 
 # Backoff -------------------------------------------------------------------------------------------------------------
@@ -605,10 +638,57 @@ async def test_a_lock_that_cannot_be_had_is_a_failed_refresh(server: TokenServer
     assert server.requests == []
 
 
+async def test_a_bound_no_longer_than_a_request_leaves_time_to_get_the_lock(server: TokenServer) -> None:
+    class Elsewhere(MemoryStore):
+        @asynccontextmanager
+        async def locked(self) -> AsyncIterator[None]:
+            await asyncio.to_thread(lambda: None)
+            async with super().locked():
+                yield
+
+    old = server.credential()
+    ours = source(server, Elsewhere(old), request_timeout=10, timeout=10)
+    assert await ours.refresh(rejected(old)) is not None
+
+
 async def test_what_is_stored_is_adopted_without_the_lock(server: TokenServer) -> None:
-    ours = source(server, Locked(server.credential()), request_timeout=0.02, timeout=0.04)
+    class Elsewhere(Locked):
+        async def load(self) -> Credential | None:
+            await asyncio.sleep(0)  # it takes time, which waiting for the lock has to leave
+            return await super().load()
+
+    ours = source(server, Elsewhere(server.credential()), request_timeout=0.1, timeout=0.2)
     assert await ours.refresh(rejected(OLDER)) is not None
     assert server.requests == []
+
+
+class Late(MemoryStore):
+    """A store whose lock is had after `seconds`."""
+
+    def __init__(self, credential: Credential, now: Time, seconds: float) -> None:
+        super().__init__(credential)
+        self.now = now
+        self.seconds = seconds
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        self.now.pass_by(self.seconds)
+        async with super().locked():
+            yield
+
+
+async def test_with_a_lock_that_comes_too_late_no_request_is_begun(server: TokenServer, now: Time) -> None:
+    old = server.credential()
+    with pytest.raises(RefreshFailed, match="no time left"):
+        await source(server, Late(old, now, 41), now).refresh(rejected(old))
+    assert server.requests == []
+
+
+async def test_with_one_that_comes_late_the_request_has_what_is_left(server: TokenServer, now: Time) -> None:
+    old = server.credential()
+    server.gate.clear()
+    with pytest.raises(RefreshFailed, match=r"within 0\.15 s"):
+        await source(server, Late(old, now, 0.25), now, timeout=0.4, request_timeout=0.2).refresh(rejected(old))
 
 
 class Broken(MemoryStore):
@@ -916,6 +996,34 @@ async def test_a_refresh_ahead_that_fails_is_a_warning_and_rests_a_while(
     assert len(server.requests) == 4
 
 
+async def test_a_refresh_ahead_rests_as_long_as_the_server_asks_or_until_there_is_another_credential(
+    server: TokenServer, now: Time
+) -> None:
+    old = server.credential(expires_at=now.wall + 100, extra={"expires_in": 900})
+    ours = source(server, MemoryStore(old), now)
+    server.answers.append({"status": 503, "headers": {"Retry-After": "900"}})
+    for seconds in (0, 89):
+        now.pass_by(seconds)
+        assert await ours.current() == old
+        await asyncio.to_thread(background)
+        assert len(server.requests) == 1
+    server.expires_in = 60
+    assert await ours.refresh(rejected(old)) is not None
+    now.pass_by(31)
+    await ours.current()
+    await asyncio.to_thread(background)
+    assert len(server.requests) == 3
+
+
+async def test_one_that_soon_ends_and_cannot_be_refreshed_is_given_out_in_silence(
+    server: TokenServer, now: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = Credential("bare", expires_at=now.wall + 100)
+    assert await source(server, MemoryStore(bare), now).current() == bare
+    await asyncio.to_thread(background)
+    assert caplog.records == []
+
+
 async def test_a_dead_refresh_token_is_told_once_while_the_credential_is_good(
     server: TokenServer, now: Time, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -958,6 +1066,16 @@ async def test_a_clock_that_is_set_back_prolongs_no_lifetime(server: TokenServer
     await ours.current()
     await asyncio.to_thread(background)
     assert (await ours.current()).access_token == "access-2"
+
+
+async def test_a_clock_that_is_set_back_prolongs_not_even_what_was_not_read_again(
+    server: TokenServer, now: Time
+) -> None:
+    ours = source(server, MemoryStore(server.credential(expires_at=now.wall - 1)), now)
+    assert (await ours.current()).access_token == "access-2"
+    now.wall -= 7200
+    now.pass_by(901)
+    assert (await ours.current()).access_token == "access-3"
 
 
 async def test_a_lifetime_that_is_nonsense_is_unknown_and_never_waited_for(server: TokenServer, now: Time) -> None:
@@ -1016,6 +1134,26 @@ async def test_a_cancelled_waiter_cancels_itself_alone(server: TokenServer) -> N
     for new in await asyncio.gather(*tasks[1:]):
         assert new is not None
         assert new.access_token == "access-2"
+
+
+async def test_a_program_that_ends_before_a_refresh_has_begun_is_told(server: TokenServer) -> None:
+    old = server.credential()
+    busy = threading.Event()
+
+    async def keep_the_thread_busy() -> None:
+        busy.wait()
+
+    flights.run("in the way", keep_the_thread_busy)
+    asker = asyncio.create_task(source(server, MemoryStore(old)).refresh(rejected(old)))
+    while len(flights._flights) < 2:
+        await asyncio.sleep(0)
+    assert flights._loop is not None
+    flights._loop.call_soon_threadsafe(flights._cancel_all)
+    busy.set()
+    with pytest.raises(RefreshFailed) as caught:
+        await asker
+    assert caught.value.type == "Interrupted"
+    assert server.requests == []
 
 
 async def test_if_every_waiter_is_cancelled_the_answer_is_stored_all_the_same(server: TokenServer) -> None:
@@ -1124,9 +1262,6 @@ async def test_not_even_with_the_local_variables_of_a_traceback(server: TokenSer
             server.gate.clear()
         with pytest.raises(RefreshFailed) as caught:
             await use()
-        error = caught.value
-        assert error.__traceback__ is not None
-        error.__traceback__ = error.__traceback__.tb_next  # not the variables of this test
-        told = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+        told = told_with_variables(caught.value)
         assert "rejected = Credential(" in told
         assert [each for each in ("access-1", "access-2", "refresh-1", "client-secret") if each in told] == []
