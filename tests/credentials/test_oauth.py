@@ -835,34 +835,95 @@ async def test_a_rotated_credential_that_cannot_be_stored_is_not_lost(
     assert await ours.current() == new
     await asyncio.to_thread(background)
     assert await MemoryStore.load(store) == new
+    store.breaks = "save"
+    caplog.clear()
+    now.pass_by(20)
+    assert await ours.current() == new
+    await asyncio.to_thread(background)
+    assert caplog.records == [], "it is stored once"
+    store.breaks = ""
     newest = await ours.refresh(rejected(new))
     assert newest is not None
     assert (newest.access_token, len(server.requests), server.reused) == ("access-3", 2, [])
 
 
-async def test_if_somebody_else_stored_one_in_the_meantime_theirs_counts(server: TokenServer) -> None:
-    """A lock that was lost: the store refuses our save, because it is not what it was."""
-    old = server.credential()
-    theirs = Credential("theirs", "their-refresh")
-
-    class Lost(MemoryStore):
+async def test_a_store_that_can_be_neither_written_nor_read_loses_nothing_either(
+    server: TokenServer, now: Time
+) -> None:
+    class Gone(Broken):
         async def save(self, credential: Credential) -> None:
-            self._credential = theirs
-            raise StoreError("the lock was lost")
+            self.breaks = "load"
+            raise self.error
 
-    ours = source(server, Lost(old))
+    old = server.credential()
+    store = Gone(old, breaks="", error=OSError("unplugged"))
+    ours = source(server, store, now)
+    new = await ours.refresh(rejected(old))
+    assert new is not None
+    store.breaks = ""
+    assert await ours.current() == new
+
+
+def test_a_program_that_ends_while_it_stores_one_at_last_finishes_that(server: TokenServer, now: Time) -> None:
+    saving, room = threading.Event(), threading.Event()
+
+    class Full(Broken):
+        async def save(self, credential: Credential) -> None:
+            if self.breaks != "save":
+                saving.set()
+                await asyncio.to_thread(room.wait)
+            await super().save(credential)
+
+    old = server.credential()
+    store = Full(old, breaks="save", error=OSError("disk full"))
+    ours = source(server, store, now)
+    new = asyncio.run(ours.refresh(rejected(old)))
+    store.breaks = ""
+    now.pass_by(20)
+    assert asyncio.run(ours.current()) == new
+    assert saving.wait(10)
+    assert flights._loop is not None
+    flights._loop.call_soon_threadsafe(flights._cancel_all)
+    flights._loop.call_soon_threadsafe(room.set)
+    background()
+    assert asyncio.run(MemoryStore.load(store)) == new
+
+
+class Lost(MemoryStore):
+    """A store whose lock was lost: it refuses our save, because `theirs` is there by now."""
+
+    def __init__(self, credential: Credential, theirs: Credential | None) -> None:
+        super().__init__(credential)
+        self.theirs = theirs
+
+    async def save(self, credential: Credential) -> None:
+        self._credential = self.theirs
+        raise StoreError("the lock was lost")
+
+
+async def test_if_somebody_else_stored_one_in_the_meantime_theirs_counts(server: TokenServer, now: Time) -> None:
+    old = server.credential()
+    theirs = Credential("theirs", "their-refresh", expires_at=now.wall + 100, extra={"expires_in": 900})
+    ours = source(server, Lost(old, theirs), now)
     assert await ours.refresh(rejected(old)) == theirs
     assert await ours.current() == theirs
+    await asyncio.to_thread(background)
+    assert server.requests[-1]["refresh_token"] == "their-refresh", "and is refreshed ahead, as any other"
+
+
+@pytest.mark.parametrize("fields", [{"extra": {"account_id": "bob"}}, {"expires_at": 1.0}], ids=["account", "expired"])
+async def test_if_theirs_cannot_be_used_the_refresh_has_failed(
+    server: TokenServer, now: Time, fields: dict[str, Any]
+) -> None:
+    old = server.credential(extra={"account_id": "ann"})
+    ours = source(server, Lost(old, Credential("theirs", "their-refresh", **fields)), now)
+    with pytest.raises(StoreError, match="lost"):
+        await ours.refresh(rejected(old))
 
 
 async def test_if_somebody_logged_out_in_the_meantime_that_counts(server: TokenServer) -> None:
-    class Gone(MemoryStore):
-        async def save(self, credential: Credential) -> None:
-            self._credential = None
-            raise StoreError("the lock was lost")
-
     old = server.credential()
-    ours = source(server, Gone(old))
+    ours = source(server, Lost(old, None))
     with pytest.raises(StoreError):
         await ours.refresh(rejected(old))
     with pytest.raises(LoginRequired):
