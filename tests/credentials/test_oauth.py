@@ -248,6 +248,7 @@ NAMED: dict[str, Any] = {
     ),
     "an SDK's API key": _sdk(**{"X-API-Key": "older-access"}),
     "the bearer token before the key": _sdk(**{"x-api-key": "k", "Authorization": BEARER}),
+    "httpx's, without an answer": _Failure(request=_request(Authorization=BEARER)),
     "aiohttp's": _Failure(request_info=_request(Authorization=BEARER)),
     "an SDK's, held back": NeverLiveError((), _sdk(Authorization=BEARER)),
 }
@@ -566,11 +567,16 @@ async def test_however_a_policy_gives_up_it_is_a_failed_refresh(
     assert caught.value.status == 500
 
 
-async def test_no_policy_repeats_what_is_final(server: TokenServer, now: Time) -> None:
+@pytest.mark.parametrize(
+    ("code", "error"), [(b"invalid_grant", LoginRequired), (b"invalid_client", RefreshFailed)], ids=["dead", "wrong"]
+)
+async def test_no_policy_repeats_what_is_final(
+    server: TokenServer, now: Time, code: bytes, error: type[Exception]
+) -> None:
     policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(5))
     old = server.credential()
-    server.revoked = True
-    with pytest.raises(LoginRequired):
+    server.answers.append({"status": 400, "body": b'{"error": "%s"}' % code})
+    with pytest.raises(error):
         await source(server, MemoryStore(old), now, retrying=policy).refresh(rejected(old))
     assert len(server.requests) == 1
 
