@@ -333,6 +333,8 @@ async def test_whichever_call_fails_the_file_is_whole_and_nothing_is_left_behind
     path = tmp_path / "auth.json"
     await store(path).save(OLD)
     calls = await _calls_of_a_save(path)
+    # First what it holds is on the disk, then its name: a power cut leaves the old file or the new one, no empty one.
+    assert [name for name in calls if name in ("write", "fsync", "replace")] == ["write", "fsync", "replace", "fsync"]
     assert {"makedirs", "open", "fstat", "read", "close", "write", "fsync", "replace"} <= set(calls)
     failed = []
     for number, name in enumerate(calls):
@@ -371,6 +373,7 @@ async def test_what_a_killed_process_left_behind_is_taken_away(path: Path) -> No
 
 
 def test_it_is_a_store(path: Path) -> None:
+    assert str(Path.home() / "auth.json") in FileStore("~/auth.json", "kimi").describe()
     assert isinstance(store(path), CredentialStore)
     assert str(path) in store(path).describe()
 

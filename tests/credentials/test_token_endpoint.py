@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime
 import gzip
+import itertools
 import json
 import ssl
 import traceback
@@ -27,6 +29,7 @@ from rxauth.credentials._token_endpoint import (
     EndpointUnavailable,
     TokenEndpoint,
     checked_url,
+    error_code,
     granted,
     retry_after,
 )
@@ -173,6 +176,15 @@ async def test_a_full_answer_becomes_the_credential() -> None:
     assert dict(new.extra) == {"account_id": "ann", "id_token": "x", "plan": {"a": [1]}, "expires_in": 900}
 
 
+async def test_a_lifetime_counts_from_before_the_request() -> None:
+    server = TokenServer()
+    server.answers.append({"body": body()})
+    times = itertools.count(NOW, 60)
+    with running(server):
+        new = await TokenEndpoint(server.url, client_id="app", clock=lambda: next(times)).refresh(OLD)
+    assert new.expires_at == NOW + 900
+
+
 def test_what_the_answer_leaves_out_is_kept() -> None:
     new = granted(answer('{"access_token": "new"}'), now=NOW, previous=OLD)
     assert new is not None
@@ -309,6 +321,7 @@ HTML = b"<html>old-refresh-secret</html>"
         (599, b"", LATER),
         (400, error("temporarily_unavailable"), LATER),
         (400, HTML, LATER),
+        (400, body(), LATER),
         (401, HTML, LATER),
         (403, HTML, LATER),
         (403, b"{}", LATER),
@@ -458,6 +471,24 @@ def self_signed(directory: Path) -> ssl.SSLContext:
 
 
 @pytest.mark.looptime
+async def test_a_proxy_is_asked_for_a_tunnel_and_sees_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = bytearray()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.extend(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as proxy:
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+        with pytest.raises(EndpointUnavailable):
+            await endpoint("https://login.example.com/token").refresh(OLD)
+    assert seen.startswith(b"CONNECT login.example.com:443 ")
+    assert b"secret" not in seen
+
+
 async def test_a_server_that_never_answers_is_given_up_in_time() -> None:
     server = TokenServer()
     server.gate.clear()
@@ -467,6 +498,11 @@ async def test_a_server_that_never_answers_is_given_up_in_time() -> None:
 
 
 # Secrets -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_code_of_the_standard_is_no_echo_whatever_the_token_is() -> None:
+    assert error_code(answer(error("invalid_grant"), 400), ("grant", "invalid_grant")) == "invalid_grant"
+    assert error_code(answer(error("quota_spent"), 400), ("quota",)) == "unknown_error"
 
 
 _SECRETS = ("old-refresh-secret", "old-access-secret", "client-secret", "refresh-secret")
