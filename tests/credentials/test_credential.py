@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import weakref
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from rxauth.credentials import (
     StaticCredentials,
     rejected_credential,
 )
+from rxauth.credentials._stores._held import holding
 from rxauth.errors import CredentialRejected
 from tests.credentials.tracebacks import told_with_variables
 
@@ -197,6 +199,39 @@ async def test_memory_keeps_what_was_saved() -> None:
     assert await store.load() is None
     with pytest.raises(TypeError):
         MemoryStore("token")  # type: ignore[arg-type]
+
+
+async def test_the_lock_of_one_store_opens_no_other() -> None:
+    one, other = MemoryStore(), MemoryStore()
+    taken = asyncio.Event()
+
+    async def save() -> None:
+        await taken.wait()
+        async with one.locked():
+            await other.save(SECRET)
+
+    saving = asyncio.create_task(save())  # here, where it does not inherit the lock
+    async with other.locked():
+        taken.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert await other.load() is None
+    await saving
+    assert await other.load() == SECRET
+
+
+def test_a_lock_that_was_given_back_is_forgotten() -> None:
+    """Or a task that refreshes for weeks would remember them all, and look through them each time."""
+
+    class Lock:
+        pass
+
+    lock = Lock()
+    forgotten = weakref.ref(lock)
+    with holding(MemoryStore(), lock):
+        del lock
+        assert forgotten() is not None
+    assert forgotten() is None
 
 
 async def test_its_lock_is_given_in_the_order_of_asking() -> None:
