@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 import weakref
+from contextvars import Context
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -218,6 +219,21 @@ async def test_the_lock_of_one_store_opens_no_other() -> None:
         assert await other.load() is None
     await saving
     assert await other.load() == SECRET
+    async with asyncio.timeout(5), one.locked(), other.locked():
+        await one.save(SECRET)
+    assert await one.load() == SECRET
+
+
+async def test_a_waiter_that_has_gone_is_passed_over() -> None:
+    store = MemoryStore()
+    async with asyncio.timeout(5):
+        async with store.locked():
+            waiting = [asyncio.create_task(store.locked().__aenter__(), context=Context()) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiting[0].cancel()
+            await asyncio.wait(waiting[:1])
+            waiting[1].cancel()  # in the moment in which it is its turn
+        await waiting[2]
 
 
 def test_a_lock_that_was_given_back_is_forgotten() -> None:
