@@ -82,6 +82,11 @@ async def test_other_keys_and_unknown_fields_stay_as_they_are_written(path: Path
     assert json.loads(content)["kimi"]["unknown"] == [1.0, {"x": None}]
 
 
+async def test_an_extra_field_cannot_take_the_place_of_a_token(path: Path) -> None:
+    await store(path).save(Credential("a", "r", extra={"access_token": "x", "refresh_token": "y", "scope": "z"}))
+    assert await store(path).load() == Credential("a", "r")
+
+
 async def test_a_new_login_does_not_inherit_the_old_ones_account(path: Path) -> None:
     await store(path).save(Credential("a", "r", 1.0, scope="s", extra={"account_id": "ann", "id_token": "i", "x": 1}))
     await store(path).save(Credential("b"))
