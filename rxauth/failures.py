@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from rxauth.errors import CredentialError, NeverLiveError, causes
 
-__all__ = ["Rule", "error_type", "is_auth_error", "of_known_failures", "status", "status_of", "text", "type_of"]
+__all__ = ["Rule", "error_type", "is_auth_error", "judge_known", "status", "status_of", "text", "type_of"]
 
 Judge: TypeAlias = Callable[[Any], bool]
 
@@ -78,9 +78,9 @@ class Rule:
         return self._name
 
 
-def of_known_failures(judge: Judge) -> Judge:
-    """`judge` for an operator that has found out what is a failure: by `is_error`, whatever the events are called."""
-    return judge.of_known_failure if isinstance(judge, Rule) else judge
+def judge_known(judge: Judge, failure: Any) -> bool:
+    """What `judge` says of what an operator knows to be a failure: by `is_error`, whatever the events are called."""
+    return judge.of_known_failure(failure) if isinstance(judge, Rule) else judge(failure)
 
 
 def status(*codes: int) -> Rule:

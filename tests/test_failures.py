@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.message
 import enum
+import functools
 import http
 import re
 import urllib.error
@@ -25,7 +26,7 @@ from rxauth.errors import (
     RefreshFailed,
 )
 from rxauth.events import AssistantMessage, Error, Text
-from rxauth.failures import error_type, of_known_failures, status, status_of, text
+from rxauth.failures import error_type, judge_known, status, status_of, text
 
 
 def failure(message: str = "", **attributes: Any) -> Exception:
@@ -251,7 +252,7 @@ def test_composed_rules_never_judge_what_is_no_failure() -> None:
 
 @pytest.mark.parametrize("rule", [is_auth_error, is_auth_error | (lambda _: False), (lambda _: False) | is_auth_error])
 def test_what_an_operator_knows_to_be_a_failure_needs_no_type(rule: Any) -> None:
-    judged = of_known_failures(rule)
+    judged = functools.partial(judge_known, rule)
     assert not rule({"event": "failed", "status": 401})
     assert judged({"event": "failed", "status": 401})
     assert judged(NeverLiveError((), {"event": "failed", "status": 401}))
@@ -262,7 +263,7 @@ def test_what_an_operator_knows_to_be_a_failure_needs_no_type(rule: Any) -> None
 
 
 def test_a_function_of_ones_own_is_asked_as_it_is() -> None:
-    assert of_known_failures(bool) is bool
+    assert judge_known(lambda failure: failure == "its own", "its own")
 
 
 def test_a_property_that_raises_says_nothing() -> None:

@@ -75,7 +75,7 @@ def recover_auth(
     options = _Options(
         policy=Policy(
             refresh=refresh,
-            is_auth_error=failures.of_known_failures(is_auth_error),
+            is_auth_error=is_auth_error,
             retrying=retrying,
             timeout=timeout,
             on_recovery=on_recovery,
@@ -215,7 +215,10 @@ class _Attempt(SingleAssignmentDisposable, Generic[E]):
             self.abandon()
             self.judge(event)
         elif prelude:
-            self.held.append(event)
+            if self.held:
+                self.held.append(event)
+            else:
+                self.held = [event]  # no list that has grown: it would have room for three more, in every stream
         else:
             self.go_live(event)
 
@@ -275,7 +278,7 @@ class _Attempt(SingleAssignmentDisposable, Generic[E]):
     def judge(self, failure: Any) -> None:
         """The attempt ended before it was live, with an event, an exception, or `None`."""
         try:
-            rejected = not self.final and failure is not None and self.stream.options.policy.is_auth_error(failure)
+            rejected = not self.final and failure is not None and self.stream.options.policy.rejects(failure)
         except Exception as raised:
             self.held.clear()
             self.finish(raised)

@@ -13,7 +13,7 @@ from reactivex import abc
 
 from rxauth import bridge
 from rxauth.errors import NeverLiveError, RefreshFailed
-from rxauth.failures import Judge, status_of
+from rxauth.failures import Judge, judge_known, status_of
 from rxauth.recovery import (
     AuthRejected,
     RecoveryEvent,
@@ -59,6 +59,10 @@ class Policy:
             from rxauth.backoff import checked
 
             checked(self.retrying)
+
+    def rejects(self, failure: Any) -> bool:
+        """Whether it is an auth failure."""
+        return judge_known(self.is_auth_error, failure)
 
     def tell(self, event: RecoveryEvent) -> None:
         if self.on_recovery is None:

@@ -83,7 +83,6 @@ def retry_on_first_auth_error(
     policy = Policy(
         refresh=refresh, is_auth_error=is_auth_error, retrying=retrying, timeout=timeout, on_recovery=on_recovery
     )
-    is_rejection = failures.of_known_failures(is_auth_error)
 
     def operator(source: Observable[E]) -> Observable[E]:
         def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
@@ -99,7 +98,7 @@ def retry_on_first_auth_error(
             def first(event: E) -> None:
                 nonlocal step, delivered
                 try:
-                    rejected = is_error(event) and is_rejection(event)
+                    rejected = is_error(event) and policy.rejects(event)
                 except Exception as error:
                     end(partial(observer.on_error, error))
                     return
@@ -141,7 +140,7 @@ def retry_on_first_auth_error(
                     observer.on_error(error)
                     return
                 try:
-                    rejected = is_rejection(failure)
+                    rejected = policy.rejects(failure)
                 except Exception as raised:
                     observer.on_error(raised)
                     return

@@ -24,7 +24,7 @@ def main(kind: str, count: int) -> None:
         source.on_next(START)
         return subscription
 
-    kept = [subscribed() for _ in range(100)]
+    kept = [subscribed() for _ in range(count)]  # they take the room that the imports have left
     before = resident()
     kept += [subscribed() for _ in range(count)]
     print((resident() - before) / count)
