@@ -476,6 +476,17 @@ asyncio.run(main())
         assert auth.read_bytes() == before
         assert lock_of(auth).exists() is again, "another's lock is not ours to remove"
 
+    async def test_leaves_no_open_file_behind(self, auth: Path) -> None:
+        def next_descriptor() -> int:
+            os.close(free := os.open(auth, os.O_RDONLY))
+            return free
+
+        before = next_descriptor()
+        for _ in range(3):
+            async with PiStore(auth).locked():
+                pass
+        assert next_descriptor() == before
+
     async def test_that_two_took_for_dead_at_once_is_held_by_one(self, auth: Path) -> None:
         """The slower one removes what the faster one has just made: the faster one notices before it believes."""
         lock_of(auth).mkdir()
