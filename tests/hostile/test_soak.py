@@ -1,0 +1,108 @@
+"""Many streams in one process, a third of which fail: nothing is left of them, and memory is flat.
+
+The same eight crowds every time. For as many streams as you like:
+
+    RXAUTH_CASES=100000 pytest --timeout=0 tests/hostile/test_soak.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from rxauth import (
+    FileStore,
+    OAuthCredentials,
+    anthropic_messages,
+    buffer_until_live,
+    flush_on_complete_or_error,
+    openai_chat,
+    recover_auth,
+    retry_on_first_auth_error,
+    to_async_iterable,
+)
+from rxauth.testing import FakeProvider, Reply
+from tests.hostile.leaks import run
+
+REQUEST = {"model": "any", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
+FAILURES = [
+    Reply(status=500),
+    Reply.unauthorized(),  # the refresh brings a new credential, and the next of these
+    Reply.rate_limited(1),
+    Reply.cut(200),
+    Reply.in_band_error("overloaded_error", after=3),
+    Reply.reset(),
+    Reply.html("<html>"),
+]
+
+CROWD = 99
+CROWDS = max(8, int(os.environ.get("RXAUTH_CASES", "0")) // CROWD)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """pytest keeps every record of a test, which would be most of what is left."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+async def logged_in(fake: FakeProvider, path: Path) -> OAuthCredentials:
+    store = FileStore(path, "key")
+    await store.save(fake.credential())
+    fake.invalidate()
+    return OAuthCredentials(store, token_url=fake.token_url, client_id=fake.client_id)
+
+
+async def end_of_a_stream(number: int, fake: FakeProvider, credentials: OAuthCredentials) -> str:
+    source: Any = (
+        anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
+        if number % 2
+        else openai_chat(REQUEST, base_url=fake.url + "/v1", credentials=credentials)
+    )
+    pipe: Any = (
+        (recover_auth(credentials.refresh),)
+        if number // 2 % 2
+        else (buffer_until_live(), retry_on_first_auth_error(credentials.refresh), flush_on_complete_or_error())
+    )
+    stream: Any = to_async_iterable(source.pipe(*pipe))
+    async for event in stream:
+        if event.type in ("done", "error"):
+            return str(event.type)
+        if event.type == "text_delta" and number % 9 == 1:
+            await stream.aclose()
+    return "left"
+
+
+async def a_crowd(home: Path, ports: list[int]) -> Counter[str]:
+    """A third of them at a provider that fails; the others are refused at first, and a ninth leaves in the middle."""
+    failing = FakeProvider(replies=cycle(FAILURES), port=ports[1])
+    async with FakeProvider(port=ports[0]) as good, failing as bad:
+        ports[:] = [urlsplit(fake.url).port or 0 for fake in (good, bad)]
+        both = [(fake, await logged_in(fake, home / f"{name}.json")) for name, fake in (("good", good), ("bad", bad))]
+        work = [end_of_a_stream(number, *both[number % 3 == 0]) for number in range(CROWD)]
+        ends = Counter(await asyncio.gather(*work))
+        assert len(good.token_requests) == 1
+        return ends
+
+
+def test_a_soak_of_streams_of_which_a_third_fail_leaves_nothing(tmp_path: Path) -> None:
+    blocks: list[int] = []
+    ports = [0, 0]  # the same for all: URLs are cached
+    for _ in range(CROWDS):
+        assert run(a_crowd(tmp_path, ports)) == {"done": CROWD * 5 // 9, "error": CROWD // 3, "left": CROWD // 9}
+        blocks.append(sys.getallocatedblocks())
+    # The least of a quarter: what is cached for a while is in it or not. A loop leaves Python a block or two.
+    quarter = CROWDS // 4
+    before, after = min(blocks[quarter : 2 * quarter]), min(blocks[-quarter:])
+    assert (after - before) / (CROWDS - 2 * quarter) < CROWD // 3, blocks
