@@ -25,7 +25,16 @@ from rxauth import backoff
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._single_flight import Interrupted, flights
 from rxauth.credentials._token_endpoint import ClientAuth, DeadRefreshToken, EndpointUnavailable, TokenEndpoint
-from rxauth.errors import AccountChanged, CredentialError, LoginRequired, NeverLiveError, RefreshFailed, StoreError
+from rxauth.errors import (
+    AccountChanged,
+    CredentialError,
+    LoginRequired,
+    NeverLiveError,
+    RefreshFailed,
+    RxAuthError,
+    StoreError,
+    causes,
+)
 
 if TYPE_CHECKING:
     import tenacity
@@ -305,7 +314,7 @@ class OAuthCredentials:
         try:
             return await self._renew(rejected, account)
         except CredentialError as error:
-            return error
+            return _without_frames(error)
         except asyncio.CancelledError:
             return _interrupted()
         except Exception as error:
@@ -589,6 +598,15 @@ def _interrupted() -> RefreshFailed:
 
 def _caused(error: CredentialError, cause: BaseException) -> CredentialError:
     error.__cause__ = cause
+    return error
+
+
+def _without_frames(error: CredentialError) -> CredentialError:
+    """The frames of a token request, or of a file that is written, hold the tokens for as long as somebody keeps the
+    error, and for whoever reports it with the variables of its frames."""
+    for each in causes(error):
+        if isinstance(each, RxAuthError | DeadRefreshToken | OSError):
+            each.__traceback__ = None
     return error
 
 

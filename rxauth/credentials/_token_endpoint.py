@@ -190,10 +190,7 @@ class TokenEndpoint:
         # The lifetime counts from before the request: an answer that took its time must not prolong it.
         asked_at = self._clock()
         limit = self.request_timeout if within is None else min(within, self.request_timeout)
-        try:
-            answer = await post_form(self.url, self._form(credential), headers=self._headers, within=limit)
-        except EndpointUnavailable as error:
-            raise _without_frames(error)  # noqa: B904 - it is the same one
+        answer = await post_form(self.url, self._form(credential), headers=self._headers, within=limit)
         renewed = granted(answer, now=asked_at, previous=credential)
         if renewed is None:
             raise self._error(answer, credential)
@@ -279,33 +276,20 @@ async def post_form(
             return Answer(response.status, response.headers, await _read(response.content, host))
     except EndpointUnavailable:
         raise
-    except TimeoutError as error:
-        raise EndpointUnavailable(
-            f"The token endpoint {host} did not answer within {within:g} s.", type="timeout"
-        ) from error
+    except TimeoutError:
+        trouble, kind = f"The token endpoint {host} did not answer within {within:g} s.", "timeout"
     except (aiohttp.ClientSSLError, ssl.SSLError) as error:
-        raise EndpointUnavailable(
-            f"No secure connection to the token endpoint {host} ({type(error).__name__}): "
-            "its certificate is not one that this machine trusts.",
-            type=type(error).__name__,
-        ) from error
+        kind = type(error).__name__
+        trouble = (
+            f"No secure connection to the token endpoint {host} ({kind}): "
+            "its certificate is not one that this machine trusts."
+        )
     except Exception as error:
         # Whatever aiohttp raises for a peer that misbehaves: not all of it is a ClientError.
-        raise EndpointUnavailable(
-            f"The token endpoint {host} cannot be reached, or broke off ({type(error).__name__}).",
-            type=type(error).__name__,
-        ) from error
-
-
-def _without_frames(error: EndpointUnavailable) -> EndpointUnavailable:
-    """The frames of a request hold the form, aiohttp's too: whoever logs local variables must not log tokens."""
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        each = waiting.pop()
-        if each is not None and each.__traceback__ is not None:
-            each.__traceback__ = None
-            waiting += (each.__cause__, each.__context__)
-    return error
+        kind = type(error).__name__
+        trouble = f"The token endpoint {host} cannot be reached, or broke off ({kind})."
+    # Outside of `except`: aiohttp's exceptions hold the headers and what the server said, perhaps what it was sent.
+    raise EndpointUnavailable(trouble, type=kind)
 
 
 async def _read(content: aiohttp.StreamReader, host: str) -> bytes:

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 
 AuthHeader: TypeAlias = Literal["authorization", "x-api-key"]
 
+# The header that carries the token, made for the moment in which it is sent: a consumer's exception is reported with
+# the frames of its stream, and by some with their variables.
+Authorization: TypeAlias = Callable[[], dict[str, str]]
+
 MAX_EVENT_BYTES = 16 * 2**20
 
 # Bytes that aiohttp holds before it stops reading. Of its default, four times as many, most have left the processor's
@@ -132,7 +136,7 @@ def stream(
         answer = Answer(emit)
         try:
             credential = await credentials.current()
-            token = credential.access_token
+            authorization = _authorization(call.auth_header, credential.access_token)
         except Exception as error:
             sentence = f"The credential source failed ({type(error).__name__})."
             if isinstance(error, RxAuthError):
@@ -144,12 +148,12 @@ def stream(
         exchange = Exchange(call.host, credential)
         listener = reader(answer, exchange)
         conversation = _Conversation(call, exchange, listener)
-        headers = {**call.headers, **_authorization(call.auth_header, token)}
         lease = Lease()
         async with lease if session is None else nullcontext(session) as connections:
             try:
                 # A session that was given has its own settings for proxies.
-                cause = await conversation.hold(connections, headers, proxy_for(call.url) if session is None else None)
+                proxy = proxy_for(call.url) if session is None else None
+                cause = await conversation.hold(connections, authorization, proxy)
                 if cause is not None:
                     listener.fail(cause)
             finally:
@@ -167,18 +171,18 @@ class _Conversation:
         self._reader = reader
 
     async def hold(
-        self, session: aiohttp.ClientSession, headers: Mapping[str, str], proxy: str | None
+        self, session: aiohttp.ClientSession, authorization: Authorization, proxy: str | None
     ) -> ProviderError | None:
         """Returns why there is no answer; `None` if the reader has told how it ended."""
         try:
             async with asyncio.timeout(self._call.read_timeout) as silence:
-                return await self._send(session, headers, proxy, silence)
+                return await self._send(session, authorization, proxy, silence)
         except TimeoutError:
             sentence = f"{self._call.host} sent nothing for {self._call.read_timeout:g} s."
             return self._exchange.error(ConnectionFailed, sentence)
 
     async def _send(
-        self, session: aiohttp.ClientSession, headers: Mapping[str, str], proxy: str | None, silence: asyncio.Timeout
+        self, session: aiohttp.ClientSession, authorization: Authorization, proxy: str | None, silence: asyncio.Timeout
     ) -> ProviderError | None:
         import aiohttp
 
@@ -187,7 +191,7 @@ class _Conversation:
             response = await session.post(
                 self._call.url,
                 data=body if len(body) <= 2**20 else io.BytesIO(body),  # aiohttp warns of long bytes
-                headers=headers,
+                headers={**self._call.headers, **authorization()},
                 proxy=proxy,
                 allow_redirects=False,
                 raise_for_status=False,
@@ -371,5 +375,5 @@ def _merged(fixed: Mapping[str, str], own: Mapping[Any, Any]) -> dict[str, str]:
     return merged
 
 
-def _authorization(header: AuthHeader, token: str) -> dict[str, str]:
-    return {"x-api-key": token} if header == "x-api-key" else {"authorization": f"Bearer {token}"}
+def _authorization(header: AuthHeader, token: str) -> Authorization:
+    return lambda: {"x-api-key": token} if header == "x-api-key" else {"authorization": f"Bearer {token}"}

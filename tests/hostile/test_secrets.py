@@ -31,8 +31,10 @@ from rxauth import (
     recover_auth,
     to_async_iterable,
 )
+from rxauth.credentials import device_login
 from rxauth.events import Error, to_json
 from rxauth.testing import FakeProvider, Reply, SeenRequest
+from tests.hostile.endless import parroting
 
 REQUEST = {"model": "any", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -88,6 +90,8 @@ class Told:
         yield from self.texts
         for error in self.exceptions:
             yield from traceback.format_exception(error)
+            # As those show it who report an error with the variables of its frames.
+            yield from traceback.TracebackException.from_exception(error, capture_locals=True).format()
             yield from (repr(error), str(error), f"{error}", repr(error.args))
             yield from shown(vars(error))
         for each in self.objects:
@@ -184,17 +188,34 @@ async def no_time(seconds: float) -> None:
     await asyncio.sleep(0)
 
 
+class Watched(FileStore):
+    """Whatever loop loads it logs every step that it makes, as asyncio's debug mode does with slow ones."""
+
+    async def load(self) -> Credential | None:
+        watched()
+        return await super().load()
+
+
+def watched() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.0
+
+
 async def told_in(name: str, how: str, home: Path, *, source: Any = anthropic_messages, path: str = "") -> Told:
     replies, token_replies = scene(name, how)
     told = Told()
+    step_by_step = how == "as it is"  # takes its time, and is the same for all
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
     loop.set_exception_handler(lambda _, context: told.texts.append(repr(context)))
+    if step_by_step:
+        watched()
     with everything_logged() as lines:
         async with FakeProvider(
             replies=replies, token_replies=token_replies, api_keys=[ACCESS], client_secret=SECRET
         ) as fake:
-            store = FileStore(home / "auth.json", "key")
+            store = (Watched if step_by_step else FileStore)(home / "auth.json", "key")
             await store.save(Credential(ACCESS, refresh_token=REFRESH))
             credentials = OAuthCredentials(
                 store, token_url=fake.token_url, client_id=fake.client_id, client_secret=SECRET, sleep=no_time
@@ -234,6 +255,72 @@ async def test_a_token_is_seen_nowhere_but_where_it_belongs(name: str, tmp_path:
         source, path = ((anthropic_messages, ""), (openai_chat, "/v1"))[number % 2]
         told = await told_in(name, how, tmp_path / str(number), source=source, path=path)
         assert [(how, text, seen_in(text)) for text in told.all() if seen_in(text)][:1] == []
+
+
+NO_HTTP: dict[str, Callable[[bytes], bytes]] = {
+    "no HTTP": lambda said: said,
+    "a status line": lambda said: b"HTTP/1.1 " + said + b"\r\n\r\n",
+    "a reason": lambda said: b"HTTP/1.1 400 " + said + b"\r\nContent-Length: 0\r\n\r\n",
+    "a header": lambda said: b"HTTP/1.1 200 OK\r\n(" + said + b"\r\n\r\n",
+    "a cookie": lambda said: b"HTTP/1.1 200 OK\r\nSet-Cookie: (" + said + b"=x; y\r\nContent-Length: 0\r\n\r\n",
+    "a length": lambda said: b"HTTP/1.1 200 OK\r\nContent-Length: " + said + b"\r\n\r\n",
+    "a chunk": lambda said: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + said + b"\r\n",
+    "what is not gzip": lambda said: b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + said,
+}
+
+
+@pytest.mark.parametrize("answer", NO_HTTP.values(), ids=NO_HTTP)
+@pytest.mark.parametrize("client_auth", ["body", "basic"])
+async def test_a_server_whose_answer_is_the_request_and_no_http_is_not_quoted(answer: Any, client_auth: Any) -> None:
+    told = Told()
+    watched()
+    credential = Credential(ACCESS, refresh_token=REFRESH)
+    with everything_logged() as lines:
+        async with parroting(answer) as url:
+            for source in (anthropic_messages, openai_chat):
+                stream = source(REQUEST, base_url=url, credentials=StaticCredentials(credential))
+                *_, last = [event async for event in to_async_iterable(stream)]
+                assert isinstance(last, Error)
+                assert last.cause is not None
+                told.exceptions.append(last.cause)
+            credentials = OAuthCredentials(
+                rxauth.MemoryStore(credential), token_url=url, client_id="app", client_secret=SECRET,
+                client_auth=client_auth, sleep=no_time,
+            )  # fmt: skip
+            login = device_login(
+                device_url=url, token_url=url, client_id="app", client_secret=SECRET, on_prompt=told.objects.append
+            )
+            with pytest.raises(rxauth.CredentialError) as not_refreshed:
+                await credentials.refresh(None)
+            told.exceptions.append(not_refreshed.value)
+            with pytest.raises(rxauth.RxAuthError) as not_logged_in:
+                await login
+            # Not its frames' variables: the secret is an argument of the call that failed.
+            told.texts += [*traceback.format_exception(not_logged_in.value), repr(not_logged_in.value)]
+    told.texts += lines
+    assert [(text, seen_in(text)) for text in told.all() if seen_in(text)][:1] == []
+
+
+@pytest.mark.parametrize("source", [anthropic_messages, openai_chat], ids=["anthropic", "openai"])
+async def test_what_a_consumer_throws_comes_with_no_token_in_any_frame(source: Any) -> None:
+    told = Told()
+    thrown = asyncio.Event()
+
+    def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        told.exceptions.append(context["exception"])
+        told.texts.append(repr(context))
+        thrown.set()
+
+    def consume(event: Any) -> None:
+        if event.type == "text_delta":
+            raise ValueError(event.delta)
+
+    asyncio.get_running_loop().set_exception_handler(handle)
+    async with FakeProvider(api_keys=[ACCESS]) as fake:
+        base_url = fake.url + ("/v1" if source is openai_chat else "")
+        source(REQUEST, base_url=base_url, credentials=StaticCredentials(ACCESS)).subscribe(consume)
+        await thrown.wait()
+    assert [(text, seen_in(text)) for text in told.all() if seen_in(text)][:1] == []
 
 
 def test_the_marks_would_be_found() -> None:
