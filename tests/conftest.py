@@ -1,8 +1,14 @@
-"""What every test needs."""
+"""What every test needs.
+
+Generated tests take the same cases every time. For new ones, as many as you like:
+
+    RXAUTH_CASES=100000 pytest --timeout=0 tests/sources/test_reader_laws.py tests/sources/test_sse.py
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Generator
 
 import hypothesis
@@ -10,8 +16,15 @@ import pytest
 
 pytest_plugins = ["rxauth.testing.fixtures"]
 
-# A busy machine is no failure: what must be fast is shown by the benchmarks.
-hypothesis.settings.register_profile("rxauth", deadline=None)
+_CASES = os.environ.get("RXAUTH_CASES")
+
+hypothesis.settings.register_profile(
+    "rxauth",
+    max_examples=int(_CASES or 100),
+    derandomize=_CASES is None,
+    database=None,
+    deadline=None,  # a busy machine is no failure: what must be fast is shown by the benchmarks
+)
 hypothesis.settings.load_profile("rxauth")
 
 

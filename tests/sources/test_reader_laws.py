@@ -1,4 +1,7 @@
-"""What holds for both readers over generated input: no exception, one terminal, well-formed blocks, cuts anywhere."""
+"""What holds for both readers over generated input: no exception, one terminal, well-formed blocks, cuts anywhere.
+
+More of it: see `tests/conftest.py`.
+"""
 
 from __future__ import annotations
 
