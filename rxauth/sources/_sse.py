@@ -39,6 +39,7 @@ class EventStreamDecoder:
         "_data",
         "_head",
         "_held",
+        "_more",
         "_name",
         "_on_event",
         "_room",
@@ -54,7 +55,8 @@ class EventStreamDecoder:
         self.retry: int | None = None
         self._on_event = on_event
         self._name = b""
-        self._data: list[bytes] = []
+        self._data: bytes | None = None
+        self._more: list[bytes] = []  # the data lines behind the first: most events have one
         self._room = max_event_bytes  # what the next line may be long
         self._held = bytearray()  # a line that is not complete: grown in place, or a long one would cost quadratic time
         self._head = b""
@@ -75,36 +77,39 @@ class EventStreamDecoder:
         if lines and self._held:
             lines[0] = bytes(self._held + lines[0])
             self._held = bytearray()
-        name, data, room = self._name, self._data, self._room
+        name, data, more, room = self._name, self._data, self._more, self._room
         on_event = self._on_event
         for line in lines:
             if not line:
-                if data:
-                    on_event(name, data[0] if len(data) == 1 else b"\n".join(data))
-                    data, room = [], self.max_event_bytes
+                if data is not None:
+                    if more:
+                        data, more = b"\n".join((data, *more)), []
+                    on_event(name, data)
+                    data, room = None, self.max_event_bytes
                 name = b""
-                continue
-            if len(line) > room:
+            elif len(line) > room:
                 self._refuse()
-            start = line[:6]  # comparing this is quicker than `startswith`
-            if start == b"data: ":
-                data.append(line[6:])
+            elif line[:6] == b"data: " and data is None:  # what nearly all lines are; quicker than `startswith`
+                data = line[6:]
                 room -= len(line)
-            elif start == b"event:":
-                name = line[6:].removeprefix(b" ")
+            elif line[:7] == b"event: ":
+                name = line[7:]
             else:
                 field, _, value = line.partition(b":")
                 value = value.removeprefix(b" ")
                 if field == b"data":
-                    data.append(value)
+                    if data is None:
+                        data = value
+                    else:
+                        more.append(value)
                     room -= len(line)
-                elif field == b"event":  # without a colon
+                elif field == b"event":
                     name = value
                 elif field == b"id" and b"\0" not in value:
                     self.last_event_id = value
                 elif field == b"retry" and value.isdigit() and len(value) < 16:
                     self.retry = int(value)
-        self._name, self._data, self._room = name, data, room
+        self._name, self._data, self._more, self._room = name, data, more, room
         if rest:
             self._held += rest
             if len(self._held) > room:
