@@ -127,39 +127,43 @@ class _LoopScheduler(AsyncIOScheduler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._waiting_loop = loop
+        self.waiting_loop = loop
 
     def schedule_relative(
         self, duetime: typing.RelativeTime, action: abc.ScheduledAction[Any], state: Any = None
     ) -> abc.DisposableBase:
         seconds = max(0.0, self.to_seconds(duetime))
-        timer = _LoopTimer(self._waiting_loop, seconds, lambda: self.invoke_action(action, state))
-        if not run_on(self._waiting_loop, timer.start):
+        timer = _LoopTimer(self, seconds, action, state)
+        if not run_on(self.waiting_loop, timer.start):
             return TimeoutScheduler.singleton().schedule_relative(seconds, action, state)
         return timer
 
 
 class _LoopTimer(abc.DisposableBase):
-    """One wait. (An object, and few closures: thousands of streams may wait at once.)"""
+    """One wait. (An object without closures: thousands of streams may wait at once.)"""
 
-    __slots__ = ("_action", "_disposed", "_handle", "_loop", "_seconds")
+    __slots__ = ("_action", "_disposed", "_handle", "_scheduler", "_seconds", "_state")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, action: Callable[[], object]) -> None:
-        self._loop = loop
+    def __init__(self, scheduler: _LoopScheduler, seconds: float, action: abc.ScheduledAction[Any], state: Any) -> None:
+        self._scheduler = scheduler
         self._seconds = seconds
         self._action = action
+        self._state = state
         self._disposed = False
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """On the loop."""
         if not self._disposed:
-            self._handle = self._loop.call_later(self._seconds, self._action)
+            self._handle = self._scheduler.waiting_loop.call_later(self._seconds, self._fire)
 
     def dispose(self) -> None:
         """From any thread."""
         self._disposed = True
-        run_on(self._loop, self._cancel)
+        run_on(self._scheduler.waiting_loop, self._cancel)
+
+    def _fire(self) -> None:
+        self._scheduler.invoke_action(self._action, self._state)
 
     def _cancel(self) -> None:
         if self._handle is not None:
@@ -179,7 +183,7 @@ def drive(
     """Try, wait and try again, as the policy says.
 
     Args:
-        retrying: the policy; a copy of it is used.
+        retrying: the policy; a copy of it is used, unless it is the default one, whose statistics nobody sees.
         attempt: starts one try, which calls one of the two callbacks, now or later, on any thread.
         scheduler: its clock is the policy's clock, and the waits run on it.
         on_retry: told the number of the failed try, from 1, and the seconds until the next one.
@@ -189,7 +193,8 @@ def drive(
     Returns:
         Dispose it, and no further try starts. A try under way runs to its end; its outcome is dropped.
     """
-    tries = _Tries(retrying.copy(), attempt, scheduler, on_retry, on_result, on_failed)
+    policy = retrying if retrying is default_retrying() else retrying.copy()
+    tries = _Tries(policy, attempt, scheduler, on_retry, on_result, on_failed)
     tries.run()
     return tries
 

@@ -421,15 +421,7 @@ def _await(
     def start() -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         _tasks.add(task)
-        task.add_done_callback(done)
-
-    def done(task: asyncio.Task[Any]) -> None:
-        _tasks.discard(task)
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            on_result(task.result())
-        else:
-            on_failed(_as_exception(error))
+        task.add_done_callback(partial(_tell, on_result, on_failed))
 
     if loop is None or not run_on(loop, start):
         coroutine.close()
@@ -439,6 +431,15 @@ def _await(
                 "subscribe inside one, or give a plain function."
             )
         )
+
+
+def _tell(on_result: Callable[[Any], None], on_failed: Callable[[Exception], None], task: asyncio.Task[Any]) -> None:
+    _tasks.discard(task)
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
+    if error is None:
+        on_result(task.result())
+    else:
+        on_failed(_as_exception(error))
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

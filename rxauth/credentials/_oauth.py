@@ -13,6 +13,7 @@ All of it runs on a private thread (see `_single_flight`): it outlives the loop 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
 import math
@@ -294,7 +295,7 @@ class OAuthCredentials:
 
     async def _share(self, rejected: Credential, account: str | None) -> Credential:
         try:
-            outcome = await flights.join(self._flight(rejected), lambda: self._outcome(rejected, account))
+            outcome = await flights.join(self._flight(rejected), functools.partial(self._outcome, rejected, account))
         except Interrupted:
             outcome = _interrupted()
         except RuntimeError as error:
@@ -637,11 +638,12 @@ def _seconds(name: str, value: float, *, at_least_zero: bool = False) -> None:
 
 def _rejected(failure: object) -> Credential | None:
     """The credential that the failure names, or what is known of it: the token in the headers of its request."""
-    for part in _parts(failure):
+    parts = list(_parts(failure))
+    for part in parts:
         credential = _get(part, "credential")
         if isinstance(credential, Credential):
             return credential
-    for part in _parts(failure):
+    for part in parts:
         for owner in (_get(_get(part, "response"), "request"), _get(part, "request"), _get(part, "request_info")):
             token = _token_in(_get(owner, "headers"))
             if token is not None and token.isascii() and token.isprintable():

@@ -159,13 +159,16 @@ class _Stream(SerialDisposable, Generic[E]):
                 raise
             # What attempt 1 raises behind its end must not end attempt 2.
 
-    def recover(self, failure: object, give_up: Callable[[], object]) -> None:
+    def connect_again(self) -> None:
+        self.connect(final=True)
+
+    def recover(self, failure: object, give_up: Callable[[Any], object]) -> None:
         recovery = Recovery(
             self.options.policy,
             failure,
             scheduler=self.scheduler,
             loop=self.loop,
-            resume=lambda: self.connect(final=True),
+            resume=self.connect_again,
             give_up=give_up,
         )
         self.disposable = recovery
@@ -286,7 +289,7 @@ class _Attempt(SingleAssignmentDisposable, Generic[E]):
         if rejected:
             self.abandon()
             try:
-                self.stream.recover(failure, lambda: self.finish(failure))
+                self.stream.recover(failure, self.finish)
             except Exception as raised:
                 self.thrown = raised
                 raise

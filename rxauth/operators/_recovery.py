@@ -86,7 +86,7 @@ class Recovery(abc.DisposableBase):
         scheduler: of the subscription.
         loop: that was running at subscribe.
         resume: subscribe again.
-        give_up: let the failure go on.
+        give_up: let the failure go on; it is given it.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Recovery(abc.DisposableBase):
         scheduler: abc.SchedulerBase | None,
         loop: asyncio.AbstractEventLoop | None,
         resume: Callable[[], None],
-        give_up: Callable[[], object],
+        give_up: Callable[[Any], object],
     ) -> None:
         self._policy = policy
         self._failure = failure
@@ -203,7 +203,7 @@ class Recovery(abc.DisposableBase):
         else:
             logger.info("refresh gave no new credential; not retried")
             self._policy.tell(RefreshUnchanged())
-            self._go_on(self._give_up)
+            self._go_on(self._give_up, self._failure)
 
     def _subscribe_again(self) -> None:
         self._policy.tell(Resubscribed())
@@ -217,12 +217,12 @@ class Recovery(abc.DisposableBase):
         logger.warning("The refresh failed (%s); the stream's own failure goes on", name)
         _keep(error, self._failure)
         self._policy.tell(RefreshFailed(type=name, status=status))
-        self._go_on(self._give_up)
+        self._go_on(self._give_up, self._failure)
 
-    def _go_on(self, action: Callable[[], object]) -> None:
+    def _go_on(self, action: Callable[..., object], *arguments: Any) -> None:
         def unless_disposed() -> None:
             if not self._disposed:
-                action()
+                action(*arguments)
 
         # A source that needs a loop needs it for its second subscription too, whichever thread the refresh ended on.
         if self._loop is None or not bridge.run_on(self._loop, unless_disposed):

@@ -103,7 +103,7 @@ def retry_on_first_auth_error(
                     end(partial(observer.on_error, error))
                     return
                 if rejected:
-                    recover(event, lambda: (observer.on_next(event), observer.on_completed()))
+                    recover(event, lambda _: (observer.on_next(event), observer.on_completed()))
                 else:
                     delivered = True
                     step = observer.on_next
@@ -120,7 +120,7 @@ def retry_on_first_auth_error(
                     thrown = raised
                     raise
 
-            def recover(failure: object, give_up: Callable[[], object]) -> None:
+            def recover(failure: object, give_up: Callable[[object], object]) -> None:
                 recovery = Recovery(policy, failure, scheduler=scheduler, loop=loop, resume=resume, give_up=give_up)
                 subscription.disposable = recovery
                 end(recovery.start)
@@ -145,7 +145,7 @@ def retry_on_first_auth_error(
                     observer.on_error(raised)
                     return
                 if rejected:
-                    recover(failure, lambda: observer.on_error(error))
+                    recover(failure, lambda _: observer.on_error(error))
                 else:
                     observer.on_error(error)
 

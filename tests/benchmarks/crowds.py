@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reactivex import Observable
+from reactivex import operators as ops
 from reactivex.subject import Subject
 
 from rxauth import (
@@ -63,6 +64,17 @@ def many_rejected_streams(scale: int) -> Generator[Contest]:
         yield Contest(
             cpu_on_a_loop(runner, lambda: in_memory(count, credentials(server, STALE))),
             cpu_on_a_loop(runner, lambda: in_memory(count, credentials(server, FRESH))),
+        )
+
+
+# The floor beneath the row before: a second subscription, without a judgement, a refresh or a wait.
+@row("10,000 in-memory streams that ops.retry starts again / the same without it", rounds=3)
+def many_streams_started_again(scale: int) -> Generator[Contest]:
+    count = 10_000 // scale
+    with asyncio.Runner() as runner:
+        yield Contest(
+            cpu_on_a_loop(runner, lambda: started_again(count, failures=1)),
+            cpu_on_a_loop(runner, lambda: started_again(count, failures=0)),
         )
 
 
@@ -152,6 +164,26 @@ async def in_memory(count: int, source: OAuthCredentials) -> None:
                 yield DELTA
 
     await all_consumed([from_async_iterable(answer).pipe(recover_auth(source.refresh)) for _ in range(count)])
+
+
+async def started_again(count: int, *, failures: int) -> None:
+    left = [failures] * count
+
+    def stream(number: int) -> Observable[Event]:
+        async def answer() -> AsyncIterator[Event]:
+            yield START
+            await asyncio.sleep(0)
+            if left[number]:
+                left[number] -= 1
+                raise ConnectionError
+            for _ in range(WORDS // AT_ONCE):
+                await asyncio.sleep(0)
+                for _ in range(AT_ONCE):
+                    yield DELTA
+
+        return from_async_iterable(answer).pipe(ops.retry(2))
+
+    await all_consumed([stream(number) for number in range(count)])
 
 
 async def over_http(server: Provider, count: int, source: OAuthCredentials) -> None:
