@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Generator
 
 import hypothesis
 import pytest
 
 pytest_plugins = ["rxauth.testing.fixtures"]
+
+# A shell starts in the background what is deaf to Ctrl-C, and so are the programs that it starts: here some must hear.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _CASES = os.environ.get("RXAUTH_CASES")
 
