@@ -357,9 +357,9 @@ def _failed(event: Any, endpoint: Endpoint) -> int:
     cause = event.cause
     sentence = event.error.error_message or "The stream failed."
     if isinstance(cause, CredentialRejected) and isinstance(cause.__cause__, CredentialError):
-        cause = cause.__cause__  # why the credential could not be refreshed says what to do
+        cause = cause.__cause__  # why the credential could not be refreshed
         sentence = str(cause)
-    elif action := _next_action(cause, endpoint):
+    if action := _next_action(cause, endpoint):
         stop = "" if sentence.endswith((".", "!", "?", "…")) else "."
         sentence = f"{sentence}{stop} {action}"
     _complain(sentence)
@@ -368,10 +368,10 @@ def _failed(event: Any, endpoint: Endpoint) -> int:
 
 def _next_action(cause: object, endpoint: Endpoint) -> str:
     """What a person can do, where the sentence does not say it: the right side of the error tree."""
-    from rxauth.errors import ConnectionFailed, CredentialRejected, ProviderUnavailable, RequestRejected
+    from rxauth.errors import ConnectionFailed, CredentialRejected, LoginRequired, ProviderUnavailable, RequestRejected
 
     match cause:
-        case CredentialRejected():
+        case CredentialRejected() | LoginRequired():
             return endpoint.next_action
         case ConnectionFailed():
             return "Check the address and the network, and try again."

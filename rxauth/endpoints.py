@@ -404,7 +404,7 @@ def _next_action(environ: Mapping[str, str], preset: Provider, file: Path | None
             if variable and environ.get(variable, "").strip():
                 return f"Check {variable}."
     return (
-        f"Log in again: `rxauth login {preset.name}`."
+        f"Run `rxauth login {preset.name}`."
         if preset.oauth
         else f"Check the credential in {file or home(environ)}."
     )

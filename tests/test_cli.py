@@ -404,7 +404,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("reply", "code", "says"),
         [
-            pytest.param(Reply(status=400, error="invalid_grant"), 3, "rxauth login", id="a login that has ended"),
+            pytest.param(Reply(status=400, error="invalid_grant"), 3, "Log in again.", id="a login that has ended"),
             pytest.param(Reply(status=400, error="invalid_client"), 1, "client_id", id="a client that is unknown"),
         ],
     )
@@ -419,6 +419,20 @@ class TestBadInput:
         assert done.returncode == code
         assert says in one_sentence(done)
         assert file.read_bytes() == before
+
+    def test_a_login_that_has_ended_names_the_command_that_begins_another(self, home: Path) -> None:
+        ended = Reply(status=400, error="invalid_grant")
+        with FakeProvider(token_replies=[ended], client_id=KIMI_CLIENT) as fake:
+            credential = fake.credential()
+            entry = {"access_token": credential.access_token, "refresh_token": credential.refresh_token}
+            home.mkdir()
+            (home / "credentials.json").write_text(json.dumps({"kimi": entry}))
+            (home / "credentials.json").chmod(0o600)
+            fake.invalidate()
+            more = {"KIMI_CODE_OAUTH_HOST": fake.url, "KIMI_CODE_BASE_URL": fake.url}
+            done = rxauth_command("stream", "hi", "--provider", "kimi", home=home, **more)
+        assert done.returncode == 3
+        assert one_sentence(done).endswith("Log in again. Run `rxauth login kimi`.\n")
 
     @pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["login"], ["logout"]], ids=" ".join)
     def test_a_home_that_nobody_has_is_told(self, home: Path, command: list[str]) -> None:

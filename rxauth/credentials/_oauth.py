@@ -51,7 +51,7 @@ _DEAD = 300.0  # s for which a dead refresh token is not tried again
 _SECOND_LOOK = 1.0  # s after which whoever rotated a token that is dead for us has stored the new one
 _AHEAD_PAUSE = 15.0  # s between two attempts to refresh ahead of time
 
-_LOG_IN = "Log in: `rxauth login`."
+_LOG_IN = "Log in again."  # how, is known to the program that asks
 
 Outcome: TypeAlias = "Credential | CredentialError"
 
@@ -226,7 +226,7 @@ class OAuthCredentials:
         """What is stored, or what is newer than that: ours, if it could not be stored yet."""
         stored = await self._load_stored(within)
         if stored is None:
-            raise LoginRequired(f"No credential is stored in {_place(self._store)}. {_LOG_IN}")
+            raise LoginRequired(f"No credential is stored in {_place(self._store)}. Log in.")
         renewed = self._renewed
         if renewed is not None and _same(stored, renewed.spent):
             stored = renewed.credential

@@ -339,7 +339,7 @@ class TestTrouble:
             return web.Response()
 
         server.token = [silent, TOKEN]
-        await person.login(server, request_timeout=0.05)
+        await person.login(server, request_timeout=0.5)  # which the other requests of it must keep
         over.set()
         assert person.slept == [7, 14]
 

@@ -119,7 +119,7 @@ async def the_credential_survives(
     if isinstance(outcome, LoginRequired):
         swallowed = [each for each in connections if each.struck and not each.answered and each.passed["up"] > 0]
         assert swallowed, connections
-        assert "`rxauth login`" in str(outcome)
+        assert "Log in again." in str(outcome)
         assert await store.load() == stored
     else:
         assert isinstance(outcome, Credential)
