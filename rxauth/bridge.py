@@ -20,7 +20,7 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxauth.errors import ConsumerTooSlow
 
-__all__ = ["from_async_iterable", "from_producer", "running_loop", "run_on", "settle", "to_async_iterable"]
+__all__ = ["Elements", "from_async_iterable", "from_producer", "running_loop", "run_on", "settle", "to_async_iterable"]
 
 E = TypeVar("E")
 
@@ -186,7 +186,7 @@ def from_async_iterable(
     return from_producer(produce)
 
 
-def to_async_iterable(observable: Observable[E], *, max_buffered: int | None = None) -> AsyncIterator[E]:
+def to_async_iterable(observable: Observable[E], *, max_buffered: int | None = None) -> Elements[E]:
     """The elements of an Observable, for `async for`.
 
     Subscribes at the first step and disposes when the iterator is closed or dropped. Rx has no backpressure: what comes
@@ -202,10 +202,20 @@ def to_async_iterable(observable: Observable[E], *, max_buffered: int | None = N
 
     Raises:
         ValueError: `max_buffered` is less than 1.
+
+    >>> import asyncio
+    >>> from contextlib import aclosing
+    >>> import reactivex as rx
+    >>> async def first():
+    ...     async with aclosing(to_async_iterable(rx.of(1, 2, 3))) as numbers:
+    ...         async for number in numbers:
+    ...             return number  # and the rest is disposed
+    >>> asyncio.run(first())
+    1
     """
     if max_buffered is not None and max_buffered < 1:
         raise ValueError(f"max_buffered is {max_buffered}; it must be at least 1, or None for no limit.")
-    return _Elements(observable, max_buffered)
+    return Elements(observable, max_buffered)
 
 
 class _Buffer(Generic[E]):
@@ -259,7 +269,9 @@ def _release(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-class _Elements(AsyncIterator[E]):
+class Elements(AsyncIterator[E]):
+    """What `to_async_iterable` gives: an async iterator that can be closed."""
+
     def __init__(self, observable: Observable[E], limit: int | None) -> None:
         self._observable = observable
         self._limit = limit

@@ -403,8 +403,4 @@ def _next_action(environ: Mapping[str, str], preset: Provider, file: Path | None
         for variable in ("RXAUTH_TOKEN", preset.key_env):
             if variable and environ.get(variable, "").strip():
                 return f"Check {variable}."
-    return (
-        f"Run `rxauth login {preset.name}`."
-        if preset.oauth
-        else f"Check the credential in {file or home(environ)}."
-    )
+    return f"Run `rxauth login {preset.name}`." if preset.oauth else f"Check the credential in {file or home(environ)}."
