@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
-from rxauth.errors import ProviderError, causes
-
 
 class Credential:
     """An access token, and what came with it (RFC 6749 section 5.1).
@@ -171,14 +169,3 @@ class CredentialSource(Protocol):
     async def refresh(self, failure: object) -> Credential | None:
         """A credential newer than the one that `failure` rejected; `None` if there is no newer one."""
         ...
-
-
-def rejected_credential(failure: object) -> Credential | None:
-    """The credential that a failure was made with, if it says so: rxauth's sources put it there."""
-    cause = failure.get("cause") if isinstance(failure, Mapping) else getattr(failure, "cause", None)
-    for start in (failure, cause):
-        if isinstance(start, BaseException):
-            for error in causes(start):
-                if isinstance(error, ProviderError) and error.credential is not None:
-                    return error.credential
-    return None

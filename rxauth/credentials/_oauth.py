@@ -18,19 +18,19 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rxauth import backoff
 from rxauth.credentials._credential import Credential
+from rxauth.credentials._rejected import rejected_credential
 from rxauth.credentials._single_flight import Interrupted, flights
 from rxauth.credentials._token_endpoint import ClientAuth, DeadRefreshToken, EndpointUnavailable, TokenEndpoint
 from rxauth.errors import (
     AccountChanged,
     CredentialError,
     LoginRequired,
-    NeverLiveError,
     RefreshFailed,
     RxAuthError,
     StoreError,
@@ -187,7 +187,7 @@ class OAuthCredentials:
             RefreshFailed: it cannot be refreshed now.
             StoreError: the store cannot be read, or not be locked.
         """
-        rejected = _rejected(failure)
+        rejected = rejected_credential(failure)
         given = self._given
         if rejected is None and given is not None:
             if given.since is not None and self._monotonic() - given.since < _FRESH:
@@ -631,60 +631,3 @@ def _seconds(name: str, value: float, *, at_least_zero: bool = False) -> None:
         raise TypeError(f"{name} is a number of seconds.")
     if not (math.isfinite(value) and (value > 0 or (at_least_zero and value == 0))):
         raise ValueError(f"{name} is a finite number of seconds, {'at least' if at_least_zero else 'more than'} 0.")
-
-
-# Which credential was rejected ---------------------------------------------------------------------------------------
-
-
-def _rejected(failure: object) -> Credential | None:
-    """The credential that the failure names, or what is known of it: the token in the headers of its request."""
-    parts = list(_parts(failure))
-    for part in parts:
-        credential = _get(part, "credential")
-        if isinstance(credential, Credential):
-            return credential
-    for part in parts:
-        for owner in (_get(_get(part, "response"), "request"), _get(part, "request"), _get(part, "request_info")):
-            token = _token_in(_get(owner, "headers"))
-            if token is not None and token.isascii() and token.isprintable():
-                return Credential(token)
-    return None
-
-
-def _parts(failure: object) -> Iterator[object]:
-    """The failure and what it wraps, each once."""
-    waiting, seen = [failure], set[int]()
-    while waiting and len(seen) < 32:
-        part = waiting.pop(0)
-        if part is None or id(part) in seen:
-            continue
-        seen.add(id(part))
-        yield part
-        waiting.extend((part.failure if isinstance(part, NeverLiveError) else None, _get(part, "cause")))
-        waiting.extend((_get(part, "error"), getattr(part, "__cause__", None)))
-
-
-def _token_in(headers: object) -> str | None:
-    try:
-        items = [(_text(name).lower(), _text(value)) for name, value in headers.items()]  # type: ignore[attr-defined]
-    except Exception:  # no headers, or somebody's idea of them
-        return None
-    for name, value in items:
-        if name == "authorization":
-            scheme, _, token = value.strip().partition(" ")
-            if scheme.lower() == "bearer" and token.strip():
-                return token.strip()
-    return next((value.strip() for name, value in items if name == "x-api-key" and value.strip()), None)
-
-
-def _text(value: object) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
-
-
-def _get(value: object, name: str) -> Any:
-    if isinstance(value, Mapping):
-        return value.get(name)
-    try:
-        return getattr(value, name, None)
-    except Exception:  # a property that raises; httpx's `request` does
-        return None
