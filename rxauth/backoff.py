@@ -222,8 +222,9 @@ class _Tries(abc.DisposableBase):
         self._state = RetryCallState(policy, None, (), {})
         self._state.start_time = _seconds(scheduler)
         policy.begin()
-        # tenacity keeps its statistics per thread, and the next try may run on another one.
-        self._statistics = policy.statistics
+        # tenacity keeps its statistics per policy and thread. The next try may run on another thread, and another
+        # recovery with the same policy may begin on this one: these are ours.
+        self._statistics = dict(policy.statistics)
         self._traceback: TracebackType | None = None
 
     def dispose(self) -> None:
@@ -257,8 +258,7 @@ class _Tries(abc.DisposableBase):
 
     def _next_action(self) -> Any:
         statistics = self._policy.statistics
-        if statistics is not self._statistics:
-            statistics.update(self._statistics)
+        statistics.update(self._statistics)
         try:
             return self._policy.iter(self._state)
         finally:

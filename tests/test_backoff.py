@@ -115,6 +115,36 @@ def test_tries_may_move_from_thread_to_thread() -> None:
     assert counted == pytest.approx([0.001, 0.002, 0.003])
 
 
+def test_a_recovery_that_begins_does_not_disturb_one_that_goes_on_on_another_thread() -> None:
+    """The default policy is everybody's: tenacity's count of one recovery's tries must not be another's."""
+    scheduler = TestScheduler()
+    retries: list[int] = []
+    ended: list[Any] = []
+    failing: list[Any] = []
+
+    def attempt(on_result: Any, on_failed: Any) -> None:
+        if failing:
+            on_result("done")
+        else:
+            failing.append(on_failed)
+
+    policy = backoff.default_retrying()
+    backoff.drive(
+        policy,
+        attempt,
+        scheduler=scheduler,
+        on_retry=lambda number, _: retries.append(number),
+        on_result=ended.append,
+        on_failed=ended.append,
+    )
+    policy.statistics.clear()  # as at the beginning of another one on this thread
+    other = threading.Thread(target=failing[0], args=(OSError(),))
+    other.start()
+    other.join(10)
+    scheduler.start()
+    assert (retries, ended) == ([1], ["done"])
+
+
 def test_a_wait_that_is_over_before_its_timer_is_noted_does_not_cancel_the_next_wait() -> None:
     scheduler = TestScheduler()
     waits: list[float] = []
