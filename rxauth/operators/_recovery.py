@@ -126,7 +126,8 @@ class Recovery(abc.DisposableBase):
         self._deadline = self._now() + (math.inf if policy.timeout is None else policy.timeout)
         if self._settled.locked():
             return
-        self._tries = backoff.drive(
+        timer: abc.DisposableBase | None = None
+        tries = self._tries = backoff.drive(
             policy.retrying or backoff.default_retrying(),
             self._try,
             scheduler=self._clock,
@@ -136,9 +137,9 @@ class Recovery(abc.DisposableBase):
         )
         # A refresh that ended at once needs no timer, which may be a thread.
         if self._deadline < math.inf and not self._settled.locked():
-            self._timer = self._clock.schedule_relative(max(self._left(), 0.0), self._expire)
+            timer = self._timer = self._clock.schedule_relative(max(self._left(), 0.0), self._expire)
         if self._settled.locked():  # meanwhile: whoever did it could not stop what had not been returned here
-            self._stop()
+            self._stop(timer, tries)
 
     def _now(self) -> float:
         return self._clock.to_seconds(self._clock.now)
@@ -178,12 +179,11 @@ class Recovery(abc.DisposableBase):
         """Whether this is the first outcome; the others are dropped."""
         if not self._settled.acquire(blocking=False):
             return False
-        self._stop()
+        self._stop(self._timer, self._tries)
         return True
 
-    def _stop(self) -> None:
-        timer, self._timer = self._timer, None  # not kept: they know us, and a cycle would keep the failure alive
-        tries, self._tries = self._tries, None
+    def _stop(self, timer: abc.DisposableBase | None, tries: abc.DisposableBase | None) -> None:
+        self._timer = self._tries = None  # they know us: a cycle would keep the failure alive
         for each in (timer, tries):
             if each is not None:
                 each.dispose()

@@ -17,6 +17,7 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.scheduler import CurrentThreadScheduler, ImmediateScheduler
 from reactivex.subject import Subject
+from reactivex.testing import TestScheduler
 
 from rxauth import (
     AuthRejected,
@@ -629,6 +630,28 @@ class TestDispose:
         await ended.wait()
         await asyncio.sleep(0)
         assert seen == []
+
+    @pytest.mark.parametrize("timer", ["of a wait", "of the bound in time"])
+    def test_while_a_timer_is_started_it_stops_that_timer(self, pipe: Pipe, timer: str) -> None:
+        timers: list[Disposable] = []
+
+        class Overtaken(TestScheduler):
+            """Another thread disposes before `schedule_relative` returns."""
+
+            def schedule_relative(self, duetime: Any, action: Any, state: Any = None) -> Any:
+                subscription.dispose()
+                timers.append(Disposable())
+                return timers[-1]
+
+        def refresh(_: Any) -> Any:
+            if timer == "of a wait":
+                raise OSError
+            return rx.never()
+
+        source = Subject[Any]()
+        subscription = source.pipe(*pipe(refresh, retrying=fixed)).subscribe(scheduler=Overtaken())
+        source.on_error(marbles.failure)
+        assert [each.is_disposed for each in timers] == [True]
 
     def test_of_the_first_attempt(self, pipe: Pipe) -> None:
         row = Row("s-a----------|")
