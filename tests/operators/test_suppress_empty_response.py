@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 import pytest
 import reactivex as rx
 from hypothesis import given
+from reactivex.scheduler import ImmediateScheduler
 from reactivex.subject import Subject
 
 from rxauth import AssistantMessage, suppress_empty_response
@@ -72,6 +73,23 @@ def test_text_is_held_only_while_it_can_still_become_the_marker() -> None:
     assert len(got) == 4
 
 
+def test_what_comes_behind_a_block_that_has_been_decided_is_held_no_longer() -> None:
+    source: Subject[AssistantEvent] = Subject()
+    got: list[Any] = []
+    source.pipe(suppress_empty_response()).subscribe(got.append)
+    for event in block(0, "(Em"):
+        source.on_next(event)
+    assert got == block(0, "(Em"), "it has ended, and is not the marker"
+    source.on_next(TextStart(1))
+    source.on_next(TextDelta(1, MADE_UP))
+    source.on_next(ThinkingStart(2))
+    assert got[3:] == [ThinkingStart(2)], "the marker is whole"
+    cut_off: list[AssistantEvent] = [TextStart(3), TextDelta(3, "(Em"), done(Text("(Em"))]
+    for event in cut_off:
+        source.on_next(event)
+    assert got[4:] == cut_off, "nothing comes behind `done`"
+
+
 def test_nothing_overtakes_held_text() -> None:
     events: list[AssistantEvent] = [
         TextStart(0),
@@ -103,6 +121,20 @@ def test_it_is_dropped_from_the_message_of_an_error_on_a_copy() -> None:
 def test_an_event_without_such_a_block_is_passed_on_as_it_is() -> None:
     event = done(Text("said"))
     assert seen(event)[0] is event
+
+
+def test_the_end_and_the_scheduler_are_passed_on() -> None:
+    given: list[Any] = []
+    scheduler = ImmediateScheduler()
+
+    def end(observer: Any, scheduler: Any) -> Any:
+        given.append(scheduler)
+        observer.on_completed()
+
+    rx.create(end).pipe(suppress_empty_response()).subscribe(
+        on_completed=lambda: given.append("completed"), scheduler=scheduler
+    )
+    assert given == [scheduler, "completed"]
 
 
 def test_an_empty_prefix_is_refused() -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import reactivex as rx
+from reactivex.scheduler import ImmediateScheduler
 from reactivex.subject import Subject
 
 from rxauth import NeverLiveError, buffer_until_live, flush_on_complete_or_error, switch_if_never_live
@@ -62,6 +64,32 @@ def test_once_something_was_delivered_nothing_is_started_behind_it() -> None:
     late = NeverLiveError(("s",), None)
     source.on_error(late)
     assert seen == ["shown", late]
+
+
+def test_any_other_exception_passes() -> None:
+    """Without a buffer in front nothing says that the source never came alive."""
+    failure = ConnectionError("reset")
+    row = Row("#", "a|", error=failure)
+    assert row.ends(switch_if_never_live(row.source)) is failure
+    assert row.attempts == 1
+
+
+def test_the_scheduler_is_passed_on_to_both_streams() -> None:
+    given: list[Any] = []
+    scheduler = ImmediateScheduler()
+
+    def fail(observer: Any, scheduler: Any) -> Any:
+        given.append(scheduler)
+        observer.on_error(NeverLiveError((), None))
+
+    rx.create(fail).pipe(switch_if_never_live(rx.create(fail))).subscribe(on_error=lambda _: None, scheduler=scheduler)
+    assert given == [scheduler, scheduler]
+
+
+def test_dispose_reaches_the_first_stream() -> None:
+    row = Row("s----a|", "s-a-|")
+    assert row.run(buffer_until_live(), switch_if_never_live(row.source), until=3) == ""
+    assert row.subscriptions() == ["^--!"]
 
 
 def test_dispose_reaches_the_second_stream() -> None:
