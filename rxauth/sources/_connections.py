@@ -50,7 +50,7 @@ class _Pool:
         self._expected = max(0, self._expected - 1)
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer = None  # it holds the loop
         if self._session is None or self._session.closed:
             import aiohttp
 
@@ -74,11 +74,12 @@ class _Pool:
             await self._close()
 
     def _expire(self) -> None:
-        self._timer = None
         self._expected = 0
         self._task = asyncio.get_running_loop().create_task(self._close())
 
     async def _close(self) -> None:
+        if self._users:
+            return  # one came between the timer and this task
         closing, self._closing, self._session = self._closing, None, None
         if closing is not None:
             await closing.aclose()

@@ -7,6 +7,7 @@ import gc
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 from reactivex import Observable
@@ -16,7 +17,7 @@ from rxauth.errors import CredentialRejected
 from rxauth.events import AssistantEvent
 from rxauth.operators import recover_auth
 from rxauth.sources import anthropic_messages
-from rxauth.sources._connections import KEPT_FOR
+from rxauth.sources._connections import KEPT_FOR, Lease
 from rxauth.testing import FakeProvider, Gate, Reply
 from tests.sources.streams import REQUEST, Counted, Holder, collect, done, failed
 
@@ -97,6 +98,47 @@ async def test_an_attempt_that_came_in_time_may_last() -> None:
 
 
 @pytest.mark.looptime
+async def test_an_attempt_that_comes_in_the_moment_of_the_end_keeps_its_session() -> None:
+    async def second() -> None:
+        await asyncio.sleep(KEPT_FOR)
+        async with Lease() as session:
+            await asyncio.sleep(1)
+            assert not session.closed
+
+    attempt = asyncio.ensure_future(second())
+    await asyncio.sleep(0)  # its timer is the first of two that fire together
+    lease = Lease()
+    async with lease as session:
+        lease.comes_back = True
+    await attempt
+    assert session.closed
+
+
+@pytest.mark.looptime
+async def test_each_rejected_stream_is_waited_for() -> None:
+    async with Counted() as fake:
+        holder = dead(fake)
+        for each in await asyncio.gather(*(collect(messages(fake, holder)) for _ in range(2))):
+            failed(each)
+        holder.credential = fake.credential()
+        for _ in range(2):
+            done(await collect(messages(fake, holder)))
+        assert fake.connections_made == 2
+        await closed_at_once(fake)
+
+
+@pytest.mark.looptime
+async def test_what_is_waited_for_in_vain_is_forgotten() -> None:
+    async with FakeProvider() as fake:
+        holder = dead(fake)
+        await asyncio.gather(*(collect(messages(fake, holder)) for _ in range(3)))
+        await fake.until(lambda fake: fake.open_connections == 0)
+        holder.credential = fake.credential()
+        done(await collect(messages(fake, holder)))
+        await closed_at_once(fake)
+
+
+@pytest.mark.looptime
 async def test_a_failure_that_no_refresh_mends_keeps_nothing() -> None:
     async with FakeProvider(replies=[Reply(status=500), Reply(status=403)]) as fake:
         for _ in range(2):
@@ -117,6 +159,17 @@ async def test_streams_at_the_same_time_share_a_session_and_the_last_one_closes_
         gate.open()
         done(await hanging)
         await closed_at_once(fake)
+
+
+async def test_no_stream_waits_for_the_end_of_another() -> None:
+    gate = Gate()
+    async with FakeProvider(replies=[Reply.hang(gate, after=1)] * 101) as fake:
+        holder = Holder(fake.credential())
+        streams = [asyncio.ensure_future(collect(messages(fake, holder))) for _ in range(101)]
+        await fake.seen(101)
+        gate.open()
+        for each in await asyncio.gather(*streams):
+            done(each)
 
 
 async def test_the_cookies_of_one_account_do_not_reach_another() -> None:
@@ -158,6 +211,59 @@ def test_each_loop_has_connections_of_its_own() -> None:
         for _ in range(3):
             holder = dead(fake)
             asyncio.run(_rejected_then_answered(fake, holder))
+
+
+def test_a_loop_that_is_closed_is_let_go_when_the_next_one_comes() -> None:
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def main() -> None:
+        gc.collect()
+        assert not any(each() for each in loops[:-1])
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        lease = Lease()
+        async with lease:
+            lease.comes_back = True
+
+    for _ in range(3):
+        asyncio.run(main())
+
+
+def test_a_loop_whose_streams_were_answered_is_let_go_at_once() -> None:
+    async def main() -> weakref.ref[asyncio.AbstractEventLoop]:
+        for rejected in (True, False):
+            lease = Lease()
+            async with lease:
+                lease.comes_back = rejected
+        return weakref.ref(asyncio.get_running_loop())
+
+    loop = asyncio.run(main())
+    gc.collect()
+    assert loop() is None
+
+
+@pytest.mark.looptime
+async def test_a_loop_that_runs_keeps_its_connections_when_another_one_comes() -> None:
+    async with Counted() as fake:
+        holder = dead(fake)
+        failed(await collect(messages(fake, holder)))
+
+        async def elsewhere() -> None:
+            async with Lease():
+                pass
+
+        await asyncio.to_thread(asyncio.run, elsewhere())
+        holder.credential = fake.credential()
+        done(await collect(messages(fake, holder)))
+        assert fake.connections_made == 1
+
+
+@pytest.mark.filterwarnings("ignore:asynchronous generator:ResourceWarning")
+async def test_a_loop_that_goes_on_after_its_generators_were_closed_gets_another_session() -> None:
+    async with Lease() as first:
+        await asyncio.get_running_loop().shutdown_asyncgens()
+        assert first.closed
+        async with Lease() as second:
+            assert not second.closed
 
 
 async def _rejected_then_answered(fake: FakeProvider, holder: Holder) -> None:
