@@ -7,6 +7,7 @@ import math
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from functools import cache
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar, cast
@@ -129,10 +130,14 @@ class _LoopScheduler(AsyncIOScheduler):
         super().__init__(loop)
         self.waiting_loop = loop
 
+    @property
+    def now(self) -> datetime:
+        return self.to_datetime(self.waiting_loop.time())  # RxPY's is the wall clock, which jumps
+
     def schedule_relative(
         self, duetime: typing.RelativeTime, action: abc.ScheduledAction[Any], state: Any = None
     ) -> abc.DisposableBase:
-        seconds = max(0.0, self.to_seconds(duetime))
+        seconds = self.to_seconds(duetime)
         timer = _LoopTimer(self, seconds, action, state)
         if not run_on(self.waiting_loop, timer.start):
             return TimeoutScheduler.singleton().schedule_relative(seconds, action, state)
@@ -163,6 +168,7 @@ class _LoopTimer(abc.DisposableBase):
         run_on(self._scheduler.waiting_loop, self._cancel)
 
     def _fire(self) -> None:
+        self._handle = None  # it holds this
         self._scheduler.invoke_action(self._action, self._state)
 
     def _cancel(self) -> None:
@@ -289,8 +295,12 @@ class _Tries(abc.DisposableBase):
         # by the time it is returned here, and would cancel that.
         wait = self._waiting = SingleAssignmentDisposable()
         if not self._disposed:  # asked behind that: whoever disposes from now on disposes this wait
-            wait.disposable = self._scheduler.schedule_relative(delay, lambda *_: self.run())
+            wait.disposable = self._scheduler.schedule_relative(delay, self._go_on)
         return False
+
+    def _go_on(self, *_: Any) -> None:
+        self._waiting = None  # it holds this
+        self.run()
 
     def _finish(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
         return lambda value: None if self._disposed else callback(value)

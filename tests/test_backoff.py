@@ -13,6 +13,7 @@ from inspect import signature
 from typing import Any
 
 import aiohttp
+import httpx
 import pytest
 import tenacity
 from reactivex.disposable import Disposable
@@ -46,6 +47,7 @@ def with_status(status: Any) -> Exception:
         ProviderUnavailable("busy"),
         aiohttp.ServerDisconnectedError(),
         aiohttp.ClientPayloadError(),
+        httpx.ConnectTimeout("slow"),
         *map(with_status, (408, 425, 429, 500, 503, 529, 599)),
     ],
     ids=repr,
@@ -61,7 +63,7 @@ def test_the_same_call_may_succeed_later(error: Exception) -> None:
         LoginRequired("log in"),
         AccountChanged("another"),
         RefreshFailed("it has tried again itself", type="server_error", status=503),
-        *map(with_status, (400, 401, 403, 404, 200, True, "503 busy", None)),
+        *map(with_status, (400, 401, 403, 404, 499, 200, True, "503 busy", None)),
     ],
     ids=repr,
 )
@@ -78,6 +80,14 @@ def test_the_server_says_how_long_to_wait_if_it_says_a_number(told: Any, expecte
     state.set_exception((type(error), error, None))
     wait = backoff.wait_as_told_or_random(state)
     assert wait == expected if expected is not None else 0 <= wait <= 0.5
+
+
+@pytest.mark.parametrize(("number", "longest"), [(1, 0.5), (2, 1), (3, 2), (5, 8), (9, 8)])
+def test_otherwise_the_wait_is_random_and_grows_up_to_eight_seconds(number: int, longest: float) -> None:
+    state = tenacity.RetryCallState(backoff.default_retrying(), None, (), {})
+    state.attempt_number = number
+    waits = [backoff.wait_as_told_or_random(state) for _ in range(100)]
+    assert longest / 2 < max(waits) <= longest
 
 
 def test_tries_may_move_from_thread_to_thread() -> None:
@@ -183,6 +193,7 @@ def test_a_wait_that_is_over_before_its_timer_is_noted_does_not_cancel_the_next_
 def test_a_policy_that_is_switched_off_tries_once() -> None:
     failed: list[Exception] = []
     tries: list[int] = []
+    late: list[Any] = []
 
     def attempt(on_result: Any, on_failed: Any) -> None:
         tries.append(1)
@@ -197,6 +208,16 @@ def test_a_policy_that_is_switched_off_tries_once() -> None:
         on_failed=failed.append,
     )
     assert (len(tries), len(failed)) == (1, 1)
+    running = backoff.drive(
+        tenacity.Retrying(enabled=False),
+        lambda on_result, _: late.append(on_result),
+        scheduler=TestScheduler(),
+        on_retry=no_retry,
+        on_result=no_retry,
+        on_failed=no_retry,
+    )
+    running.dispose()
+    late[0]("dropped")
 
 
 def no_retry(*_: Any) -> None:
@@ -270,6 +291,60 @@ class TestWhatIsLeft:
                 await backoff.call(policy, attempt, sleep=no_sleep, on_retry=lambda *_: None)
             assert [each() for each in watched] == [None] * len(watched)
 
+    async def test_nor_when_a_callback_gives_a_result_in_the_place_of_an_exception(self) -> None:
+        policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(1), retry_error_callback=lambda _: None)
+        watched: list[weakref.ref[Any]] = []
+
+        async def attempt() -> None:
+            error = Watched()
+            watched.append(weakref.ref(error))
+            try:
+                raise error
+            finally:
+                del error
+
+        async def no_sleep(_: float) -> None: ...
+
+        with without_collections():
+            await backoff.call(policy, attempt, sleep=no_sleep, on_retry=no_retry)
+            assert watched[0]() is None
+
+    async def test_nor_does_a_wait_that_is_over(self) -> None:
+        ended = asyncio.Event()
+
+        class Attempt:
+            tries = 0
+
+            def __call__(self, on_result: Any, on_failed: Any) -> None:
+                self.tries += 1
+                on_failed(OSError()) if self.tries == 1 else on_result(None)
+
+        with without_collections():
+            attempt = Attempt()
+            watched = weakref.ref(attempt)
+            backoff.drive(
+                tenacity.Retrying(wait=tenacity.wait_fixed(1e-3)),
+                attempt,
+                scheduler=backoff.waiting_scheduler(None, asyncio.get_running_loop()),
+                on_retry=lambda *_: None,
+                on_result=lambda _: ended.set(),
+                on_failed=no_retry,
+            )
+            del attempt
+            await ended.wait()
+            assert watched() is None
+
+    async def test_the_traceback_is_the_trys_own_in_a_coroutine_too(self) -> None:
+        async def attempt() -> None:
+            raise OSError("here")
+
+        async def no_sleep(_: float) -> None: ...
+
+        policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(1), reraise=True)
+        with pytest.raises(OSError, match="here") as caught:
+            await backoff.call(policy, attempt, sleep=no_sleep, on_retry=no_retry)
+        assert [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)][1:] == ["call", "attempt"]
+
     def test_the_traceback_is_the_trys_own(self) -> None:
         failed: list[Exception] = []
 
@@ -327,6 +402,15 @@ class TestWhereToWait:
         await fired.wait()
         assert where == [threading.get_ident()]
         assert loop.time() - began == pytest.approx(5, abs=0.01)
+
+    @pytest.mark.looptime
+    async def test_the_clock_is_the_loops(self) -> None:
+        scheduler = backoff.waiting_scheduler(None, asyncio.get_running_loop())
+        before = scheduler.now
+        ended = asyncio.Event()
+        scheduler.schedule_relative(0.5, lambda *_: ended.set())
+        await ended.wait()
+        assert (scheduler.now - before).total_seconds() == pytest.approx(0.5, abs=0.01)
 
     @pytest.mark.looptime
     @pytest.mark.parametrize("thread", ["the loop's", "another"])
@@ -403,6 +487,37 @@ def test_a_wait_that_ends_although_it_was_disposed_starts_no_try() -> None:
     assert (tries, len(fire)) == ([1], 1)
 
 
+def test_a_dispose_ends_the_wait_and_one_while_the_retry_is_told_begins_none() -> None:
+    waits: list[Any] = []
+
+    class Noted(TestScheduler):
+        def schedule_relative(self, duetime: Any, action: Any, state: Any = None) -> Any:
+            waits.append(lambda: action(self, state))
+            return Disposable(lambda: waits.append("disposed"))
+
+    def told(number: int, _: float) -> None:
+        if number == 2:
+            running.dispose()
+
+    def start() -> Any:
+        waits.clear()
+        return backoff.drive(
+            tenacity.Retrying(wait=tenacity.wait_fixed(1)),
+            lambda _, on_failed: on_failed(OSError()),
+            scheduler=Noted(),
+            on_retry=told,
+            on_result=no_retry,
+            on_failed=no_retry,
+        )
+
+    running = start()
+    running.dispose()
+    assert waits[1:] == ["disposed"]
+    running = start()
+    waits[0]()
+    assert len(waits) == 1
+
+
 async def test_the_policy_itself_is_not_used_but_a_copy() -> None:
     """What is used keeps count of its tries, and is shared by nobody."""
     policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(2))
@@ -443,6 +558,31 @@ class TestThePolicyDecides:
         scheduler.start()
         return ended, tries
 
+    def test_the_default_is_three_tries_and_ends_with_the_last_exception(self) -> None:
+        error = OSError()
+        assert self.run(backoff.default_retrying(), error) == ([error], 3)
+
+    def test_its_clock_is_the_schedulers_for_results_too(self) -> None:
+        policy = tenacity.Retrying(
+            retry=tenacity.retry_if_result(lambda result: result == "again"),
+            stop=tenacity.stop_after_delay(5),
+            wait=tenacity.wait_fixed(2),
+            retry_error_callback=lambda state: state.seconds_since_start,
+        )
+        assert self.run(policy, "again") == ([6.0], 4)
+
+    def test_a_wait_below_zero_is_none(self) -> None:
+        told: list[tuple[int, float]] = []
+        backoff.drive(
+            tenacity.Retrying(wait=lambda _: -1.0, stop=tenacity.stop_after_attempt(2)),
+            lambda _, on_failed: on_failed(OSError()),
+            scheduler=TestScheduler(),
+            on_retry=lambda number, delay: told.append((number, delay)),
+            on_result=no_retry,
+            on_failed=lambda _: None,
+        )
+        assert told == [(1, 0.0)]
+
     def test_without_reraise_it_ends_with_tenacitys_own_error_and_the_last_is_its_cause(self) -> None:
         error = OSError()
         ended, tries = self.run(tenacity.Retrying(stop=tenacity.stop_after_attempt(2)), error)
@@ -482,7 +622,7 @@ class TestTheCoroutine:
     async def test_it_tries_waits_and_tries_again(self) -> None:
         outcomes: list[Any] = [TransientError("busy", retry_after=7), OSError(), "done"]
         slept: list[float] = []
-        retried: list[tuple[int, BaseException | None]] = []
+        retried: list[tuple[int, float, BaseException | None]] = []
 
         async def attempt() -> Any:
             outcome = outcomes.pop(0)
@@ -498,13 +638,26 @@ class TestTheCoroutine:
                 backoff.default_retrying(),
                 attempt,
                 sleep=sleep,
-                on_retry=lambda number, _, error: retried.append((number, error)),
+                on_retry=lambda *told: retried.append(told),
             )
             == "done"
         )
         assert slept[0] == 7.0
         assert 0 <= slept[1] <= 1
-        assert [(number, type(error)) for number, error in retried] == [(1, TransientError), (2, OSError)]
+        assert [(number, type(error)) for number, _, error in retried] == [(1, TransientError), (2, OSError)]
+        assert [delay for _, delay, _ in retried] == slept
+
+    @pytest.mark.skipif(
+        "enabled" not in signature(tenacity.BaseRetrying).parameters, reason="tenacity has the switch since 9.2"
+    )
+    async def test_a_policy_that_is_switched_off_tries_once(self) -> None:
+        async def attempt() -> None:
+            raise OSError
+
+        async def no_sleep(_: float) -> None: ...
+
+        with pytest.raises(OSError):
+            await backoff.call(tenacity.Retrying(enabled=False), attempt, sleep=no_sleep, on_retry=no_retry)
 
     async def test_what_on_retry_raises_ends_it(self) -> None:
         async def attempt() -> None:
