@@ -141,6 +141,11 @@ class _Parser(argparse.ArgumentParser):
             raise CommandError(f"What is {shlex.join(rest)}? A prompt goes into quotes; see `rxauth --help`.", USAGE)
         return parsed
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Behind the help or the version: written out while it can still be said that it cannot."""
+        _tell("", end="")
+        super().exit(status, message)
+
     def error(self, message: str) -> NoReturn:
         """One sentence, not the whole usage."""
         raise CommandError(f"{message}. See `{self.prog} --help`.", USAGE)

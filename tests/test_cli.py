@@ -254,8 +254,11 @@ class TestOutput:
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
     @pytest.mark.parametrize(
         "command",
-        ["stream hi --provider fake", "stream hi --provider fake --json", "demo", "demo --json", "status", "logout"],
-    )
+        [
+            "stream hi --provider fake", "stream hi --provider fake --json",
+            "demo", "demo --json", "status", "logout", "--version", "stream --help",
+        ],
+    )  # fmt: skip
     def test_a_full_disk_is_told_in_one_sentence(self, home: Path, command: str) -> None:
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(
