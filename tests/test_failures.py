@@ -1,4 +1,4 @@
-"""What counts as an auth failure: each rule of the contract, and what it must not be taken in by."""
+"""What counts as an auth failure: each rule, and what it must not be taken in by."""
 
 from __future__ import annotations
 
