@@ -75,13 +75,11 @@ class _Production(abc.DisposableBase, Generic[E]):
     ) -> None:
         self._observer = observer
         self._loop = loop
-        self._disposed = False
         self._task = loop.create_task(self._run(produce))
         _tasks.add(self._task)
         self._task.add_done_callback(self._done)
 
     def dispose(self) -> None:
-        self._disposed = True
         run_on(self._loop, self._task.cancel)
 
     async def _run(self, produce: Callable[[Callable[[E], None]], Coroutine[Any, Any, None]]) -> None:
@@ -104,9 +102,7 @@ class _Production(abc.DisposableBase, Generic[E]):
 
     def _done(self, task: asyncio.Task[None]) -> None:
         _tasks.discard(task)
-        if self._disposed:
-            return
-        # Silence would be a hang for the consumer.
+        # Silence would be a hang for the consumer. One that has disposed hears nothing any more: RxPY sees to that.
         if task.cancelled():  # by somebody else, perhaps before its first step
             self._end(self._observer.on_error, RuntimeError("The task that reads the stream was cancelled."))
         elif (error := task.exception()) is not None:  # what no `except Exception` sees
@@ -290,7 +286,6 @@ class Elements(AsyncIterator[E]):
         buffer = self._buffer or self._subscribed()
         while not buffer.elements:
             if buffer.end is not None:
-                self._closed = True
                 raise buffer.take_end()
             if buffer.waiter is not None:
                 raise RuntimeError("This iterator is already being read by another task.")

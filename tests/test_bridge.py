@@ -7,7 +7,7 @@ import contextlib
 import gc
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -92,6 +92,33 @@ class TestFromAsyncIterable:
         assert await collect(from_async_iterable(factory).pipe(ops.map(lambda _: managed.entered))) == [True]
         assert not managed.entered
 
+    async def test_one_that_can_be_awaited_too_is_entered(self) -> None:
+        class Both(Managed):
+            """As a request of aiohttp."""
+
+            def __await__(self) -> Iterator[Any]:
+                raise AssertionError("what is awaited is not closed")
+
+        managed = Both(1)
+        assert await collect(from_async_iterable(lambda: managed).pipe(ops.map(lambda _: managed.entered))) == [True]
+        assert not managed.entered
+
+    async def test_what_is_its_own_iterator_is_closed_once(self) -> None:
+        closed: list[int] = []
+
+        class Own:
+            def __aiter__(self) -> Own:
+                return self
+
+            async def __anext__(self) -> int:
+                raise StopAsyncIteration
+
+            async def aclose(self) -> None:
+                closed.append(1)
+
+        assert await collect(from_async_iterable(Own)) == []
+        assert closed == [1]
+
     async def test_dispose_closes_what_was_opened(self) -> None:
         managed = Managed(10, gate=asyncio.Event())
         first = asyncio.Event()
@@ -171,6 +198,16 @@ class TestFromAsyncIterable:
         assert closing.given == 1
         assert ended == []
 
+    async def test_so_does_one_at_the_end(self) -> None:
+        handled: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: handled.set_result(context))
+
+        def consumer() -> None:
+            raise LookupError("the consumer's own")
+
+        from_async_iterable(lambda: Closing(1)).subscribe(on_completed=consumer)
+        assert isinstance((await handled)["exception"], LookupError)
+
     async def test_a_task_cancelled_by_somebody_else_is_an_error_not_a_silence(self) -> None:
         gate = asyncio.Event()
         before = asyncio.all_tasks()
@@ -237,6 +274,30 @@ class TestFromProducer:
         bridge.from_producer(produce).subscribe(consumer)
         await handled.wait()
         assert (seen, swallowed) == ([1], [])
+
+    async def test_its_task_is_held_until_it_ends_and_no_longer(self) -> None:
+        """The loop holds it weakly."""
+        waiting: list[weakref.ref[Any]] = []
+        tasks: list[weakref.ref[Any]] = []
+
+        async def produce(_: Any = None) -> None:
+            gate: asyncio.Future[None] = asyncio.Future()
+            waiting.append(weakref.ref(gate))
+            tasks.append(weakref.ref(asyncio.current_task()))
+            await gate
+
+        completed: list[Any] = []
+        bridge.from_producer(produce).subscribe(on_completed=lambda: completed.append(None))
+        bridge.settle(produce(), asyncio.get_running_loop(), completed.append, completed.append)
+        await asyncio.sleep(0)
+        gc.collect()
+        for each in waiting:
+            each().set_result(None)  # type: ignore[union-attr]
+        while len(completed) < 2:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        gc.collect()
+        assert [each() for each in tasks] == [None, None]
 
 
 class TestToAsyncIterable:
@@ -312,6 +373,55 @@ class TestToAsyncIterable:
     def test_a_limit_below_one_is_refused(self) -> None:
         with pytest.raises(ValueError, match="at least 1"):
             to_async_iterable(rx.never(), max_buffered=0)
+
+    async def test_a_limit_of_one_is_one(self) -> None:
+        assert [each async for each in to_async_iterable(rx.of(1), max_buffered=1)] == [1]
+
+    async def test_one_that_is_closed_before_the_first_step_subscribes_to_nothing(self) -> None:
+        subscribed: list[object] = []
+
+        def attempt(_: Any) -> Observable[int]:
+            subscribed.append(1)
+            return rx.of(1)
+
+        elements = to_async_iterable(rx.defer(attempt))
+        await elements.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await anext(elements)
+        assert subscribed == []
+
+    async def test_closing_drops_what_is_held(self) -> None:
+        class Element:
+            pass
+
+        subject: Subject[Element] = Subject()
+        elements = to_async_iterable(subject)
+        first = asyncio.ensure_future(anext(elements))
+        await asyncio.sleep(0)
+        subject.on_next(Element())
+        held = Element()
+        watched = weakref.ref(held)
+        subject.on_next(held)
+        del held
+        await first
+        await elements.aclose()
+        assert watched() is None
+
+    async def test_a_step_that_is_cancelled_while_a_thread_wakes_it_disturbs_nobody(self) -> None:
+        disturbed: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: disturbed.append(context))
+        subject: Subject[int] = Subject()
+        elements = to_async_iterable(subject)
+        step = asyncio.ensure_future(anext(elements))
+        await asyncio.sleep(0)
+        pusher = threading.Thread(target=subject.on_next, args=(1,))
+        pusher.start()
+        pusher.join()
+        step.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await step
+        assert await anext(elements) == 1
+        assert disturbed == []
 
     @pytest.mark.parametrize("leave", ["aclose", "drop", "break"])
     async def test_leaving_disposes(self, leave: str) -> None:
