@@ -215,9 +215,10 @@ class TestWhatIsStored:
         assert server.redis.get("kimi") == "theirs"
         assert server.lock is None
 
-    async def test_that_json_cannot_say_is_not_stored(self, server: Server) -> None:
+    @pytest.mark.parametrize("value", [float("inf"), object()], ids=["a number without end", "an object"])
+    async def test_that_json_cannot_say_is_not_stored(self, server: Server, value: object) -> None:
         with pytest.raises(StoreError, match="not JSON"):
-            await store_on(server).save(Credential("a", extra={"endless": float("inf")}))
+            await store_on(server).save(Credential("a", extra={"of": value}))
         assert server.redis.keys() == []
 
     async def test_is_fetched_once_for_all_who_ask_at_the_same_moment(self, server: Server) -> None:
@@ -284,6 +285,18 @@ class TestTheLock:
                 await soon(lambda: not sleep.called.empty())
                 assert int(server.redis.pttl("{kimi}:lock")) > 14000
         assert server.lock is None
+
+    async def test_that_another_took_is_not_renewed_for_them(
+        self, server: Server, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        sleep = Signs()
+        async with store_on(server, sleep=sleep).locked():
+            await sleep.called.get()
+            server.redis.set("{kimi}:lock", "somebody", px=4000)
+            sleep.go.release()
+            await soon(lambda: "was lost while it was held" in caplog.text)
+            assert 0 < int(server.redis.pttl("{kimi}:lock")) <= 4000
+        assert server.lock == "somebody"
 
     async def test_is_waited_for(self, server: Server) -> None:
         server.redis.set("{kimi}:lock", "somebody")
@@ -476,12 +489,15 @@ class TestAServerInTrouble:
                 await RedisStore(f"redis://127.0.0.1:{port}", "kimi", timeout=0.1).load()
             release.set()
 
-    async def test_that_dies_while_the_lock_is_held_lets_nothing_be_written(self, server: Server) -> None:
+    async def test_that_dies_while_the_lock_is_held_lets_nothing_be_written(
+        self, server: Server, caplog: pytest.LogCaptureFixture
+    ) -> None:
         store = store_on(server)
         async with store.locked():
             server.kill()
             with pytest.raises(StoreError, match="cannot be used"):
                 await store.save(CREDENTIAL)
+        assert "is free in 15 s: it cannot be given back now" in caplog.text
 
     async def test_that_comes_back_empty_lets_nothing_be_written_under_the_old_lock(self, server: Server) -> None:
         store = store_on(server)
@@ -594,7 +610,7 @@ class TestTheAddress:
         with pytest.raises(ValueError, match="url is"):
             RedisStore(url, "kimi")
 
-    @pytest.mark.parametrize("options", [{"timeout": 0}, {"lock_ttl": -1}])
+    @pytest.mark.parametrize("options", [{"timeout": 0}, {"lock_ttl": 0}, {"lock_ttl": -1}])
     def test_goes_with_times_that_make_sense(self, options: dict[str, float]) -> None:
         with pytest.raises(ValueError, match="more than 0"):
             RedisStore("redis://", "kimi", **options)  # type: ignore[arg-type]
