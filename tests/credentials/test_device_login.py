@@ -242,6 +242,14 @@ class TestTheWayToACredential:
         assert person.prompts[0].expires_in == 900
         assert len(person.prompts) == 2
 
+    async def test_looks_once_more_in_the_moment_in_which_the_code_expires(
+        self, server: Server, person: Person
+    ) -> None:
+        server.device = [PROMPT | {"expires_in": 14}]
+        server.token = [*[error("authorization_pending")] * 2, TOKEN]
+        await person.login(server)
+        assert len(person.prompts) == 1
+
     async def test_ends_when_the_person_says_no(self, server: Server, person: Person) -> None:
         server.token = [error("authorization_pending"), error("access_denied")]
         with pytest.raises(LoginRequired, match="refused"):
@@ -271,6 +279,7 @@ class TestTrouble:
         "trouble",
         [
             pytest.param(cut, id="a connection that breaks"),
+            pytest.param(status(500), id="500"),
             pytest.param(status(503), id="503"),
             pytest.param(status(502), id="502 with a page"),
             pytest.param(error("temporarily_unavailable", 503), id="503 with a code"),
