@@ -235,8 +235,9 @@ class _Tries(abc.DisposableBase):
 
     def dispose(self) -> None:
         self._disposed = True
-        if self._waiting is not None:
-            self._waiting.dispose()
+        waiting = self._waiting  # read once: a wait that is over on another thread takes itself away
+        if waiting is not None:
+            waiting.dispose()
 
     def run(self) -> None:
         # A loop, not a recursion: tries that fail at once, without a wait, must not grow the stack.
