@@ -36,7 +36,6 @@ __all__ = [
     "DeadRefreshToken",
     "EndpointUnavailable",
     "TokenEndpoint",
-    "checked_url",
     "error_code",
     "granted",
     "post_form",

@@ -28,7 +28,6 @@ from rxauth.credentials._token_endpoint import (
     DeadRefreshToken,
     EndpointUnavailable,
     TokenEndpoint,
-    checked_url,
     error_code,
     granted,
     retry_after,
@@ -133,7 +132,7 @@ def test_nonsense_is_refused_at_construction(arguments: dict[str, Any], error: t
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://127.9.9.9/", "http://[::1]:80/t", "http://localhost/"])
 def test_loopback_needs_no_tls(url: str) -> None:
-    assert checked_url(url, "token_url") == url
+    assert endpoint(url).url == url
 
 
 async def test_more_headers_are_sent_along() -> None:
