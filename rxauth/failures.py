@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from itertools import islice
 from typing import Any, TypeAlias
 
 from rxauth.errors import CredentialError, NeverLiveError, causes
@@ -164,22 +164,22 @@ def _is_final(failure: Any) -> bool:
 
 
 def _judge_auth(failure: Any) -> bool:
-    words = set(_words(failure))
-    texts = list(_texts(failure))
-    refusals = [*texts, *_body_texts(failure)]
-    bodies = [body for each in refusals for body in _bodies(each)]
-    for body in bodies:
-        words.update(_words(body))
-    code = status_of(failure) or next(filter(None, map(status_of, bodies)), None)
+    code = status_of(failure)
     if code is not None and code != 401:
         return False
-    if words & _NOT_ALLOWED or any(map(_NOT_ALLOWED_TEXT.search, refusals)):
+    words = _words(failure)
+    texts = _texts(failure)
+    refusals = texts + _body_texts(failure)
+    for body in [body for each in refusals for body in _bodies(each)]:
+        words |= _words(body)
+        code = code or status_of(body)
+    if code is not None and code != 401:
         return False
-    if code == 401 or words & _AUTH:
+    if not words.isdisjoint(_NOT_ALLOWED) or any(map(_NOT_ALLOWED_TEXT.search, refusals)):
+        return False
+    if code == 401 or not words.isdisjoint(_AUTH):
         return True
-    if words & _OTHER:
-        return False
-    return any(map(_says_auth, texts))
+    return words.isdisjoint(_OTHER) and any(map(_says_auth, texts))
 
 
 is_auth_error = Rule(_judge_auth, "is_auth_error")
@@ -198,22 +198,34 @@ def _get(value: Any, name: str) -> Any:
         return None
 
 
-def _parts(failure: Any) -> tuple[Any, ...]:
+def _values(value: Any, names: tuple[str, ...]) -> list[Any]:
+    """What it has of these; whether it is a mapping is asked once."""
+    mapping = isinstance(value, (dict, Mapping))
+    found = []
+    for name in names:
+        try:
+            each = value.get(name) if mapping else getattr(value, name, None)
+        except Exception:  # noqa: S112 - a property of somebody else's that raises
+            continue
+        if each is not None:
+            found.append(each)
+    return found
+
+
+def _parts(failure: Any) -> list[Any]:
     """Where a failure says what went wrong. An event such as `response.failed` has it in the response it ends with."""
-    return failure, _get(failure, "error"), _get(_get(failure, "response"), "error"), _get(failure, "cause")
+    places = failure, _get(failure, "error"), _get(_get(failure, "response"), "error"), _get(failure, "cause")
+    return [part for part in places if part is not None]
 
 
 def _own_status(value: Any) -> int | None:
-    if value is None or isinstance(value, str):
+    if isinstance(value, str):
         return None
+    candidates = _values(value, ("status", "status_code", "code"))
     response = _get(value, "response")
-    for candidate in (
-        _get(value, "status"),
-        _get(value, "status_code"),
-        _get(value, "code"),
-        _get(response, "status"),
-        _get(response, "status_code"),
-    ):
+    if response is not None:
+        candidates += _values(response, ("status", "status_code"))
+    for candidate in candidates:
         number = _number(candidate)
         if number is not None and 400 <= number <= 599:
             return number
@@ -228,35 +240,32 @@ def _number(value: Any) -> int | None:
     return None
 
 
-def _words(failure: Any) -> Iterator[str]:
+def _words(failure: Any) -> set[str]:
     """Every structured code or type on the failure and inside its error, body and causes; nothing that was said."""
-    response = _get(failure, "response")
     # botocore's errors say it in the response's "Error"
-    waiting = deque([failure, _get(response, "error"), _get(response, "Error")])
-    for _ in range(_PARTS):
-        if not waiting:
-            return
-        part = waiting.popleft()
-        if part is None or isinstance(part, str | bytes | CredentialError):
+    waiting = [failure, *_values(_get(failure, "response"), ("error", "Error"))]
+    words = set()
+    for part in islice(waiting, _PARTS):  # to which is added meanwhile
+        if isinstance(part, (str, bytes, CredentialError)):
             continue
-        for name in ("type", "code", "Code", "status", "error"):
-            word = _get(part, name)
+        for word in _values(part, ("type", "code", "Code", "status", "error")):
             if isinstance(word, str):
-                yield _normal(word)
-        waiting.extend(_get(part, name) for name in ("error", "body", "cause", "__cause__"))
+                words.add(_normal(word))
+        waiting += _values(part, ("error", "body", "cause", "__cause__"))
+    return words
 
 
-def _texts(failure: Any) -> Iterator[str]:
+def _texts(failure: Any) -> list[str]:
     """The messages of a failure: its own, its error's, its cause's. Never what the assistant said."""
+    texts = []
     for part in _parts(failure):
-        if isinstance(part, BaseException):
-            yield _text(part)
-        if part is None or isinstance(part, str):
+        if isinstance(part, str):
             continue
-        for name in ("message", "error_message", "errorMessage"):
-            message = _get(part, name)
-            if isinstance(message, str):
-                yield message[:_LENGTH]
+        if isinstance(part, BaseException):
+            texts.append(_text(part))
+        said = _values(part, ("message", "error_message", "errorMessage"))
+        texts += [each[:_LENGTH] for each in said if isinstance(each, str)]
+    return texts
 
 
 def _text(error: BaseException) -> str:
@@ -266,15 +275,18 @@ def _text(error: BaseException) -> str:
         return ""
 
 
-def _body_texts(failure: Any) -> Iterator[str]:
+def _body_texts(failure: Any) -> list[str]:
     """What the body of a refusal says in words."""
+    texts = []
     for part in (failure, _get(failure, "cause")):
         body = _get(part, "body")
+        if body is None:
+            continue
         if isinstance(body, bytes):
             body = body[:_LENGTH].decode(errors="replace")
-        for said in (body, _get(body, "message"), _get(_get(body, "error"), "message")):
-            if isinstance(said, str):
-                yield said[:_LENGTH]
+        said = body, _get(body, "message"), _get(_get(body, "error"), "message")
+        texts += [each[:_LENGTH] for each in said if isinstance(each, str)]
+    return texts
 
 
 def _bodies(message: str) -> Iterator[Any]:
