@@ -269,7 +269,11 @@ class OAuthCredentials:
 
     def _sighting_of(self, credential: Credential) -> _Sighting | None:
         sighting = self._sighting
-        if sighting is None or not _same(sighting.credential, credential):
+        if sighting is None:
+            return None
+        if sighting.credential is credential:  # a store in memory gives the same object each time
+            return sighting
+        if not _same(sighting.credential, credential):
             return None
         return sighting if sighting.credential.expires_at == credential.expires_at else None
 

@@ -49,6 +49,8 @@ def _parts(failure: object) -> Iterator[object]:
 
 
 def _token_in(headers: object) -> str | None:
+    if headers is None:
+        return None
     try:
         items = [(_text(name).lower(), _text(value)) for name, value in headers.items()]  # type: ignore[attr-defined]
     except Exception:  # no headers, or somebody's idea of them
@@ -66,6 +68,8 @@ def _text(value: object) -> str:
 
 
 def _get(value: object, name: str) -> Any:
+    if value is None:  # most often, and to ask an abstract class costs more than the rest
+        return None
     if isinstance(value, Mapping):
         return value.get(name)
     try:

@@ -33,7 +33,7 @@ class _Flight(concurrent.futures.Future[T]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        self.waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[T]]] = {}
 
 
 class SingleFlight:
@@ -76,8 +76,8 @@ class SingleFlight:
                 loop.call_soon_threadsafe(self._take_off, key, flight, work, context=contextvars.Context())
             return flight
 
-    async def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The same, awaited. A waiter that is cancelled cancels itself alone.
+    def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Future[T]:
+        """The same, for `await`. A waiter that is cancelled cancels itself alone.
 
         All who wait on one loop are woken by one call: each of its own would cost more than the rest of the wait.
         """
@@ -87,10 +87,9 @@ class SingleFlight:
         if waiters is None:
             waiters = flight.waiters[loop] = []
             flight.add_done_callback(functools.partial(_wake, loop, waiters))
-        waiter = loop.create_future()
+        waiter: asyncio.Future[T] = loop.create_future()
         waiters.append(waiter)
-        await waiter
-        return flight.result()
+        return waiter
 
     @property
     def unbreakable(self) -> bool:
@@ -172,11 +171,18 @@ class SingleFlight:
                 task.cancel()
 
 
-def _wake(loop: asyncio.AbstractEventLoop, waiters: list[asyncio.Future[None]], _: object) -> None:
+def _wake(
+    loop: asyncio.AbstractEventLoop, waiters: list[asyncio.Future[T]], flight: concurrent.futures.Future[T]
+) -> None:
     def wake() -> None:
+        error = flight.exception()
         for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(flight.result())
+            else:
+                waiter.set_exception(error)
 
     with contextlib.suppress(RuntimeError):  # the loop has been closed, and nobody waits on it any more
         loop.call_soon_threadsafe(wake)

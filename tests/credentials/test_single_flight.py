@@ -111,6 +111,17 @@ async def test_a_cancelled_waiter_cancels_itself_alone() -> None:
     assert tasks[0].cancelled()
 
 
+async def test_all_who_wait_get_what_it_raises() -> None:
+    flights = SingleFlight()
+
+    async def work() -> None:
+        raise LookupError("the work's own")
+
+    waiting = [flights.join("key", work) for _ in range(3)]
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [str(each) for each in outcomes] == ["the work's own"] * 3
+
+
 def test_the_end_of_an_askers_loop_ends_nothing() -> None:
     flights, work = SingleFlight(), Work()
 
