@@ -227,15 +227,19 @@ class _Attempt(SingleAssignmentDisposable, Generic[E]):
 
     def abandon(self) -> None:
         self.over = True
-        self.become(ignore)
+        self.become_for_good(ignore)
         self.dispose()
+
+    def become_for_good(self, behaviour: Callable[[E], None]) -> None:
+        self.become(behaviour)
+        self.become = ignore  # a function for each stream, which nobody needs any more
 
     def go_live(self, event: E) -> None:
         # Live before the flush: what the consumer throws out of it is not the source's failure.
         self.live = True
         on_next = self.stream.observer.on_next
         if not self.held:
-            self.become(on_next)
+            self.become_for_good(on_next)
             on_next(event)
             return
         queue = deque(self.held)
@@ -247,7 +251,7 @@ class _Attempt(SingleAssignmentDisposable, Generic[E]):
             while queue:
                 on_next(queue.popleft())
         finally:
-            self.become(on_next)
+            self.become_for_good(on_next)
             self.flushing = False
             if self.end is not None:
                 self.end()
