@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from rxauth import (
 )
 
 from .contest import Contest, Cost, cpu, cpu_on_a_loop, row
-from .operators import DELTA, START, Event, refresh
+from .operators import DELTA, START, Event, recovered, refresh
 from .provider import FRESH, STALE, Provider, many_files, provider
 
 WORDS = 200  # of an answer
@@ -75,6 +76,17 @@ def many_streams_started_again(scale: int) -> Generator[Contest]:
         yield Contest(
             cpu_on_a_loop(runner, lambda: started_again(count, failures=1)),
             cpu_on_a_loop(runner, lambda: started_again(count, failures=0)),
+        )
+
+
+# What one would write without Rx, backoff and a bound in time.
+@row("10,000 such async generators that all get a 401 / the same without it", rounds=3)
+def many_rejected_generators(scale: int) -> Generator[Contest]:
+    count = 10_000 // scale
+    with provider() as server, asyncio.Runner() as runner:
+        yield Contest(
+            cpu_on_a_loop(runner, lambda: by_hand(count, credentials(server, STALE))),
+            cpu_on_a_loop(runner, lambda: by_hand(count, credentials(server, FRESH))),
         )
 
 
@@ -151,19 +163,34 @@ def requests_for(runner: asyncio.Runner, server: Provider, function: Callable[[]
 
 
 async def in_memory(count: int, source: OAuthCredentials) -> None:
-    async def answer() -> AsyncIterator[Event]:
-        yield START
-        token = (await source.current()).access_token
-        await asyncio.sleep(0)  # where the request is
-        if token == STALE:
-            yield {"type": "error", "code": "invalid_token"}
-            return
-        for _ in range(WORDS // AT_ONCE):
-            await asyncio.sleep(0)
-            for _ in range(AT_ONCE):
-                yield DELTA
-
+    answer = partial(answered, source)
     await all_consumed([from_async_iterable(answer).pipe(recover_auth(source.refresh)) for _ in range(count)])
+
+
+async def by_hand(count: int, source: OAuthCredentials) -> None:
+    answer = partial(answered, source)
+    events = 0
+
+    async def consumed() -> None:
+        nonlocal events
+        async for _ in recovered(answer, source.refresh):
+            events += 1
+
+    await asyncio.gather(*(consumed() for _ in range(count)))
+    assert events > WORDS * count
+
+
+async def answered(source: OAuthCredentials) -> AsyncIterator[Event]:
+    yield START
+    token = (await source.current()).access_token
+    await asyncio.sleep(0)  # where the request is
+    if token == STALE:
+        yield {"type": "error", "code": "invalid_token"}
+        return
+    for _ in range(WORDS // AT_ONCE):
+        await asyncio.sleep(0)
+        for _ in range(AT_ONCE):
+            yield DELTA
 
 
 async def started_again(count: int, *, failures: int) -> None:

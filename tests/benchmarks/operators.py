@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any, TypeAlias
 
 from reactivex import Observable, abc
@@ -98,7 +98,7 @@ def refresh(failure: object) -> Any:
 
 
 async def drained(events: int) -> None:
-    async for _ in recovered(lambda: generated(events)):
+    async for _ in recovered(lambda: generated(events), refresh):
         pass
 
 
@@ -108,7 +108,9 @@ async def generated(events: int) -> AsyncIterator[Event]:
         yield DELTA
 
 
-async def recovered(attempt: Callable[[], AsyncIterator[Event]]) -> AsyncIterator[Event]:
+async def recovered(
+    attempt: Callable[[], AsyncIterator[Event]], refresh: Callable[[object], Awaitable[object]]
+) -> AsyncIterator[Event]:
     """What one would write without Rx."""
     for final in (False, True):
         held: list[Event] = []
@@ -117,7 +119,7 @@ async def recovered(attempt: Callable[[], AsyncIterator[Event]]) -> AsyncIterato
             if live:
                 yield event
             elif event["type"] == "error":
-                if not final and is_auth_error(event) and refresh(event):
+                if not final and is_auth_error(event) and await refresh(event):
                     break
                 for each in held:
                     yield each
