@@ -11,7 +11,7 @@ import inspect
 import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -162,24 +162,41 @@ def from_async_iterable(
     ['hello', 'world']
     """
 
-    async def produce(emit: Callable[[E], None]) -> None:
-        async with AsyncExitStack() as stack:
-            opened: Any = factory()
-            if inspect.isawaitable(opened) and not isinstance(opened, AbstractAsyncContextManager):
-                opened = await opened
-            if isinstance(opened, AbstractAsyncContextManager):
-                opened = await stack.enter_async_context(opened)
-            if not isinstance(opened, AsyncIterable):
-                raise TypeError(f"The factory gave {type(opened).__name__}, which is not an async iterable.")
-            iterator: Any = aiter(opened)
-            # A generator is its own iterator; of a response's body both are to be closed, the iterator first.
-            for each in (opened,) if iterator is opened else (opened, iterator):
-                if hasattr(each, "aclose"):
-                    stack.push_async_callback(each.aclose)
-            async for event in iterator:
-                emit(event)
+    def produce(emit: Callable[[E], None]) -> Coroutine[Any, Any, None]:
+        opened: Any = factory()
+        if isinstance(opened, AbstractAsyncContextManager) or inspect.isawaitable(opened):
+            return _emit_each_opened(opened, emit)
+        return _emit_each(opened, emit)
 
     return from_producer(produce)
+
+
+async def _emit_each_opened(opened: Any, emit: Callable[[E], None]) -> None:
+    if not isinstance(opened, AbstractAsyncContextManager):
+        opened = await opened
+    if isinstance(opened, AbstractAsyncContextManager):
+        async with opened as entered:
+            await _emit_each(entered, emit)
+    else:
+        await _emit_each(opened, emit)
+
+
+async def _emit_each(iterable: Any, emit: Callable[[E], None]) -> None:
+    """Every element; closed at the end are the iterator and then, if that is another one, the iterable."""
+    if not isinstance(iterable, AsyncIterable):
+        raise TypeError(f"The factory gave {type(iterable).__name__}, which is not an async iterable.")
+    iterator: Any = aiter(iterable)
+    try:
+        async for event in iterator:
+            emit(event)
+    finally:
+        try:
+            if hasattr(iterator, "aclose"):
+                await iterator.aclose()
+        finally:
+            # A generator is its own iterator; of a response's body both are to be closed.
+            if iterator is not iterable and hasattr(iterable, "aclose"):
+                await iterable.aclose()
 
 
 def to_async_iterable(observable: Observable[E], *, max_buffered: int | None = None) -> Elements[E]:

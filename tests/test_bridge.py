@@ -119,6 +119,46 @@ class TestFromAsyncIterable:
         assert await collect(from_async_iterable(Own)) == []
         assert closed == [1]
 
+    async def test_of_two_that_can_be_closed_both_are_the_iterator_first_and_whatever_it_raises(self) -> None:
+        closed: list[str] = []
+
+        class Body:
+            def __aiter__(self) -> Reader:
+                return Reader()
+
+            async def aclose(self) -> None:
+                closed.append("body")
+
+        class Reader:
+            def __aiter__(self) -> Reader:
+                return self
+
+            async def __anext__(self) -> int:
+                raise StopAsyncIteration
+
+            async def aclose(self) -> None:
+                closed.append("reader")
+                raise LookupError("closing")
+
+        with pytest.raises(LookupError, match="closing"):
+            await collect(from_async_iterable(Body))
+        assert closed == ["reader", "body"]
+
+    async def test_what_cannot_be_closed_needs_not_be(self) -> None:
+        class Numbers:
+            left = 2
+
+            def __aiter__(self) -> Numbers:
+                return self
+
+            async def __anext__(self) -> int:
+                self.left -= 1
+                if self.left < 0:
+                    raise StopAsyncIteration
+                return self.left
+
+        assert await collect(from_async_iterable(Numbers)) == [1, 0]
+
     async def test_dispose_closes_what_was_opened(self) -> None:
         managed = Managed(10, gate=asyncio.Event())
         first = asyncio.Event()
