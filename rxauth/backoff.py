@@ -8,9 +8,9 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from types import TracebackType
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from reactivex import abc, typing
 from reactivex.disposable import SingleAssignmentDisposable
@@ -27,24 +27,23 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from rxauth.bridge import run_on
+from rxauth.bridge import Outcome, run_on
 from rxauth.errors import CredentialError, TransientError
 from rxauth.failures import status_of
 
 __all__ = [
+    "Work",
     "call",
     "checked",
     "default_retrying",
     "drive",
     "is_transient",
+    "seconds_on",
     "wait_as_told_or_random",
     "waiting_scheduler",
 ]
 
 T = TypeVar("T")
-
-OnResult: TypeAlias = Callable[[Any], None]
-OnFailed: TypeAlias = Callable[[Exception], None]
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429, *range(500, 600)})
 
@@ -144,6 +143,13 @@ class _LoopScheduler(AsyncIOScheduler):
         return timer
 
 
+def seconds_on(scheduler: abc.SchedulerBase) -> float:
+    """What time it is there, in seconds since some moment."""
+    if isinstance(scheduler, _LoopScheduler):
+        return scheduler.waiting_loop.time()  # without a datetime, which is what is slow about it
+    return scheduler.to_seconds(scheduler.now)
+
+
 class _LoopTimer(abc.DisposableBase):
     """One wait. (An object without closures: thousands of streams may wait at once.)"""
 
@@ -160,14 +166,15 @@ class _LoopTimer(abc.DisposableBase):
     def start(self) -> None:
         """On the loop."""
         if not self._disposed:
-            self._handle = self._scheduler.waiting_loop.call_later(self._seconds, self._fire)
+            self._handle = self._scheduler.waiting_loop.call_later(self._seconds, self)
 
     def dispose(self) -> None:
         """From any thread."""
         self._disposed = True
         run_on(self._scheduler.waiting_loop, self._cancel)
 
-    def _fire(self) -> None:
+    def __call__(self) -> None:
+        """The time has come."""
         self._handle = None  # it holds this
         self._scheduler.invoke_action(self._action, self._state)
 
@@ -177,30 +184,30 @@ class _LoopTimer(abc.DisposableBase):
             self._handle = None
 
 
-def drive(
-    retrying: BaseRetrying,
-    attempt: Callable[[OnResult, OnFailed], None],
-    *,
-    scheduler: abc.SchedulerBase,
-    on_retry: Callable[[int, float], None],
-    on_result: OnResult,
-    on_failed: OnFailed,
-) -> abc.DisposableBase:
+class Work(Outcome, Protocol):
+    """What is tried, and is told how all tries together ended: the result or the last exception, once."""
+
+    def start_try(self, outcome: Outcome) -> None:
+        """Start one try, which tells `outcome` how it ended: now or later, on any thread."""
+
+    def on_retry(self, number: int, delay: float) -> None:
+        """The try of this number, from 1, has failed; the next one starts in so many seconds."""
+
+
+def drive(retrying: BaseRetrying, work: Work, *, scheduler: abc.SchedulerBase) -> abc.DisposableBase:
     """Try, wait and try again, as the policy says.
 
     Args:
-        retrying: the policy; a copy of it is used, unless it is the default one, whose statistics nobody sees.
-        attempt: starts one try, which calls one of the two callbacks, now or later, on any thread.
+        retrying: the policy; a copy of it is used, unless it is the default one, whose statistics nobody sees. The
+            default one is asked only when the first try has failed: it has nothing to say before that, nor of a
+            success, and what tenacity needs in order to count costs more than the rest of a recovery.
+        work: what is tried.
         scheduler: its clock is the policy's clock, and the waits run on it.
-        on_retry: told the number of the failed try, from 1, and the seconds until the next one.
-        on_result: given the result, once.
-        on_failed: given the last exception, once.
 
     Returns:
         Dispose it, and no further try starts. A try under way runs to its end; its outcome is dropped.
     """
-    policy = retrying if retrying is default_retrying() else retrying.copy()
-    tries = _Tries(policy, attempt, scheduler, on_retry, on_result, on_failed)
+    tries = _Tries(retrying if retrying is default_retrying() else retrying.copy(), work, scheduler)
     tries.run()
     return tries
 
@@ -208,30 +215,27 @@ def drive(
 class _Tries(abc.DisposableBase):
     """A class and no closures: functions that name each other are a cycle, and this one would hold the credential."""
 
-    def __init__(
-        self,
-        policy: BaseRetrying,
-        attempt: Callable[[OnResult, OnFailed], None],
-        scheduler: abc.SchedulerBase,
-        on_retry: Callable[[int, float], None],
-        on_result: OnResult,
-        on_failed: OnFailed,
-    ) -> None:
+    def __init__(self, policy: BaseRetrying, work: Work, scheduler: abc.SchedulerBase) -> None:
         self._policy = policy
-        self._attempt = attempt
+        self._work = work
         self._scheduler = scheduler
-        self._on_retry = on_retry
-        self._on_result = on_result
-        self._on_failed = on_failed
         self._disposed = False
         self._waiting: abc.DisposableBase | None = None
-        self._state = RetryCallState(policy, None, (), {})
-        self._state.start_time = _seconds(scheduler)
-        policy.begin()
+        self._began = seconds_on(scheduler)
+        self._traceback: TracebackType | None = None
+        self._state: RetryCallState | None = None  # none while the policy is not asked
+        self._untold: Callable[[], None] | None = None  # the outcome, if the policy is not asked about it
+        if _enabled(policy) and policy is not default_retrying():
+            self._state = self._begin()
+
+    def _begin(self) -> RetryCallState:
+        state = RetryCallState(self._policy, None, (), {})
+        state.start_time = self._began
+        self._policy.begin()
         # tenacity keeps its statistics per policy and thread. The next try may run on another thread, and another
         # recovery with the same policy may begin on this one: these are ours.
-        self._statistics = dict(policy.statistics)
-        self._traceback: TracebackType | None = None
+        self._statistics = dict(self._policy.statistics)
+        return state
 
     def dispose(self) -> None:
         self._disposed = True
@@ -246,50 +250,80 @@ class _Tries(abc.DisposableBase):
             again = self._step()
 
     def _step(self) -> bool:
-        if not _enabled(self._policy):
-            self._attempt(self._finish(self._on_result), self._finish(self._on_failed))
+        state = self._state
+        if state is None:
+            tell, self._untold = self._untold, None
+            if tell is None:
+                return self._start_try()
+            tell()
             return False
         try:
-            action = self._next_action()
+            action = self._next_action(state)
         except Exception as error:
-            _forget(self._state, error, self._traceback)
-            self._on_failed(error)
+            _forget(state, error, self._traceback)
+            self._work.failed(error)
             return False
         if isinstance(action, DoAttempt):
             return self._start_try()
         if isinstance(action, DoSleep):
-            return self._sleep(max(0.0, float(action)))
-        _forget(self._state)
-        self._on_result(action)
+            return self._sleep(state, max(0.0, float(action)))
+        _forget(state)
+        self._work.succeeded(action)
         return False
 
-    def _next_action(self) -> Any:
+    def _next_action(self, state: RetryCallState) -> Any:
         statistics = self._policy.statistics
         statistics.update(self._statistics)
         try:
-            return self._policy.iter(self._state)
+            return self._policy.iter(state)
         finally:
             self._statistics.update(statistics)
 
     def _start_try(self) -> bool:
         """Whether the try has already ended."""
-        each = _Try(self)
-        self._attempt(each.succeeded, each.failed)
-        return not each.is_first()
+        self._first = threading.Lock()
+        self._work.start_try(self)
+        return not self._is_first()
 
-    def put_result(self, result: Any) -> None:
+    # A try may end inside the call that starts it, or later on another thread while that call is returning: whichever
+    # of the two comes second goes on.
+
+    def _is_first(self) -> bool:
+        return self._first.acquire(blocking=False)
+
+    def succeeded(self, result: Any) -> None:
+        """The outcome of a try."""
+        self._put_result(result)
+        if not self._is_first():
+            self.run()
+
+    def failed(self, error: Exception) -> None:
+        """The outcome of a try."""
+        self._put_failure(error)
+        if not self._is_first():
+            self.run()
+
+    def _put_result(self, result: Any) -> None:
+        if self._state is None:
+            self._untold = partial(self._work.succeeded, result)
+            return
         self._state.set_result(result)
-        self._state.outcome_timestamp = _seconds(self._scheduler)
+        self._state.outcome_timestamp = seconds_on(self._scheduler)
 
-    def put_failure(self, error: Exception) -> None:
+    def _put_failure(self, error: Exception) -> None:
+        if not _enabled(self._policy):
+            self._untold = partial(self._work.failed, error)
+            return
+        if self._state is None:
+            self._state = self._begin()
         self._traceback = error.__traceback__
         self._state.set_exception((type(error), error, error.__traceback__))
-        self._state.outcome_timestamp = _seconds(self._scheduler)
+        self._state.outcome_timestamp = seconds_on(self._scheduler)
 
-    def _sleep(self, delay: float) -> bool:
-        number = self._state.attempt_number
-        self._state.prepare_for_next_attempt()
-        self._on_retry(number, delay)
+    def _sleep(self, state: RetryCallState, delay: float) -> bool:
+        number = state.attempt_number
+        state.prepare_for_next_attempt()
+        self._work.on_retry(number, delay)
         if delay == 0:
             return True
         # Its place is taken before it runs: one that fires on another thread at once may have begun the next wait
@@ -302,33 +336,6 @@ class _Tries(abc.DisposableBase):
     def _go_on(self, *_: Any) -> None:
         self._waiting = None  # it holds this
         self.run()
-
-    def _finish(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
-        return lambda value: None if self._disposed else callback(value)
-
-
-class _Try:
-    """One try. It may end inside the call that starts it, or later on another thread while that call is returning:
-    whichever of the two comes second goes on."""
-
-    __slots__ = ("_first", "_tries")
-
-    def __init__(self, tries: _Tries) -> None:
-        self._tries = tries
-        self._first = threading.Lock()
-
-    def is_first(self) -> bool:
-        return self._first.acquire(blocking=False)
-
-    def succeeded(self, result: Any) -> None:
-        self._tries.put_result(result)
-        if not self.is_first():
-            self._tries.run()
-
-    def failed(self, error: Exception) -> None:
-        self._tries.put_failure(error)
-        if not self.is_first():
-            self._tries.run()
 
 
 async def call(
@@ -387,7 +394,3 @@ def _forget(state: RetryCallState, error: Exception | None = None, traceback: Tr
     if error is not None and _failure_of(state) is error:
         error.__traceback__ = traceback
     state.outcome = None
-
-
-def _seconds(scheduler: abc.SchedulerBase) -> float:
-    return scheduler.to_seconds(scheduler.now)

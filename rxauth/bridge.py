@@ -13,14 +13,23 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxauth.errors import ConsumerTooSlow
 
-__all__ = ["Elements", "from_async_iterable", "from_producer", "running_loop", "run_on", "settle", "to_async_iterable"]
+__all__ = [
+    "Elements",
+    "Outcome",
+    "from_async_iterable",
+    "from_producer",
+    "run_on",
+    "running_loop",
+    "settle",
+    "to_async_iterable",
+]
 
 E = TypeVar("E")
 
@@ -369,11 +378,20 @@ def run_on(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> boo
     return True
 
 
+class Outcome(Protocol):
+    """Is told how something ended: one of the two, once."""
+
+    def succeeded(self, result: Any) -> None:
+        """With a result."""
+
+    def failed(self, error: Exception) -> None:
+        """With an exception."""
+
+
 def settle(
     result: Any,
     loop: asyncio.AbstractEventLoop | None,
-    on_result: Callable[[Any], None],
-    on_failed: Callable[[Exception], None],
+    outcome: Outcome,
     *,
     scheduler: abc.SchedulerBase | None = None,
 ) -> None:
@@ -381,22 +399,17 @@ def settle(
     `None`).
 
     A value is handed on at once. An awaitable runs on `loop`, whichever thread this is, and runs to its end whoever
-    loses interest. An Observable is subscribed to with `scheduler`. Exactly one of the two callbacks is called, once.
+    loses interest. An Observable is subscribed to with `scheduler`.
     """
     if isinstance(result, Observable):
-        _first(result, scheduler, on_result, on_failed)
+        _first(result, scheduler, outcome)
     elif inspect.isawaitable(result):
-        _await(result, loop, on_result, on_failed)
+        _await(result, loop, outcome)
     else:
-        on_result(result)
+        outcome.succeeded(result)
 
 
-def _first(
-    source: Observable[Any],
-    scheduler: abc.SchedulerBase | None,
-    on_result: Callable[[Any], None],
-    on_failed: Callable[[Exception], None],
-) -> None:
+def _first(source: Observable[Any], scheduler: abc.SchedulerBase | None, outcome: Outcome) -> None:
     subscription = SingleAssignmentDisposable()
     settled = False
     thrown: Exception | None = None
@@ -416,9 +429,9 @@ def _first(
             raise
 
     subscription.disposable = source.subscribe(
-        lambda value: once(on_result, value),
-        lambda error: once(on_failed, _as_exception(error)),
-        lambda: once(on_result, None),
+        lambda value: once(outcome.succeeded, value),
+        lambda error: once(outcome.failed, _as_exception(error)),
+        lambda: once(outcome.succeeded, None),
         scheduler=scheduler,
     )
 
@@ -434,22 +447,17 @@ def _as_exception(error: BaseException) -> Exception:
     return told
 
 
-def _await(
-    awaitable: Awaitable[Any],
-    loop: asyncio.AbstractEventLoop | None,
-    on_result: Callable[[Any], None],
-    on_failed: Callable[[Exception], None],
-) -> None:
+def _await(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop | None, outcome: Outcome) -> None:
     coroutine = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
 
     def start() -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         _tasks.add(task)
-        task.add_done_callback(partial(_tell, on_result, on_failed))
+        task.add_done_callback(_Tell(outcome))
 
     if loop is None or not run_on(loop, start):
         coroutine.close()
-        on_failed(
+        outcome.failed(
             RuntimeError(
                 "A coroutine needs an event loop, and none was running at subscribe: "
                 "subscribe inside one, or give a plain function."
@@ -457,13 +465,21 @@ def _await(
         )
 
 
-def _tell(on_result: Callable[[Any], None], on_failed: Callable[[Exception], None], task: asyncio.Task[Any]) -> None:
-    _tasks.discard(task)
-    error = asyncio.CancelledError() if task.cancelled() else task.exception()
-    if error is None:
-        on_result(task.result())
-    else:
-        on_failed(_as_exception(error))
+class _Tell:
+    """Tells the outcome of a task. (Smaller than a partial or a closure: thousands may wait at once.)"""
+
+    __slots__ = ("_outcome",)
+
+    def __init__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+
+    def __call__(self, task: asyncio.Task[Any]) -> None:
+        _tasks.discard(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            self._outcome.succeeded(task.result())
+        else:
+            self._outcome.failed(_as_exception(error))
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

@@ -7,7 +7,7 @@ import logging
 import threading
 import traceback
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any
@@ -16,6 +16,7 @@ import aiohttp
 import httpx
 import pytest
 import tenacity
+from reactivex import abc
 from reactivex.disposable import Disposable
 from reactivex.scheduler import (
     CurrentThreadScheduler,
@@ -28,6 +29,7 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.testing import TestScheduler
 
 from rxauth import backoff
+from rxauth.bridge import Outcome
 from rxauth.errors import AccountChanged, LoginRequired, ProviderUnavailable, RefreshFailed, TransientError
 
 
@@ -35,6 +37,38 @@ def with_status(status: Any) -> Exception:
     error = Exception("failed")
     vars(error)["status"] = status
     return error
+
+
+class Told:
+    """Work as functions."""
+
+    def __init__(self, attempt: Any, on_retry: Any, on_result: Any, on_failed: Any) -> None:
+        self.attempt = attempt
+        self.told = on_retry, on_result, on_failed
+
+    def start_try(self, outcome: Outcome) -> None:
+        self.attempt(outcome.succeeded, outcome.failed)
+
+    def on_retry(self, number: int, delay: float) -> None:
+        self.told[0](number, delay)
+
+    def succeeded(self, result: Any) -> None:
+        self.told[1](result)
+
+    def failed(self, error: Exception) -> None:
+        self.told[2](error)
+
+
+def drive(
+    policy: tenacity.Retrying,
+    attempt: Callable[[Callable[[Any], None], Callable[[Exception], None]], object],
+    *,
+    scheduler: abc.SchedulerBase,
+    on_retry: Callable[[int, float], object],
+    on_result: Callable[[Any], object],
+    on_failed: Callable[[Exception], object],
+) -> abc.DisposableBase:
+    return backoff.drive(policy, Told(attempt, on_retry, on_result, on_failed), scheduler=scheduler)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +145,7 @@ def test_tries_may_move_from_thread_to_thread() -> None:
     policy = tenacity.Retrying(
         wait=tenacity.wait_fixed(0.001), before_sleep=lambda state: counted.append(state.idle_for)
     )
-    backoff.drive(
+    drive(
         policy,
         attempt,
         scheduler=NewThreadScheduler(),
@@ -139,7 +173,7 @@ def test_a_recovery_that_begins_does_not_disturb_one_that_goes_on_on_another_thr
             failing.append(on_failed)
 
     policy = backoff.default_retrying()
-    backoff.drive(
+    drive(
         policy,
         attempt,
         scheduler=scheduler,
@@ -175,7 +209,7 @@ def test_a_wait_that_is_over_before_its_timer_is_noted_does_not_cancel_the_next_
         outcome = outcomes.pop(0)
         (on_failed if isinstance(outcome, Exception) else on_result)(outcome)
 
-    backoff.drive(
+    drive(
         tenacity.Retrying(wait=tenacity.wait_fixed(1)),
         attempt,
         scheduler=Overtaken(),
@@ -199,7 +233,7 @@ def test_a_policy_that_is_switched_off_tries_once() -> None:
         tries.append(1)
         on_failed(OSError())
 
-    backoff.drive(
+    drive(
         tenacity.Retrying(enabled=False),
         attempt,
         scheduler=TestScheduler(),
@@ -208,7 +242,7 @@ def test_a_policy_that_is_switched_off_tries_once() -> None:
         on_failed=failed.append,
     )
     assert (len(tries), len(failed)) == (1, 1)
-    running = backoff.drive(
+    running = drive(
         tenacity.Retrying(enabled=False),
         lambda on_result, _: late.append(on_result),
         scheduler=TestScheduler(),
@@ -251,7 +285,7 @@ class TestWhatIsLeft:
             (on_failed if isinstance(outcome, Exception) else on_result)(outcome)
 
         policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), reraise=True)
-        backoff.drive(
+        drive(
             policy,
             attempt,
             scheduler=TestScheduler(),
@@ -291,6 +325,32 @@ class TestWhatIsLeft:
                 await backoff.call(policy, attempt, sleep=no_sleep, on_retry=lambda *_: None)
             assert [each() for each in watched] == [None] * len(watched)
 
+    @pytest.mark.skipif("enabled" not in signature(tenacity.BaseRetrying).parameters, reason="as above")
+    def test_nor_does_a_policy_that_is_switched_off(self) -> None:
+        watched: list[weakref.ref[Any]] = []
+
+        class Attempt:
+            def __call__(self, _: Any, on_failed: Any) -> None:
+                try:
+                    error = Watched()
+                    watched.append(weakref.ref(error))
+                    raise error
+                except Watched as raised:
+                    on_failed(raised)  # this frame, which the exception has, holds the outcome
+                finally:
+                    del error
+
+        with without_collections():
+            drive(
+                tenacity.Retrying(enabled=False),
+                Attempt(),
+                scheduler=TestScheduler(),
+                on_retry=no_retry,
+                on_result=no_retry,
+                on_failed=lambda _: None,
+            )
+            assert watched[0]() is None
+
     async def test_nor_when_a_callback_gives_a_result_in_the_place_of_an_exception(self) -> None:
         policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(1), retry_error_callback=lambda _: None)
         watched: list[weakref.ref[Any]] = []
@@ -322,7 +382,7 @@ class TestWhatIsLeft:
         with without_collections():
             attempt = Attempt()
             watched = weakref.ref(attempt)
-            backoff.drive(
+            drive(
                 tenacity.Retrying(wait=tenacity.wait_fixed(1e-3)),
                 attempt,
                 scheduler=backoff.waiting_scheduler(None, asyncio.get_running_loop()),
@@ -354,7 +414,7 @@ class TestWhatIsLeft:
             except OSError as error:
                 on_failed(error)
 
-        backoff.drive(
+        drive(
             tenacity.Retrying(stop=tenacity.stop_after_attempt(1), reraise=True),
             attempt,
             scheduler=TestScheduler(),
@@ -411,6 +471,23 @@ class TestWhereToWait:
         scheduler.schedule_relative(0.5, lambda *_: ended.set())
         await ended.wait()
         assert (scheduler.now - before).total_seconds() == pytest.approx(0.5, abs=0.01)
+
+    @pytest.mark.looptime
+    async def test_so_is_the_policys(self) -> None:
+        ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        drive(
+            tenacity.Retrying(
+                wait=tenacity.wait_fixed(2),
+                stop=tenacity.stop_after_delay(5),
+                retry_error_callback=lambda state: (state.attempt_number, state.seconds_since_start),
+            ),
+            lambda _, on_failed: on_failed(OSError()),
+            scheduler=backoff.waiting_scheduler(None, asyncio.get_running_loop()),
+            on_retry=lambda *_: None,
+            on_result=ended.set_result,
+            on_failed=ended.set_exception,
+        )
+        assert await ended == (4, pytest.approx(6, abs=0.01))
 
     @pytest.mark.looptime
     @pytest.mark.parametrize("thread", ["the loop's", "another"])
@@ -474,7 +551,7 @@ def test_a_wait_that_ends_although_it_was_disposed_starts_no_try() -> None:
         tries.append(1)
         on_failed(OSError())
 
-    running = backoff.drive(
+    running = drive(
         tenacity.Retrying(wait=tenacity.wait_fixed(1)),
         attempt,
         scheduler=Deaf(),
@@ -501,7 +578,7 @@ def test_a_dispose_ends_the_wait_and_one_while_the_retry_is_told_begins_none() -
 
     def start() -> Any:
         waits.clear()
-        return backoff.drive(
+        return drive(
             tenacity.Retrying(wait=tenacity.wait_fixed(1)),
             lambda _, on_failed: on_failed(OSError()),
             scheduler=Noted(),
@@ -547,7 +624,7 @@ class TestThePolicyDecides:
             (on_failed if isinstance(outcome, Exception) else on_result)(outcome)
 
         scheduler = TestScheduler()
-        backoff.drive(
+        drive(
             policy,
             attempt,
             scheduler=scheduler,
@@ -573,7 +650,7 @@ class TestThePolicyDecides:
 
     def test_a_wait_below_zero_is_none(self) -> None:
         told: list[tuple[int, float]] = []
-        backoff.drive(
+        drive(
             tenacity.Retrying(wait=lambda _: -1.0, stop=tenacity.stop_after_attempt(2)),
             lambda _, on_failed: on_failed(OSError()),
             scheduler=TestScheduler(),

@@ -51,6 +51,20 @@ class Managed(Closing):
         self.entered = False
 
 
+class Told:
+    """An outcome as two functions."""
+
+    def __init__(self, on_result: Callable[[Any], object], on_failed: Callable[[Exception], object]) -> None:
+        self.on_result = on_result
+        self.on_failed = on_failed
+
+    def succeeded(self, result: Any) -> None:
+        self.on_result(result)
+
+    def failed(self, error: Exception) -> None:
+        self.on_failed(error)
+
+
 async def collect(observable: Observable[Any]) -> list[Any]:
     return [each async for each in to_async_iterable(observable)]
 
@@ -328,7 +342,7 @@ class TestFromProducer:
 
         completed: list[Any] = []
         bridge.from_producer(produce).subscribe(on_completed=lambda: completed.append(None))
-        bridge.settle(produce(), asyncio.get_running_loop(), completed.append, completed.append)
+        bridge.settle(produce(), asyncio.get_running_loop(), Told(completed.append, completed.append))
         await asyncio.sleep(0)
         gc.collect()
         for each in waiting:
@@ -529,12 +543,12 @@ class TestSettle:
     async def settled(result: Any) -> Any:
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Any] = loop.create_future()
-        bridge.settle(result, loop, outcome.set_result, outcome.set_exception)
+        bridge.settle(result, loop, Told(outcome.set_result, outcome.set_exception))
         return await outcome
 
     async def test_a_value_is_handed_on_at_once(self) -> None:
         got: list[Any] = []
-        bridge.settle(5, None, got.append, got.append)
+        bridge.settle(5, None, Told(got.append, got.append))
         assert got == [5]
 
     async def test_a_coroutine_an_awaitable_and_an_observable_are_waited_for(self) -> None:
@@ -558,7 +572,7 @@ class TestSettle:
             return 1
 
         failed: list[Exception] = []
-        bridge.settle(coroutine(), None, failed.append, failed.append)
+        bridge.settle(coroutine(), None, Told(failed.append, failed.append))
         gc.collect()
         assert "event loop" in str(failed[0])
 
@@ -569,7 +583,7 @@ class TestSettle:
         async def where() -> Any:
             return asyncio.get_running_loop()
 
-        await asyncio.to_thread(bridge.settle, where(), loop, outcome.set_result, outcome.set_exception)
+        await asyncio.to_thread(bridge.settle, where(), loop, Told(outcome.set_result, outcome.set_exception))
         assert await outcome is loop
 
     async def test_a_task_that_is_cancelled_is_a_failure(self) -> None:
@@ -596,7 +610,7 @@ class TestSettle:
         loop = asyncio.new_event_loop()
         loop.close()
         failed: list[Exception] = []
-        bridge.settle(coroutine(), loop, failed.append, failed.append)
+        bridge.settle(coroutine(), loop, Told(failed.append, failed.append))
         gc.collect()
         assert "event loop" in str(failed[0])
 
@@ -613,13 +627,13 @@ class TestSettle:
             raise thrown
 
         with pytest.raises(LookupError) as raised:
-            bridge.settle(Observable(emits), None, callback, settled.append)
+            bridge.settle(Observable(emits), None, Told(callback, settled.append))
         assert (raised.value, settled) == (thrown, [5])
 
     def test_only_the_first_element_counts_and_the_observable_is_disposed(self) -> None:
         source: Subject[int] = Subject()
         settled: list[Any] = []
-        bridge.settle(source, None, settled.append, settled.append)
+        bridge.settle(source, None, Told(settled.append, settled.append))
         source.on_next(1)
         assert source.observers == []
         source.on_next(2)

@@ -119,35 +119,31 @@ class Recovery(abc.DisposableBase):
         from rxauth import backoff
 
         policy = self._policy
-        name, status = _type_and_status(self._failure)
-        logger.info("The stream was refused before it was live (%s); refreshing the credential", name)
-        policy.tell(AuthRejected(name, status))
+        if policy.on_recovery is not None or logger.isEnabledFor(logging.INFO):
+            name, status = _type_and_status(self._failure)
+            logger.info("The stream was refused before it was live (%s); refreshing the credential", name)
+            policy.tell(AuthRejected(name, status))
         self._clock = backoff.waiting_scheduler(self._scheduler, self._loop)
-        self._deadline = self._now() + (math.inf if policy.timeout is None else policy.timeout)
+        if policy.timeout is not None:
+            self._deadline = backoff.seconds_on(self._clock) + policy.timeout
         if self._settled.locked():
             return
         timer: abc.DisposableBase | None = None
-        tries = self._tries = backoff.drive(
-            policy.retrying or backoff.default_retrying(),
-            self._try,
-            scheduler=self._clock,
-            on_retry=self._tell_of_retry,
-            on_result=self._succeed,
-            on_failed=self._fail,
-        )
+        tries = self._tries = backoff.drive(policy.retrying or backoff.default_retrying(), self, scheduler=self._clock)
         # A refresh that ended at once needs no timer, which may be a thread.
         if self._deadline < math.inf and not self._settled.locked():
             timer = self._timer = self._clock.schedule_relative(max(self._left(), 0.0), self._expire)
         if self._settled.locked():  # meanwhile: whoever did it could not stop what had not been returned here
             self._stop(timer, tries)
 
-    def _now(self) -> float:
-        return self._clock.to_seconds(self._clock.now)
-
     def _left(self) -> float:
-        return self._deadline - self._now()
+        from rxauth import backoff
 
-    def _try(self, on_result: Callable[[Any], None], on_failed: Callable[[Exception], None]) -> None:
+        return self._deadline - backoff.seconds_on(self._clock)
+
+    # The work that `backoff.drive` tries.
+
+    def start_try(self, outcome: bridge.Outcome) -> None:
         if self._settled.locked():  # a try that disposes and fails at once: nobody can stop `drive` before it returns
             return
         if self._left() <= 0:  # tries that fail at once, without a wait, never reach the timer
@@ -156,20 +152,20 @@ class Recovery(abc.DisposableBase):
         try:
             result = self._policy.refresh(self._failure)
         except Exception as error:
-            on_failed(error)
+            outcome.failed(error)
             return
         # An Observable that waits does so where the recovery does, if that is the subscription's own scheduler.
         scheduler = self._clock if self._clock is self._scheduler else None
-        bridge.settle(result, self._loop, on_result, on_failed, scheduler=scheduler)
+        bridge.settle(result, self._loop, outcome, scheduler=scheduler)
 
-    def _tell_of_retry(self, number: int, delay: float) -> None:
+    def on_retry(self, number: int, delay: float) -> None:
         if self._settled.locked():
             return
         logger.info("The refresh failed (try %d); next try in %.1f s", number, delay)
         self._policy.tell(RefreshRetryScheduled(number, delay))
 
     def _expire(self, *_: object) -> None:
-        self._fail(TimeoutError(f"The refresh took longer than {self._policy.timeout} s."))
+        self.failed(TimeoutError(f"The refresh took longer than {self._policy.timeout} s."))
 
     def dispose(self) -> None:
         self._disposed = True
@@ -188,11 +184,11 @@ class Recovery(abc.DisposableBase):
             if each is not None:
                 each.dispose()
 
-    def _succeed(self, value: Any) -> None:
+    def succeeded(self, result: Any) -> None:
         try:
-            fresh = bool(value)
+            fresh = bool(result)
         except Exception as error:
-            self._fail(error)
+            self.failed(error)
             return
         if not self._claim():
             return
@@ -210,7 +206,7 @@ class Recovery(abc.DisposableBase):
         if not self._disposed:
             self._resume()
 
-    def _fail(self, error: Exception) -> None:
+    def failed(self, error: Exception) -> None:
         if not self._claim():
             return
         name, status = _type_and_status(error)

@@ -719,6 +719,17 @@ class TestOnRecovery:
         self.told(pipe, "s-#", "n")
         assert "refresh gave no new credential; not retried" in caplog.text
 
+    def test_the_log_says_what_happens_though_nobody_else_is_told(
+        self, pipe: Pipe, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO, "rxauth")
+        row = Row("s-e", "s-a|")
+        row.run(*pipe(row.refresh("r")))
+        assert [record.getMessage() for record in caplog.records] == [
+            "The stream was refused before it was live (CredentialRejected); refreshing the credential",
+            "The credential was refreshed; subscribing once more",
+        ]
+
     def test_no_text_of_a_failure_is_told_or_logged(self, pipe: Pipe, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG, "rxauth")
         events: list[Any] = []
