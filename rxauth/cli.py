@@ -27,6 +27,7 @@ from rxauth import __version__
 from rxauth.credentials._single_flight import flights
 
 if TYPE_CHECKING:
+    from rxauth.credentials import CredentialStore
     from rxauth.demo import Scene
     from rxauth.endpoints import Endpoint
 
@@ -420,6 +421,8 @@ async def _log_in(name: str, *, browser: bool) -> int:
         raise CommandError(f"One cannot log in at {name}: set {preset.key_env} to an API key.", USAGE)
     waiting = _Waiting(sys.stderr, browser=browser)
     try:
+        store = own_store(os.environ, preset)
+        await _check_storable(store)
         credential = await device_login(
             device_url=app.device_url,
             token_url=app.token_url,
@@ -430,7 +433,6 @@ async def _log_in(name: str, *, browser: bool) -> int:
             on_waiting=waiting.tick,
         )
         waiting.end()
-        store = own_store(os.environ, preset)
         await store.save(credential)
     except LoginRequired as error:
         waiting.end()
@@ -443,6 +445,19 @@ async def _log_in(name: str, *, browser: bool) -> int:
         raise CommandError(str(error), FAILED) from None
     _tell(f"Logged in at {name}. The credential is in {store.describe()}.")
     return DONE
+
+
+async def _check_storable(store: CredentialStore) -> None:
+    """Where nothing can be stored, that is said before somebody has gone to the browser and back."""
+    from rxauth.errors import StoreError
+
+    try:
+        async with asyncio.timeout(1), store.locked():
+            pass
+    except TimeoutError:  # another process has the lock: there can be one
+        pass
+    except StoreError as error:
+        raise CommandError(f"{error} Set RXAUTH_HOME to a directory that can be written.", USAGE) from None
 
 
 class _Waiting:

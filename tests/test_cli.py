@@ -17,7 +17,7 @@ from typing import IO, Any
 import pytest
 
 import rxauth
-from rxauth import OAuthCredentials
+from rxauth import FileStore, OAuthCredentials
 from rxauth.cli import _has_color, _Waiting
 from rxauth.credentials import DeviceWaiting
 from rxauth.demo import ANSWER, PHANTOM, run_demo
@@ -553,6 +553,24 @@ class TestCredentials:
             _, errors = process.communicate(timeout=60)
             assert process.returncode == 3
             assert "rxauth: " in errors
+
+    def test_login_where_nothing_can_be_stored_says_so_before_anybody_goes_to_the_browser(self, home: Path) -> None:
+        home.write_text("a file, where the directory should be")
+        with FakeProvider(client_id=KIMI_CLIENT) as fake:
+            more = {"KIMI_CODE_OAUTH_HOST": fake.url}
+            done = rxauth_command("login", "kimi", "--no-browser", home=home, **more)
+            assert fake.requests == []
+        assert done.returncode == 2
+        assert str(home) in one_sentence(done)
+        assert one_sentence(done).endswith("Set RXAUTH_HOME to a directory that can be written.\n")
+
+    async def test_login_waits_for_nobody_who_holds_the_file(self, home: Path) -> None:
+        with FakeProvider(interval=0.01, client_id=KIMI_CLIENT) as fake:
+            async with FileStore(home / "credentials.json", "kimi").locked():
+                with started("login", "kimi", "--no-browser", home=home, KIMI_CODE_OAUTH_HOST=fake.url) as process:
+                    assert "Open" in await asyncio.to_thread(read, process.stderr)
+                    process.send_signal(signal.SIGINT)
+                    process.communicate(timeout=60)
 
     def test_login_leaves_at_once_with_ctrl_c(self, home: Path) -> None:
         with (
