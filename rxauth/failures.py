@@ -200,7 +200,10 @@ def _get(value: Any, name: str) -> Any:
 
 def _values(value: Any, names: tuple[str, ...]) -> list[Any]:
     """What it has of these; whether it is a mapping is asked once."""
-    mapping = isinstance(value, (dict, Mapping))
+    try:
+        mapping = isinstance(value, (dict, Mapping))
+    except Exception:  # a proxy for what is not there just now has no class either
+        return []
     found = []
     for name in names:
         try:

@@ -266,6 +266,20 @@ def test_a_function_of_ones_own_is_asked_as_it_is() -> None:
     assert judge_known(lambda failure: failure == "its own", "its own")
 
 
+def test_a_response_that_is_a_proxy_for_nothing_says_nothing() -> None:
+    class Proxy:
+        @property
+        def __class__(self) -> Any:
+            raise RuntimeError("outside of a request")
+
+        @__class__.setter
+        def __class__(self, _: Any) -> None: ...
+
+    error = RuntimeError("401 Unauthorized")
+    vars(error)["response"] = Proxy()
+    assert is_auth_error(error)
+
+
 def test_a_property_that_raises_says_nothing() -> None:
     class Unsent(Exception):
         @property
