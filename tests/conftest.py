@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
+from collections import Counter
 from collections.abc import Generator
 
 import hypothesis
@@ -31,6 +33,30 @@ hypothesis.settings.register_profile(
     deadline=None,  # a busy machine is no failure: what must be fast is shown by the benchmarks
 )
 hypothesis.settings.load_profile("rxauth")
+
+
+_MARKED_TIERS = ("peer", "slow", "notebook", "build")
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count what the default run leaves out, by marker."""
+    for item in items:
+        marker = next((each for each in _MARKED_TIERS if item.get_closest_marker(each)), None)
+        if marker is not None:
+            counts = item.config.stash.setdefault(_LEFT_OUT, Counter())
+            counts[marker] += 1
+
+
+_LEFT_OUT = pytest.StashKey[Counter[str]]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Name in one line, the last one, what this run left out."""
+    counts = config.stash.get(_LEFT_OUT, None)
+    if counts:
+        tiers = ", ".join(f"{count} {marker}" for marker, count in counts.items())
+        sys.stdout.write(f"Left out: {tiers}. CONTRIBUTING in README.md has the commands that run them.\n")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
