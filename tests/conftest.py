@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections import Counter
 from collections.abc import Generator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -35,28 +37,62 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("rxauth")
 
 
-_MARKED_TIERS = ("peer", "slow", "notebook", "build")
+_TIERS = ("peer", "slow", "notebook", "build")
+_TIER_OF_A_MODULE = re.compile(rf"^pytestmark = pytest\.mark\.({'|'.join(_TIERS)})\b", re.MULTILINE)
+_LEFT_OUT = pytest.StashKey[Counter[str]]()
+
+
+def _tier(path: Path) -> str | None:
+    """Return the tier that a whole module is marked with."""
+    found = _TIER_OF_A_MODULE.search(path.read_text("utf-8")) if path.suffix == ".py" else None
+    return found and found[1]
+
+
+def _is_default_run(config: pytest.Config) -> bool:
+    addopts = config.getini("addopts")
+    return bool(config.getoption("markexpr") == addopts[addopts.index("-m") + 1])
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave a module of a marked tier unread in the default run: it may import what the test extra does not have."""
+    if not _is_default_run(config) or collection_path.is_dir():
+        return None
+    tier = _tier(collection_path)
+    if tier is None:
+        return None
+    config.stash.setdefault(_LEFT_OUT, Counter())[f"modules of {tier}"] += 1
+    return True
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    """Count what the default run leaves out, by marker."""
+    """Count the single tests that the default run leaves out, by marker."""
     for item in items:
-        marker = next((each for each in _MARKED_TIERS if item.get_closest_marker(each)), None)
-        if marker is not None:
-            counts = item.config.stash.setdefault(_LEFT_OUT, Counter())
-            counts[marker] += 1
-
-
-_LEFT_OUT = pytest.StashKey[Counter[str]]()
+        tier = next((each for each in _TIERS if item.get_closest_marker(each)), None)
+        if tier is not None:
+            item.config.stash.setdefault(_LEFT_OUT, Counter())[f"tests of {tier}"] += 1
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Name in one line, the last one, what this run left out."""
+    """Name in the last line what this run left out."""
     counts = config.stash.get(_LEFT_OUT, None)
-    if counts:
-        tiers = ", ".join(f"{count} {marker}" for marker, count in counts.items())
-        sys.stdout.write(f"Left out: {tiers}. CONTRIBUTING in README.md has the commands that run them.\n")
+    if counts and _is_default_run(config):
+        tiers = ", ".join(f"{count} {tier}" for tier, count in sorted(counts.items()))
+        sys.stdout.write(f"Left out: {tiers}. Their commands stand in README.md under Contributing.\n")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skip a module of a marked tier whose package is not installed; in CI every package has to be there."""
+    report = yield
+    if report.failed and isinstance(collector, pytest.Module) and _tier(collector.path) and not os.environ.get("CI"):
+        missing = re.search(r"No module named '([^']+)'", str(report.longrepr))
+        if missing:
+            report.outcome = "skipped"
+            report.longrepr = (str(collector.path), 1, f"Skipped: the package {missing[1]} is not installed")
+    return report
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

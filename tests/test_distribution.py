@@ -16,6 +16,8 @@ from zipfile import ZipFile
 import pytest
 from packaging.requirements import Requirement
 
+pytestmark = pytest.mark.build
+
 ROOT = Path(__file__).parents[1]
 SOURCE = [".ci", "LICENSE", "MANIFEST.in", "README.md", "notebooks", "pyproject.toml", "rxauth", "setup.cfg", "tests"]
 LEFTOVERS = ["tests/__pycache__/old.cpython-311.pyc", "notebooks/.ipynb_checkpoints/old-checkpoint.ipynb"]

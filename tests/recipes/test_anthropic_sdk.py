@@ -24,6 +24,8 @@ from rxauth.testing import FakeProvider, Gate, Reply
 
 from .dead_token import ANSWER, both_ways, every_refusal, everything, refused_once, refusing
 
+pytestmark = pytest.mark.peer
+
 QUESTION: Any = {"model": "m", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
 
 Open: TypeAlias = Callable[[], Awaitable[Any]]

@@ -26,6 +26,8 @@ from rxauth.testing import FakeProvider, Gate, Reply, openai_response_events
 
 from .dead_token import ANSWER, both_ways, every_refusal, everything, refused_once, refusing
 
+pytestmark = pytest.mark.peer
+
 Refresh: TypeAlias = Callable[[Any], Awaitable[Any]]
 
 

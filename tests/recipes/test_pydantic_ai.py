@@ -32,6 +32,8 @@ from rxauth.testing import FakeProvider, Reply
 
 from .dead_token import ANSWER, both_ways, every_refusal, everything, refused_once, refusing
 
+pytestmark = pytest.mark.peer
+
 
 def never(event: Any) -> bool:
     return False
