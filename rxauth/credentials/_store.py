@@ -1,4 +1,18 @@
-"""What every credential store promises."""
+"""The interface of a credential store.
+
+A store may have more methods; `OAuthCredentials` calls those that are there:
+
+    async check_can_save() -> None
+        Raise StoreError, with the next action, if `save` would fail now (no room, no permission). Called inside
+        `locked()`, before a refresh token is spent.
+    async load_retry_at() -> float | None
+        Return the Unix time before which the token endpoint asked not to be called for the stored credential.
+    async save_retry_at(unix_seconds: float | None) -> None
+        Keep that time for other processes, as long as the same credential is stored; `None` removes it.
+    mark_dead(credential: Credential) -> None
+        Leave out every copy with this refresh token from the next `load` on: the server refused it. Only a store over
+        several stores has it.
+"""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ class MemoryStore:
         if credential is not None and not isinstance(credential, Credential):
             raise TypeError("credential is a Credential, or None.")
         self._credential = credential
+        self._retry_at: float | None = None
         self._lock = _Lock()
 
     async def load(self) -> Credential | None:
@@ -41,6 +42,15 @@ class MemoryStore:
         """Replace what is stored."""
         async with self._locked_once():
             self._credential = credential
+            self._retry_at = None
+
+    async def load_retry_at(self) -> float | None:
+        """Return the Unix time before which the token endpoint is not to be asked; `None` if it may be now."""
+        return self._retry_at
+
+    async def save_retry_at(self, unix_seconds: float | None) -> None:
+        """Keep that time until another credential is stored; `None` removes it."""
+        self._retry_at = unix_seconds
 
     async def delete(self) -> bool:
         """Remove what is stored; whether there was anything."""
