@@ -35,6 +35,7 @@ __all__ = [
     "DoneReason",
     "Error",
     "ErrorReason",
+    "Ping",
     "to_json",
     "with_content",
 ]
@@ -224,6 +225,12 @@ class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
     cause: Exception | None = None
 
 
+class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping"):
+    """Report that the connection is alive; the answer is unchanged. Sources emit it only with `pings=True`."""
+
+    type: ClassVar[Literal["ping"]] = "ping"
+
+
 AssistantEvent: TypeAlias = (
     Start
     | TextStart
@@ -237,6 +244,7 @@ AssistantEvent: TypeAlias = (
     | ToolCallEnd
     | Done
     | Error
+    | Ping
 )
 
 

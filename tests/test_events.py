@@ -18,6 +18,7 @@ from rxauth.events import (
     AssistantMessage,
     Done,
     Error,
+    Ping,
     Start,
     Text,
     TextDelta,
@@ -57,6 +58,7 @@ EVENTS: list[AssistantEvent] = [
     ToolCallEnd(2, CALL),
     Done("toolUse", MESSAGE),
     Error("aborted", MESSAGE, CredentialRejected("no", status=401)),
+    Ping(),
 ]
 
 
@@ -74,6 +76,7 @@ def test_the_names_and_fields_are_those_of_the_protocol() -> None:
         "toolcall_end": ("content_index", "tool_call"),
         "done": ("reason", "message"),
         "error": ("reason", "error", "cause"),
+        "ping": (),
     }
     assert {type(each) for each in EVENTS} == set(typing.get_args(AssistantEvent))
 
