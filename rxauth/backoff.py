@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -28,8 +26,7 @@ from tenacity import (
 )
 
 from rxauth.bridge import Outcome, run_on
-from rxauth.errors import CredentialError, TransientError
-from rxauth.failures import status_of
+from rxauth.failures import is_transient, retry_after_of
 
 __all__ = [
     "Work",
@@ -45,39 +42,14 @@ __all__ = [
 
 T = TypeVar("T")
 
-_TRANSIENT_STATUS = frozenset({408, 425, 429, *range(500, 600)})
-
 _random = wait_random_exponential(multiplier=0.5, max=8)
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether the same call may succeed when it is made again.
-
-    Yes: `OSError` (timeouts, connections), `rxauth.TransientError`, aiohttp's and httpx's connection errors, an integer
-    status 408, 425, 429 or 5xx. No: what `OAuthCredentials` raises, which has tried again itself, and everything else.
-
-    >>> is_transient(TimeoutError()), is_transient(ValueError())
-    (True, False)
-    """
-    if isinstance(error, CredentialError):
-        return False
-    return isinstance(error, (OSError, TransientError, *_connection_errors())) or status_of(error) in _TRANSIENT_STATUS
-
-
-def _connection_errors() -> tuple[type[BaseException], ...]:
-    # An exception of a library that was never imported cannot be here: no need to import it in order to ask.
-    named = (("aiohttp", "ClientConnectionError"), ("aiohttp", "ClientPayloadError"), ("httpx", "TransportError"))
-    found = (getattr(sys.modules.get(module), name, None) for module, name in named)
-    return tuple(each for each in found if isinstance(each, type))
 
 
 def wait_as_told_or_random(state: RetryCallState) -> float:
     """Seconds to wait: the `retry_after` of the exception, else random up to 0.5, 1, 2 ... 8."""
     error = state.outcome.exception() if state.outcome is not None else None
-    told = getattr(error, "retry_after", None)
-    if isinstance(told, int | float) and not isinstance(told, bool) and 0 <= told < math.inf:
-        return float(told)
-    return _random(state)
+    asked = retry_after_of(error)
+    return _random(state) if asked is None else asked
 
 
 @cache

@@ -25,10 +25,7 @@ whose `repr` is safe.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rxauth.credentials import Credential
+from typing import Any, Protocol
 
 __all__ = [
     "RxAuthError",
@@ -165,6 +162,13 @@ class RefreshFailed(CredentialError):
         return self._type, self._status, self.args
 
 
+class _Credential(Protocol):
+    """As much of a `rxauth.Credential` as an error needs to know."""
+
+    @property
+    def access_token(self) -> str: ...
+
+
 class ProviderError(RxAuthError):
     """A provider's stream failed. The `cause` of an error event.
 
@@ -187,7 +191,7 @@ class ProviderError(RxAuthError):
         type: str | None = None,
         retry_after: float | None = None,
         request_id: str | None = None,
-        credential: Credential | None = None,
+        credential: _Credential | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status

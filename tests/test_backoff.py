@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
-import aiohttp
-import httpx
 import pytest
 import tenacity
 from reactivex import abc
@@ -30,7 +28,7 @@ from reactivex.testing import TestScheduler
 
 from rxauth import backoff
 from rxauth.bridge import Outcome
-from rxauth.errors import AccountChanged, LoginRequired, ProviderUnavailable, RefreshFailed, TransientError
+from rxauth.errors import TransientError
 
 
 def with_status(status: Any) -> Exception:
@@ -69,40 +67,6 @@ def drive(
     on_failed: Callable[[Exception], object],
 ) -> abc.DisposableBase:
     return backoff.drive(policy, Told(attempt, on_retry, on_result, on_failed), scheduler=scheduler)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(),
-        TimeoutError(),
-        ConnectionResetError(),
-        TransientError("busy"),
-        ProviderUnavailable("busy"),
-        aiohttp.ServerDisconnectedError(),
-        aiohttp.ClientPayloadError(),
-        httpx.ConnectTimeout("slow"),
-        *map(with_status, (408, 425, 429, 500, 503, 529, 599)),
-    ],
-    ids=repr,
-)
-def test_the_same_call_may_succeed_later(error: Exception) -> None:
-    assert backoff.is_transient(error)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ValueError(),
-        LoginRequired("log in"),
-        AccountChanged("another"),
-        RefreshFailed("it has tried again itself", type="server_error", status=503),
-        *map(with_status, (400, 401, 403, 404, 499, 200, True, "503 busy", None)),
-    ],
-    ids=repr,
-)
-def test_it_will_not(error: Exception) -> None:
-    assert not backoff.is_transient(error)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rxauth.failures import rejected_credential
+
 if TYPE_CHECKING:
     from rxauth.credentials._credential import Credential, CredentialSource
     from rxauth.credentials._device_login import DevicePrompt, DeviceWaiting, device_login
     from rxauth.credentials._oauth import OAuthCredentials
-    from rxauth.credentials._rejected import rejected_credential
     from rxauth.credentials._static import StaticCredentials
     from rxauth.credentials._store import CredentialStore
     from rxauth.credentials._stores._file import FileStore
@@ -63,7 +64,6 @@ _HOMES = {
     "device_login": "_device_login",
     "DevicePrompt": "_device_login",
     "DeviceWaiting": "_device_login",
-    "rejected_credential": "_rejected",
 }
 
 

@@ -23,9 +23,9 @@ from rxauth.credentials._token_endpoint import (
     error_code,
     granted,
     post_form,
-    retry_after,
 )
 from rxauth.errors import ConnectionFailed, LoginRequired, ProtocolError, RequestRejected
+from rxauth.failures import seconds_to_wait
 
 __all__ = ["DevicePrompt", "DeviceWaiting", "device_login"]
 
@@ -241,7 +241,7 @@ class _DeviceLogin:
                 f"{urlsplit(url).netloc} cannot answer now (status {answer.status}).",
                 type="http_error",
                 status=answer.status,
-                retry_after=retry_after(answer, self._clock()),
+                retry_after=seconds_to_wait(answer.headers, now=self._clock()),
             )
         return answer
 

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rxauth import backoff
 from rxauth.credentials._credential import Credential
-from rxauth.credentials._rejected import rejected_credential
 from rxauth.credentials._single_flight import Interrupted, flights
 from rxauth.credentials._token_endpoint import ClientAuth, DeadRefreshToken, EndpointUnavailable, TokenEndpoint
 from rxauth.errors import (
@@ -36,6 +35,7 @@ from rxauth.errors import (
     StoreError,
     causes,
 )
+from rxauth.failures import rejected_credential
 
 if TYPE_CHECKING:
     import tenacity

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import datetime
-import email.utils
 import json
 import math
 import re
@@ -30,6 +28,7 @@ from rxauth._version import __version__
 from rxauth.addresses import checked_url, proxy_for
 from rxauth.credentials._credential import Credential
 from rxauth.errors import RefreshFailed, TransientError
+from rxauth.failures import TRANSIENT_STATUS, seconds_to_wait
 
 __all__ = [
     "Answer",
@@ -39,14 +38,12 @@ __all__ = [
     "error_code",
     "granted",
     "post_form",
-    "retry_after",
 ]
 
 ClientAuth = Literal["body", "basic"]
 
 _BODY_LIMIT = 1 << 20  # bytes; a token response has a few kilobytes
 
-_TRANSIENT_STATUS = frozenset({408, 425, 429, *range(500, 600)})
 _TRANSIENT_CODES = frozenset({"slow_down", "temporarily_unavailable", "server_error"})
 
 _CONFIGURATION = {
@@ -202,12 +199,12 @@ class TokenEndpoint:
         secrets = (*self._secrets, credential.access_token, credential.refresh_token or "")
         code = error_code(answer, secrets)
         status = answer.status
-        if status in _TRANSIENT_STATUS or code in _TRANSIENT_CODES:
+        if status in TRANSIENT_STATUS or code in _TRANSIENT_CODES:
             return EndpointUnavailable(
                 f"The token endpoint {self.host} cannot answer now (status {status}).",
                 type=code or "http_error",
                 status=status,
-                retry_after=retry_after(answer, self._clock()),
+                retry_after=seconds_to_wait(answer.headers, now=self._clock()),
             )
         if 300 <= status < 400:
             return RefreshFailed(
@@ -222,7 +219,7 @@ class TokenEndpoint:
                 "If this goes on, check token_url.",
                 type="malformed_response",
                 status=status,
-                retry_after=retry_after(answer, self._clock()),
+                retry_after=seconds_to_wait(answer.headers, now=self._clock()),
             )
         if code == "invalid_grant":
             return DeadRefreshToken(code, status)
@@ -349,20 +346,6 @@ def error_code(answer: Answer, secrets: tuple[str, ...] = ()) -> str | None:
     if code not in _KNOWN_CODES and any(code in each.casefold() or each.casefold() in code for each in secrets if each):
         return "unknown_error"
     return code
-
-
-def retry_after(answer: Answer, now: float) -> float | None:
-    """Seconds to wait, as the server asks (RFC 9110 section 10.2.3): a number, or a date seen from `now`."""
-    value = answer.headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII):
-        return float(value)
-    try:
-        date = email.utils.parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=datetime.UTC)
-    return max(0.0, date.timestamp() - now)
 
 
 def _lifetime(value: Any) -> float | None:

@@ -13,7 +13,7 @@ from reactivex import abc
 
 from rxauth import bridge
 from rxauth.errors import NeverLiveError, RefreshFailed
-from rxauth.failures import Judge, judge_known, status_of
+from rxauth.failures import Judge, judge_known, name_of, status_of
 from rxauth.recovery import (
     AuthRejected,
     RecoveryEvent,
@@ -120,7 +120,7 @@ class Recovery(abc.DisposableBase):
 
         policy = self._policy
         if policy.on_recovery is not None or logger.isEnabledFor(logging.INFO):
-            name, status = _type_and_status(self._failure)
+            name, status = name_of(self._failure), status_of(self._failure)
             logger.info("The stream was refused before it was live (%s); refreshing the credential", name)
             policy.tell(AuthRejected(name, status))
         self._clock = backoff.waiting_scheduler(self._scheduler, self._loop)
@@ -209,7 +209,7 @@ class Recovery(abc.DisposableBase):
     def failed(self, error: Exception) -> None:
         if not self._claim():
             return
-        name, status = _type_and_status(error)
+        name, status = name_of(error), status_of(error)
         logger.warning("The refresh failed (%s); the stream's own failure goes on", name)
         _keep(error, self._failure)
         self._policy.tell(RefreshFailed(type=name, status=status))
@@ -242,7 +242,7 @@ def _keep(error: Exception, failure: Any) -> None:
         except Exception:
             logger.debug("%s takes no cause", type(target).__name__)
     try:
-        name, status = _type_and_status(error)
+        name, status = name_of(error), status_of(error)
         note = f"The refresh failed too: {name}" + (f", status {status}" if status is not None else "")
         if note not in getattr(target, "__notes__", ()):
             target.add_note(note)
@@ -270,11 +270,3 @@ def _leads_to(error: BaseException, target: BaseException) -> bool:
 
 def _cause_of(event: Any) -> Any:
     return event.get("cause") if isinstance(event, Mapping) else getattr(event, "cause", None)
-
-
-def _type_and_status(failure: Any) -> tuple[str, int | None]:
-    """A name that comes from code, never from a server, which may echo a token; and a status."""
-    if isinstance(failure, RefreshFailed):
-        return failure.type, failure.status
-    cause = failure if isinstance(failure, BaseException) else _cause_of(failure)
-    return type(cause if isinstance(cause, BaseException) else failure).__name__, status_of(failure)

@@ -29,8 +29,8 @@ from rxauth.errors import (
     StreamCut,
 )
 from rxauth.events import AssistantEvent, Start
-from rxauth.sources._causes import Exchange, Told, read_error
 from rxauth.sources._connections import Lease
+from rxauth.sources._errors import Exchange, Told, read_error
 from rxauth.sources._message import Answer, Emit
 from rxauth.sources._payload import NotThisProtocolError, repaired
 from rxauth.sources._reader import Reader

@@ -13,7 +13,7 @@ from reactivex import Observable
 
 from rxauth.errors import ProviderError
 from rxauth.events import AssistantEvent, DoneReason, Usage
-from rxauth.sources._causes import Exchange, Told, read_error
+from rxauth.sources._errors import Exchange, Told, read_error
 from rxauth.sources._http import MAX_EVENT_BYTES, AuthHeader, prepared, stream
 from rxauth.sources._message import Answer, OpenBlock, OpenText, OpenThinking, OpenToolCall
 from rxauth.sources._payload import MALFORMED, NotThisProtocolError, repaired

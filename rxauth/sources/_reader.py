@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from rxauth.errors import ProtocolError, ProviderError, StreamCut
-from rxauth.sources._causes import Exchange, Told
+from rxauth.sources._errors import Exchange, Told
 from rxauth.sources._message import Answer
 
 

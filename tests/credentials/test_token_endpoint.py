@@ -30,7 +30,6 @@ from rxauth.credentials._token_endpoint import (
     TokenEndpoint,
     error_code,
     granted,
-    retry_after,
 )
 from rxauth.errors import RefreshFailed
 from tests.credentials.token_server import TokenServer, running, serving, serving_bytes
@@ -334,28 +333,6 @@ async def test_every_refusal_means_one_of_three_things(status: int, content: byt
     with running(server), pytest.raises(outcome) as caught:
         await endpoint(server.url).refresh(OLD)
     assert getattr(caught.value, "status", None) == status
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("0", 0.0),
-        ("7", 7.0),
-        (" 1.5 ", 1.5),
-        ("Tue, 14 Nov 2023 22:13:30 GMT", 10.0),
-        ("Tue, 14 Nov 2023 22:13:10 GMT", 0.0),
-        ("Tue, 14 Nov 2023 22:13:30 -0000", 10.0),
-        ("", None),
-        ("-1", None),
-        ("soon", None),
-        ("nan", None),
-        ("1e9", None),
-        ("9" * 400, None),
-        ("Tue, 14 Nov 99999 22:13:30 GMT", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
-    assert retry_after(answer(b"", 503, {"Retry-After": value}), NOW) == seconds
 
 
 async def test_retry_after_is_told() -> None:

@@ -31,7 +31,7 @@ from rxauth.events import (
     ToolCallStart,
 )
 from rxauth.sources._anthropic import MessagesReader
-from rxauth.sources._causes import Exchange
+from rxauth.sources._errors import Exchange
 from rxauth.sources._message import Answer
 from rxauth.sources._openai import ChatReader
 from rxauth.sources._reader import Reader

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rxauth.credentials._credential import Credential
 from rxauth.errors import NeverLiveError
+
+if TYPE_CHECKING:
+    from rxauth.credentials._credential import Credential
 
 
 def rejected_credential(failure: object) -> Credential | None:
@@ -18,10 +20,13 @@ def rejected_credential(failure: object) -> Credential | None:
     Returns:
         `None` if the failure says nothing of it.
 
+    >>> from rxauth.credentials import Credential
     >>> from rxauth.errors import CredentialRejected
     >>> rejected_credential({"type": "error", "cause": CredentialRejected("no", credential=Credential("secret"))})
     Credential()
     """
+    from rxauth.credentials._credential import Credential
+
     parts = list(_parts(failure))
     for part in parts:
         credential = _get(part, "credential")

@@ -11,8 +11,6 @@ import html
 import json
 import string
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
@@ -23,15 +21,13 @@ from rxauth.errors import (
     ProviderUnavailable,
     RequestRejected,
 )
-from rxauth.failures import is_auth_error, status_of
+from rxauth.failures import TRANSIENT_STATUS, is_auth_error, seconds_to_wait, status_of
 
 if TYPE_CHECKING:
     from rxauth.credentials import Credential
 
 _SENTENCE = 500  # characters: enough for a sentence, not for a page
 _WORD = 120
-
-_TRANSIENT_STATUS = frozenset({408, 425, 429})
 
 _TRANSIENT = frozenset(
     {
@@ -135,31 +131,6 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds to wait: `Retry-After` as seconds or as a date (RFC 9110 section 10.2.3), or `retry-after-ms`.
-
-    A date is compared with the response's own `Date` where it has one: the two clocks need not agree.
-    """
-    for name, unit in (("retry-after-ms", 1000.0), ("Retry-After", 1.0)):
-        value = headers.get(name, "").strip()
-        # float() takes much that is no number of seconds: "inf", "1_000", "-1".
-        if value and value.isascii() and value.replace(".", "", 1).isdigit() and len(value) < 16:
-            return float(value) / unit
-    until = _date(headers.get("Retry-After"))
-    if until is None:
-        return None
-    sent = _date(headers.get("Date"))
-    return max(0.0, until - (now if sent is None else sent))
-
-
-def _date(value: str | None) -> float | None:
-    try:
-        date = parsedate_to_datetime(value or "")
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
-
-
 class Exchange:
     """One request, as far as its failures are concerned: what it was made with, and what came back.
 
@@ -180,7 +151,7 @@ class Exchange:
         """The response's head has come. `now`: Unix seconds."""
         self._status = status
         self._content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        self._retry_after = retry_after(headers, now=now)
+        self._retry_after = seconds_to_wait(headers, now=now)
         self._request_id = headers.get("request-id") or headers.get("x-request-id")
 
     @property
@@ -303,7 +274,7 @@ def _kind(message: str, type: str | None, code: str | int | None, status: int | 
         return CredentialRejected
     number = status_of(error)
     if number is not None:
-        return ProviderUnavailable if number >= 500 or number in _TRANSIENT_STATUS else RequestRejected
+        return ProviderUnavailable if number in TRANSIENT_STATUS else RequestRejected
     words = {word.casefold() for word in (type, code) if isinstance(word, str)}
     if words & _TRANSIENT:
         return ProviderUnavailable

@@ -19,7 +19,7 @@ from rxauth.errors import (
     TransientError,
 )
 from rxauth.failures import is_auth_error
-from rxauth.sources._causes import Exchange, Told, read_error, retry_after
+from rxauth.sources._errors import Exchange, Told, read_error
 
 
 def exchange(
@@ -65,33 +65,6 @@ def exchange(
 )
 def test_an_error_is_found_in_every_shape_that_providers_use(body: Any, told: Told | None) -> None:
     assert read_error(body) == told
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        pytest.param({"Retry-After": "7"}, 7.0, id="seconds"),
-        pytest.param({"Retry-After": "1.5"}, 1.5, id="a fraction"),
-        pytest.param({"retry-after-ms": "250", "Retry-After": "1"}, 0.25, id="milliseconds are more precise"),
-        pytest.param({"Retry-After": "Thu, 01 Jan 1970 00:02:00 GMT"}, 20.0, id="a date, by our clock"),
-        pytest.param(
-            {"Retry-After": "Fri, 02 Jan 2026 00:00:30 GMT", "Date": "Fri, 02 Jan 2026 00:00:00 GMT"},
-            30.0,
-            id="a date, by the server's clock",
-        ),
-        pytest.param({"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0, id="a date that has passed is now"),
-        pytest.param({}, None, id="nothing"),
-        pytest.param({"Retry-After": "soon"}, None, id="a word"),
-        pytest.param({"Retry-After": "-1"}, None, id="a negative number"),
-        pytest.param({"Retry-After": "inf"}, None, id="for ever"),
-        pytest.param({"Retry-After": "nan"}, None, id="no number"),
-        pytest.param({"Retry-After": "9" * 400}, None, id="a number that is none"),
-        pytest.param({"Retry-After": "1_0"}, None, id="python's own spelling"),
-        pytest.param({"Retry-After": "Thu, 99 Jan 99999999999 00:00:00 GMT"}, None, id="a date that is none"),
-    ],
-)
-def test_the_time_to_wait_is_read_where_there_is_one(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers, now=100) == seconds
 
 
 @pytest.mark.parametrize(
