@@ -54,7 +54,9 @@ def _is_default_run(config: pytest.Config) -> bool:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave a module of a marked tier unread in the default run: it may import what the test extra does not have."""
+    """Leave unread what the default run does not need: it may import packages that the test extra does not have."""
+    if collection_path.suffix == ".py" and "tests" in collection_path.parts and not collection_path.match("test_*.py"):
+        return True  # --doctest-modules would import every helper
     if not _is_default_run(config) or collection_path.is_dir():
         return None
     tier = _tier(collection_path)
