@@ -1,4 +1,4 @@
-"""A credential as a value, and what it takes to be a source of them. No I/O."""
+"""A credential as a value, and the interface of a credential source. No I/O."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from typing import Any, Protocol, runtime_checkable
 
 
 class Credential:
-    """An access token, and what came with it (RFC 6749 section 5.1).
+    """Hold an access token and the other fields of a token response (RFC 6749 section 5.1).
 
-    Immutable and hashable. The tokens are plain `str` properties; `repr`, `str`, `vars` and pickle do not give them
-    away.
+    Immutable and hashable. The tokens are plain `str` properties; `repr`, `str`, `vars` and pickle do not show them.
 
     Args:
         access_token: goes into the Authorization header.
-        refresh_token: what buys the next access token; `None` if there is none.
+        refresh_token: is exchanged for the next access token; `None` if there is none.
         expires_at: Unix time in seconds; `None` if unknown.
         token_type: RFC 6749 section 7.1.
-        scope: space separated, as the server told it.
-        extra: everything else the server or the store keeps, e.g. `account_id`.
+        scope: space separated, as the server sent it.
+        extra: every other field, e.g. `account_id`.
 
     Raises:
-        ValueError: no access token, or one that cannot stand in a header; an expiry that is no time.
+        ValueError: there is no access token, it has characters that a header does not allow, or the expiry is no time.
 
     >>> credential = Credential("secret", refresh_token="secret too", expires_at=1700000000)
     >>> credential
@@ -32,7 +31,7 @@ class Credential:
     'secret'
     """
 
-    # An empty __dict__ beside the slots, so that `vars` has an answer, and no secret in it.
+    # An empty __dict__ beside the slots, so that vars() works and shows no secret.
     __slots__ = ("__dict__", "_access_token", "_expires_at", "_extra", "_refresh_token", "_scope", "_token_type")
 
     _access_token: str
@@ -52,14 +51,14 @@ class Credential:
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         if not access_token or not isinstance(access_token, str):
-            raise ValueError("A credential needs an access token that is not empty.")
+            raise ValueError("access_token is empty; give the token.")
         if not (access_token.isascii() and access_token.isprintable()):
-            raise ValueError("An access token is printable ASCII (RFC 6750 section 2.1): it has to stand in a header.")
+            raise ValueError("access_token has characters that a header does not allow (RFC 6750 section 2.1).")
         if refresh_token is not None and not isinstance(refresh_token, str):
-            raise ValueError("A refresh token is text.")
+            raise ValueError("refresh_token is a string, or None.")
         if expires_at is not None and not _is_time(expires_at):
-            raise ValueError("expires_at is a time; give None if it is unknown.")
-        put = super().__setattr__
+            raise ValueError("expires_at is a Unix time in seconds; give None if it is unknown.")
+        put = super().__setattr__  # this class's own refuses
         put("_access_token", access_token)
         put("_refresh_token", refresh_token or None)
         put("_expires_at", None if expires_at is None else float(expires_at))
@@ -69,12 +68,12 @@ class Credential:
 
     @property
     def access_token(self) -> str:
-        """What goes into the Authorization header."""
+        """The token for the Authorization header."""
         return self._access_token
 
     @property
     def refresh_token(self) -> str | None:
-        """What buys the next access token."""
+        """The token that is exchanged for the next access token."""
         return self._refresh_token
 
     @property
@@ -89,22 +88,28 @@ class Credential:
 
     @property
     def scope(self) -> str | None:
-        """Space separated, as the server told it."""
+        """Space separated, as the server sent it."""
         return self._scope
 
     @property
     def extra(self) -> Mapping[str, Any]:
-        """Everything else the server or the store keeps."""
+        """Every other field."""
         return self._extra
 
     @property
     def account_id(self) -> str | None:
-        """Whose credential it is, where that is known."""
+        """The account that the credential belongs to, where it is known."""
         account = self._extra.get("account_id")
         return None if account is None else str(account)
 
+    @property
+    def token_url(self) -> str | None:
+        """The token endpoint that issued the credential, where it is known."""
+        url = self._extra.get("token_url")
+        return url if isinstance(url, str) and url else None
+
     def expired(self, now: float) -> bool:
-        """Whether it is known to have expired at the Unix time `now`."""
+        """Tell whether the credential is known to have expired at the Unix time `now`."""
         return self._expires_at is not None and now >= self._expires_at
 
     def __eq__(self, other: object) -> bool:
@@ -124,7 +129,7 @@ class Credential:
         )
 
     def __repr__(self) -> str:
-        # One that `__init__` refused is seen too: by whoever logs the local variables of a traceback.
+        # A credential that __init__ refused has no fields, but its repr stands in a traceback with local variables.
         expires_at, refresh_token = getattr(self, "_expires_at", None), getattr(self, "_refresh_token", None)
         known = [] if expires_at is None else [f"expires_at={expires_at}"]
         if refresh_token:
@@ -144,7 +149,7 @@ class Credential:
         return self
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError("A Credential does not pickle: keep it in a store and load it where it is needed.")
+        raise TypeError("A Credential cannot be pickled. Keep it in a store, and load it where it is needed.")
 
 
 def _is_time(value: Any) -> bool:
@@ -154,12 +159,26 @@ def _is_time(value: Any) -> bool:
         return False
 
 
+_LATEST = 1e11  # Unix seconds: the year 5138. A larger number counts milliseconds, or smaller units.
+
+
+def unix_seconds(value: float) -> float:
+    """Return a Unix time in seconds, whatever unit a file or a server writes it in.
+
+    >>> unix_seconds(1_700_000_000), unix_seconds(1_700_000_000_000)
+    (1700000000, 1700000000.0)
+    """
+    while _LATEST < value < math.inf:
+        value /= 1000
+    return value
+
+
 @runtime_checkable
 class CredentialSource(Protocol):
-    """What a stream needs: the credential to use now, and a newer one after a failure."""
+    """Give a stream the credential to use now, and a newer one after a failure."""
 
     async def current(self) -> Credential:
-        """The credential to make a request with.
+        """Return the credential to make a request with.
 
         Raises:
             LoginRequired: there is none.
@@ -167,5 +186,5 @@ class CredentialSource(Protocol):
         ...
 
     async def refresh(self, failure: object) -> Credential | None:
-        """A credential newer than the one that `failure` rejected; `None` if there is no newer one."""
+        """Return a credential newer than the one that `failure` rejected; `None` if there is no newer one."""
         ...

@@ -1,4 +1,4 @@
-"""A key that was given explicitly: it is used as it is, whatever is stored anywhere."""
+"""A token or API key that the caller chose."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ __all__ = ["StaticCredentials"]
 
 
 class StaticCredentials:
-    """One token or API key that nothing replaces.
+    """Use one token or API key, and never replace it, whatever is stored.
 
     Args:
         token: the token, or a `Credential` made from it.
 
     Raises:
-        ValueError: the token is empty, or cannot stand in a header.
+        ValueError: the token is empty, or has characters that a header does not allow.
 
     >>> import asyncio
     >>> key = StaticCredentials("secret")
-    >>> asyncio.run(key.current())
-    Credential()
+    >>> asyncio.run(key.token())
+    'secret'
     >>> asyncio.run(key.refresh(RuntimeError("401"))) is None
     True
     """
@@ -30,11 +30,15 @@ class StaticCredentials:
         self._credential = token if isinstance(token, Credential) else Credential(token)
 
     async def current(self) -> Credential:
-        """The token that was given."""
+        """Return the token as a credential."""
         return self._credential
 
+    async def token(self) -> str:
+        """Return the token: for a client that takes a coroutine function as its `api_key`."""
+        return self._credential.access_token
+
     async def refresh(self, failure: object) -> None:
-        """Always `None`: a key that somebody chose is not exchanged for one that they did not."""
+        """Return `None`: a chosen key is not exchanged for a stored token."""
         return
 
     def __repr__(self) -> str:
