@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from functools import cache, partial
 from types import TracebackType
 from typing import Any, Protocol, TypeVar, cast
 
-from reactivex import abc, typing
+from reactivex import abc
 from reactivex.disposable import SingleAssignmentDisposable
-from reactivex.scheduler import ImmediateScheduler, TimeoutScheduler, TrampolineScheduler
-from reactivex.scheduler.eventloop import AsyncIOScheduler
 from tenacity import (
     BaseRetrying,
     DoAttempt,
@@ -25,8 +21,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from rxauth.bridge import Outcome, run_on
 from rxauth.failures import is_transient, retry_after_of
+from rxauth.waiting import Outcome, seconds_on
 
 __all__ = [
     "Work",
@@ -35,9 +31,7 @@ __all__ = [
     "default_retrying",
     "drive",
     "is_transient",
-    "seconds_on",
     "wait_as_told_or_random",
-    "waiting_scheduler",
 ]
 
 T = TypeVar("T")
@@ -75,85 +69,6 @@ def checked(retrying: object) -> BaseRetrying:
             "its waits run on the Rx scheduler, for coroutines too."
         )
     return retrying
-
-
-def waiting_scheduler(scheduler: abc.SchedulerBase | None, loop: asyncio.AbstractEventLoop | None) -> abc.SchedulerBase:
-    """Where to wait: on the scheduler of the subscription, else on the loop, else on a timer thread.
-
-    The current-thread scheduler would block its caller and the immediate one refuses to wait.
-    """
-    if scheduler is not None and not isinstance(scheduler, TrampolineScheduler | ImmediateScheduler):
-        return scheduler
-    if loop is not None and not loop.is_closed():
-        return _LoopScheduler(loop)
-    return TimeoutScheduler.singleton()
-
-
-class _LoopScheduler(AsyncIOScheduler):
-    """Waits on a loop, whichever thread asks.
-
-    RxPY's thread-safe one, disposed on a second loop, blocks it until the first has turned: two that dispose each
-    other's waits, or one whose peer has just stopped, stand still for ever. Here nobody waits for anybody: what fires
-    in the moment of its disposal finds out for itself that it is too late.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
-        self.waiting_loop = loop
-
-    @property
-    def now(self) -> datetime:
-        return self.to_datetime(self.waiting_loop.time())  # RxPY's is the wall clock, which jumps
-
-    def schedule_relative(
-        self, duetime: typing.RelativeTime, action: abc.ScheduledAction[Any], state: Any = None
-    ) -> abc.DisposableBase:
-        seconds = self.to_seconds(duetime)
-        timer = _LoopTimer(self, seconds, action, state)
-        if not run_on(self.waiting_loop, timer.start):
-            return TimeoutScheduler.singleton().schedule_relative(seconds, action, state)
-        return timer
-
-
-def seconds_on(scheduler: abc.SchedulerBase) -> float:
-    """What time it is there, in seconds since some moment."""
-    if isinstance(scheduler, _LoopScheduler):
-        return scheduler.waiting_loop.time()  # without a datetime, which is what is slow about it
-    return scheduler.to_seconds(scheduler.now)
-
-
-class _LoopTimer(abc.DisposableBase):
-    """One wait. (An object without closures: thousands of streams may wait at once.)"""
-
-    __slots__ = ("_action", "_disposed", "_handle", "_scheduler", "_seconds", "_state")
-
-    def __init__(self, scheduler: _LoopScheduler, seconds: float, action: abc.ScheduledAction[Any], state: Any) -> None:
-        self._scheduler = scheduler
-        self._seconds = seconds
-        self._action = action
-        self._state = state
-        self._disposed = False
-        self._handle: asyncio.TimerHandle | None = None
-
-    def start(self) -> None:
-        """On the loop."""
-        if not self._disposed:
-            self._handle = self._scheduler.waiting_loop.call_later(self._seconds, self)
-
-    def dispose(self) -> None:
-        """From any thread."""
-        self._disposed = True
-        run_on(self._scheduler.waiting_loop, self._cancel)
-
-    def __call__(self) -> None:
-        """The time has come."""
-        self._handle = None  # it holds this
-        self._scheduler.invoke_action(self._action, self._state)
-
-    def _cancel(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
 
 
 class Work(Outcome, Protocol):

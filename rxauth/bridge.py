@@ -1,8 +1,4 @@
-"""The one crossing between Observables and asyncio.
-
-`from_async_iterable` and `to_async_iterable` are for everybody; the rest is what the operators and sources need of a
-loop.
-"""
+"""The crossing between Observables and asyncio: async iterables in, async iterables out."""
 
 from __future__ import annotations
 
@@ -13,28 +9,22 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxauth.errors import ConsumerTooSlow
+from rxauth.waiting import as_exception, run_on, running_loop, start_task
 
 __all__ = [
     "Elements",
-    "Outcome",
     "from_async_iterable",
     "from_producer",
-    "run_on",
-    "running_loop",
-    "settle",
     "to_async_iterable",
 ]
 
 E = TypeVar("E")
-
-# The loop holds only weak references to its tasks.
-_tasks: set[asyncio.Task[None]] = set()
 
 
 class _ConsumerFailed(BaseException):
@@ -84,9 +74,7 @@ class _Production(abc.DisposableBase, Generic[E]):
     ) -> None:
         self._observer = observer
         self._loop = loop
-        self._task = loop.create_task(self._run(produce))
-        _tasks.add(self._task)
-        self._task.add_done_callback(self._done)
+        self._task = start_task(loop, self._run(produce), self._done)
 
     def dispose(self) -> None:
         run_on(self._loop, self._task.cancel)
@@ -110,12 +98,11 @@ class _Production(abc.DisposableBase, Generic[E]):
             self._end(observer.on_completed)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        _tasks.discard(task)
         # Silence would be a hang for the consumer. One that has disposed hears nothing any more: RxPY sees to that.
         if task.cancelled():  # by somebody else, perhaps before its first step
             self._end(self._observer.on_error, RuntimeError("The task that reads the stream was cancelled."))
         elif (error := task.exception()) is not None:  # what no `except Exception` sees
-            self._end(self._observer.on_error, _as_exception(error))
+            self._end(self._observer.on_error, as_exception(error))
 
     def _end(self, notify: Callable[..., None], *error: Exception) -> None:
         try:
@@ -350,137 +337,3 @@ class Elements(AsyncIterator[E]):
     def __del__(self) -> None:
         # `async for` with a break closes nothing: the last reference going is all there is to notice.
         self._dispose()
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The event loop that is running in this thread, if one is."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def run_on(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> bool:
-    """Call `action` on that loop: at once if we are on it, else thread-safely. A closed loop drops it.
-
-    Returns:
-        Whether the loop took it.
-    """
-    if running_loop() is loop:
-        action()
-        return True
-    try:
-        loop.call_soon_threadsafe(action)
-    except RuntimeError:
-        if not loop.is_closed():
-            raise
-        return False
-    return True
-
-
-class Outcome(Protocol):
-    """Is told how something ended: one of the two, once."""
-
-    def succeeded(self, result: Any) -> None:
-        """With a result."""
-
-    def failed(self, error: Exception) -> None:
-        """With an exception."""
-
-
-def settle(
-    result: Any,
-    loop: asyncio.AbstractEventLoop | None,
-    outcome: Outcome,
-    *,
-    scheduler: abc.SchedulerBase | None = None,
-) -> None:
-    """Wait for what a function gave: a value, an awaitable of one, or an Observable (its first element; empty is
-    `None`).
-
-    A value is handed on at once. An awaitable runs on `loop`, whichever thread this is, and runs to its end whoever
-    loses interest. An Observable is subscribed to with `scheduler`.
-    """
-    if isinstance(result, Observable):
-        _first(result, scheduler, outcome)
-    elif inspect.isawaitable(result):
-        _await(result, loop, outcome)
-    else:
-        outcome.succeeded(result)
-
-
-def _first(source: Observable[Any], scheduler: abc.SchedulerBase | None, outcome: Outcome) -> None:
-    subscription = SingleAssignmentDisposable()
-    settled = False
-    thrown: Exception | None = None
-
-    def once(callback: Callable[[Any], None], value: Any) -> None:
-        nonlocal settled, thrown
-        if settled:
-            if value is not None and value is thrown:  # through a source that fails inside its own `subscribe`
-                raise thrown
-            return
-        settled = True
-        subscription.dispose()
-        try:
-            callback(value)
-        except Exception as error:
-            thrown = error
-            raise
-
-    subscription.disposable = source.subscribe(
-        lambda value: once(outcome.succeeded, value),
-        lambda error: once(outcome.failed, _as_exception(error)),
-        lambda: once(outcome.succeeded, None),
-        scheduler=scheduler,
-    )
-
-
-def _as_exception(error: BaseException) -> Exception:
-    """For those who look for an `Exception`: RxPY sends a CancelledError, too, on the error channel."""
-    if isinstance(error, Exception):
-        return error
-    if isinstance(error, asyncio.CancelledError):
-        return RuntimeError("It was cancelled before it finished.")
-    told = RuntimeError(f"It ended with {type(error).__name__}.")
-    told.__cause__ = error
-    return told
-
-
-def _await(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop | None, outcome: Outcome) -> None:
-    coroutine = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
-
-    def start() -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        _tasks.add(task)
-        task.add_done_callback(_Tell(outcome))
-
-    if loop is None or not run_on(loop, start):
-        coroutine.close()
-        outcome.failed(
-            RuntimeError(
-                "A coroutine needs an event loop, and none was running at subscribe: "
-                "subscribe inside one, or give a plain function."
-            )
-        )
-
-
-class _Tell:
-    """Tells the outcome of a task. (Smaller than a partial or a closure: thousands may wait at once.)"""
-
-    __slots__ = ("_outcome",)
-
-    def __init__(self, outcome: Outcome) -> None:
-        self._outcome = outcome
-
-    def __call__(self, task: asyncio.Task[Any]) -> None:
-        _tasks.discard(task)
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            self._outcome.succeeded(task.result())
-        else:
-            self._outcome.failed(_as_exception(error))
-
-
-async def _awaited(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable

@@ -26,9 +26,9 @@ from reactivex.scheduler import (
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.testing import TestScheduler
 
-from rxauth import backoff
-from rxauth.bridge import Outcome
+from rxauth import backoff, waiting
 from rxauth.errors import TransientError
+from rxauth.waiting import Outcome
 
 
 def with_status(status: Any) -> Exception:
@@ -349,7 +349,7 @@ class TestWhatIsLeft:
             drive(
                 tenacity.Retrying(wait=tenacity.wait_fixed(1e-3)),
                 attempt,
-                scheduler=backoff.waiting_scheduler(None, asyncio.get_running_loop()),
+                scheduler=waiting.waiting_scheduler(None, asyncio.get_running_loop()),
                 on_retry=lambda *_: None,
                 on_result=lambda _: ended.set(),
                 on_failed=no_retry,
@@ -394,20 +394,20 @@ class TestWhereToWait:
         given_one = TestScheduler()
         loop = asyncio.new_event_loop()
         try:
-            assert backoff.waiting_scheduler(given_one, loop) is given_one
+            assert waiting.waiting_scheduler(given_one, loop) is given_one
             for cannot in (CurrentThreadScheduler.singleton(), ImmediateScheduler.singleton(), TrampolineScheduler()):
-                assert isinstance(backoff.waiting_scheduler(cannot, None), TimeoutScheduler)
-                assert isinstance(backoff.waiting_scheduler(cannot, loop), AsyncIOScheduler)
+                assert isinstance(waiting.waiting_scheduler(cannot, None), TimeoutScheduler)
+                assert isinstance(waiting.waiting_scheduler(cannot, loop), AsyncIOScheduler)
         finally:
             loop.close()
-        assert isinstance(backoff.waiting_scheduler(None, loop), TimeoutScheduler)
+        assert isinstance(waiting.waiting_scheduler(None, loop), TimeoutScheduler)
 
     @pytest.mark.looptime
     @pytest.mark.parametrize("thread", ["the loop's", "another"])
     async def test_on_the_loop_whichever_thread_asks(self, thread: str) -> None:
         loop, fired = asyncio.get_running_loop(), asyncio.Event()
         where: list[int] = []
-        scheduler = backoff.waiting_scheduler(None, loop)
+        scheduler = waiting.waiting_scheduler(None, loop)
 
         def fire(*_: Any) -> None:
             where.append(threading.get_ident())
@@ -429,7 +429,7 @@ class TestWhereToWait:
 
     @pytest.mark.looptime
     async def test_the_clock_is_the_loops(self) -> None:
-        scheduler = backoff.waiting_scheduler(None, asyncio.get_running_loop())
+        scheduler = waiting.waiting_scheduler(None, asyncio.get_running_loop())
         before = scheduler.now
         ended = asyncio.Event()
         scheduler.schedule_relative(0.5, lambda *_: ended.set())
@@ -446,7 +446,7 @@ class TestWhereToWait:
                 retry_error_callback=lambda state: (state.attempt_number, state.seconds_since_start),
             ),
             lambda _, on_failed: on_failed(OSError()),
-            scheduler=backoff.waiting_scheduler(None, asyncio.get_running_loop()),
+            scheduler=waiting.waiting_scheduler(None, asyncio.get_running_loop()),
             on_retry=lambda *_: None,
             on_result=ended.set_result,
             on_failed=ended.set_exception,
@@ -457,7 +457,7 @@ class TestWhereToWait:
     @pytest.mark.parametrize("thread", ["the loop's", "another"])
     async def test_a_wait_that_was_disposed_is_over(self, thread: str) -> None:
         fired: list[int] = []
-        wait = backoff.waiting_scheduler(None, asyncio.get_running_loop()).schedule_relative(
+        wait = waiting.waiting_scheduler(None, asyncio.get_running_loop()).schedule_relative(
             5, lambda *_: fired.append(1)
         )
         if thread == "another":
@@ -473,7 +473,7 @@ class TestWhereToWait:
         """The loop does not turn: a dispose that waited for it would not return."""
         loop = asyncio.new_event_loop()
         try:
-            wait = backoff.waiting_scheduler(None, loop).schedule_relative(5, lambda *_: None)
+            wait = waiting.waiting_scheduler(None, loop).schedule_relative(5, lambda *_: None)
             wait.dispose()
         finally:
             loop.close()
@@ -481,7 +481,7 @@ class TestWhereToWait:
 
     def test_a_loop_that_has_closed_meanwhile_leaves_it_to_a_timer_thread(self) -> None:
         loop, fired = asyncio.new_event_loop(), threading.Event()
-        scheduler = backoff.waiting_scheduler(None, loop)
+        scheduler = waiting.waiting_scheduler(None, loop)
         loop.close()
         scheduler.schedule_relative(0.001, lambda *_: fired.set())
         assert fired.wait(10)
@@ -490,7 +490,7 @@ class TestWhereToWait:
     async def test_a_wait_that_is_disposed_before_the_loop_has_heard_of_it_never_begins(self) -> None:
         fired: list[int] = []
         waits: list[Any] = []
-        scheduler = backoff.waiting_scheduler(None, asyncio.get_running_loop())
+        scheduler = waiting.waiting_scheduler(None, asyncio.get_running_loop())
         asker = threading.Thread(
             target=lambda: waits.append(scheduler.schedule_relative(5, lambda *_: fired.append(1)))
         )

@@ -17,7 +17,7 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
-from rxauth import ConsumerTooSlow, bridge, from_async_iterable, to_async_iterable
+from rxauth import ConsumerTooSlow, bridge, from_async_iterable, to_async_iterable, waiting
 
 
 class Closing:
@@ -331,21 +331,21 @@ class TestFromProducer:
 
     async def test_its_task_is_held_until_it_ends_and_no_longer(self) -> None:
         """The loop holds it weakly."""
-        waiting: list[weakref.ref[Any]] = []
+        gates: list[weakref.ref[Any]] = []
         tasks: list[weakref.ref[Any]] = []
 
         async def produce(_: Any = None) -> None:
             gate: asyncio.Future[None] = asyncio.Future()
-            waiting.append(weakref.ref(gate))
+            gates.append(weakref.ref(gate))
             tasks.append(weakref.ref(asyncio.current_task()))
             await gate
 
         completed: list[Any] = []
         bridge.from_producer(produce).subscribe(on_completed=lambda: completed.append(None))
-        bridge.settle(produce(), asyncio.get_running_loop(), Told(completed.append, completed.append))
+        waiting.settle(produce(), asyncio.get_running_loop(), Told(completed.append, completed.append))
         await asyncio.sleep(0)
         gc.collect()
-        for each in waiting:
+        for each in gates:
             each().set_result(None)  # type: ignore[union-attr]
         while len(completed) < 2:
             await asyncio.sleep(0)
@@ -543,12 +543,12 @@ class TestSettle:
     async def settled(result: Any) -> Any:
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Any] = loop.create_future()
-        bridge.settle(result, loop, Told(outcome.set_result, outcome.set_exception))
+        waiting.settle(result, loop, Told(outcome.set_result, outcome.set_exception))
         return await outcome
 
     async def test_a_value_is_handed_on_at_once(self) -> None:
         got: list[Any] = []
-        bridge.settle(5, None, Told(got.append, got.append))
+        waiting.settle(5, None, Told(got.append, got.append))
         assert got == [5]
 
     async def test_a_coroutine_an_awaitable_and_an_observable_are_waited_for(self) -> None:
@@ -572,7 +572,7 @@ class TestSettle:
             return 1
 
         failed: list[Exception] = []
-        bridge.settle(coroutine(), None, Told(failed.append, failed.append))
+        waiting.settle(coroutine(), None, Told(failed.append, failed.append))
         gc.collect()
         assert "event loop" in str(failed[0])
 
@@ -583,7 +583,7 @@ class TestSettle:
         async def where() -> Any:
             return asyncio.get_running_loop()
 
-        await asyncio.to_thread(bridge.settle, where(), loop, Told(outcome.set_result, outcome.set_exception))
+        await asyncio.to_thread(waiting.settle, where(), loop, Told(outcome.set_result, outcome.set_exception))
         assert await outcome is loop
 
     async def test_a_task_that_is_cancelled_is_a_failure(self) -> None:
@@ -610,7 +610,7 @@ class TestSettle:
         loop = asyncio.new_event_loop()
         loop.close()
         failed: list[Exception] = []
-        bridge.settle(coroutine(), loop, Told(failed.append, failed.append))
+        waiting.settle(coroutine(), loop, Told(failed.append, failed.append))
         gc.collect()
         assert "event loop" in str(failed[0])
 
@@ -627,13 +627,13 @@ class TestSettle:
             raise thrown
 
         with pytest.raises(LookupError) as raised:
-            bridge.settle(Observable(emits), None, Told(callback, settled.append))
+            waiting.settle(Observable(emits), None, Told(callback, settled.append))
         assert (raised.value, settled) == (thrown, [5])
 
     def test_only_the_first_element_counts_and_the_observable_is_disposed(self) -> None:
         source: Subject[int] = Subject()
         settled: list[Any] = []
-        bridge.settle(source, None, Told(settled.append, settled.append))
+        waiting.settle(source, None, Told(settled.append, settled.append))
         source.on_next(1)
         assert source.observers == []
         source.on_next(2)
@@ -643,18 +643,18 @@ class TestSettle:
 class TestRunOn:
     async def test_on_the_loop_it_runs_at_once(self) -> None:
         ran: list[int] = []
-        assert bridge.run_on(asyncio.get_running_loop(), lambda: ran.append(1))
+        assert waiting.run_on(asyncio.get_running_loop(), lambda: ran.append(1))
         assert ran == [1]
 
     async def test_from_a_thread_it_runs_on_the_loop(self) -> None:
         loop, ran = asyncio.get_running_loop(), asyncio.Event()
-        assert await asyncio.to_thread(bridge.run_on, loop, ran.set)
+        assert await asyncio.to_thread(waiting.run_on, loop, ran.set)
         await ran.wait()
 
     def test_a_closed_loop_does_not_take_it_and_says_so(self) -> None:
         loop = asyncio.new_event_loop()
         loop.close()
-        assert not bridge.run_on(loop, lambda: pytest.fail("it ran"))
+        assert not waiting.run_on(loop, lambda: pytest.fail("it ran"))
 
 
 class TestWhatIsLeft:

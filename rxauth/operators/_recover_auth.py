@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
-from rxauth import bridge, failures
+from rxauth import failures, waiting
 from rxauth.errors import NeverLiveError
 from rxauth.failures import Judge
 from rxauth.operators._buffer_until_live import checked_max_held, ignore
@@ -127,7 +127,7 @@ class _Stream(SerialDisposable, Generic[E]):
         self.options = options
         self.observer = observer
         self.scheduler = scheduler
-        self.loop = bridge.running_loop()
+        self.loop = waiting.running_loop()
 
     def connect(self, *, final: bool) -> None:
         attempt = _Attempt(self, final=final)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from reactivex import abc
 
-from rxauth import bridge
+from rxauth import waiting
 from rxauth.errors import NeverLiveError, RefreshFailed
 from rxauth.failures import Judge, judge_known, name_of, status_of
 from rxauth.recovery import (
@@ -123,9 +123,9 @@ class Recovery(abc.DisposableBase):
             name, status = name_of(self._failure), status_of(self._failure)
             logger.info("The stream was refused before it was live (%s); refreshing the credential", name)
             policy.tell(AuthRejected(name, status))
-        self._clock = backoff.waiting_scheduler(self._scheduler, self._loop)
+        self._clock = waiting.waiting_scheduler(self._scheduler, self._loop)
         if policy.timeout is not None:
-            self._deadline = backoff.seconds_on(self._clock) + policy.timeout
+            self._deadline = waiting.seconds_on(self._clock) + policy.timeout
         if self._settled.locked():
             return
         timer: abc.DisposableBase | None = None
@@ -137,13 +137,12 @@ class Recovery(abc.DisposableBase):
             self._stop(timer, tries)
 
     def _left(self) -> float:
-        from rxauth import backoff
 
-        return self._deadline - backoff.seconds_on(self._clock)
+        return self._deadline - waiting.seconds_on(self._clock)
 
     # The work that `backoff.drive` tries.
 
-    def start_try(self, outcome: bridge.Outcome) -> None:
+    def start_try(self, outcome: waiting.Outcome) -> None:
         if self._settled.locked():  # a try that disposes and fails at once: nobody can stop `drive` before it returns
             return
         if self._left() <= 0:  # tries that fail at once, without a wait, never reach the timer
@@ -156,7 +155,7 @@ class Recovery(abc.DisposableBase):
             return
         # An Observable that waits does so where the recovery does, if that is the subscription's own scheduler.
         scheduler = self._clock if self._clock is self._scheduler else None
-        bridge.settle(result, self._loop, outcome, scheduler=scheduler)
+        waiting.settle(result, self._loop, outcome, scheduler=scheduler)
 
     def on_retry(self, number: int, delay: float) -> None:
         if self._settled.locked():
@@ -221,7 +220,7 @@ class Recovery(abc.DisposableBase):
                 action(*arguments)
 
         # A source that needs a loop needs it for its second subscription too, whichever thread the refresh ended on.
-        if self._loop is None or not bridge.run_on(self._loop, unless_disposed):
+        if self._loop is None or not waiting.run_on(self._loop, unless_disposed):
             unless_disposed()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
-from rxauth import bridge, failures
+from rxauth import failures, waiting
 from rxauth.failures import Judge
 from rxauth.operators._buffer_until_live import ignore
 from rxauth.operators._predicates import is_error_event
@@ -86,7 +86,7 @@ def retry_on_first_auth_error(
 
     def operator(source: Observable[E]) -> Observable[E]:
         def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            loop = bridge.running_loop()
+            loop = waiting.running_loop()
             delivered = False
             thrown: Exception | None = None
             over = False  # attempt 1: a synchronous source goes on after it was disposed

@@ -1,0 +1,271 @@
+"""Loops, schedulers and clocks: the only module that knows both asyncio's and Rx's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from reactivex import Observable, abc, typing
+from reactivex.disposable import SingleAssignmentDisposable
+from reactivex.scheduler import ImmediateScheduler, TimeoutScheduler, TrampolineScheduler
+from reactivex.scheduler.eventloop import AsyncIOScheduler
+from reactivex.scheduler.scheduler import Scheduler
+
+__all__ = [
+    "Outcome",
+    "SubscriberContext",
+    "as_exception",
+    "run_on",
+    "running_loop",
+    "seconds_on",
+    "settle",
+    "start_task",
+    "waiting_scheduler",
+]
+
+T = TypeVar("T")
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that is running in this thread, if one is."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def run_on(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> bool:
+    """Call `action` on that loop: at once if it runs in this thread, else thread-safely.
+
+    Returns:
+        Whether the loop accepted the call; a closed loop does not.
+    """
+    if running_loop() is loop:
+        action()
+        return True
+    try:
+        loop.call_soon_threadsafe(action)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
+        return False
+    return True
+
+
+# The loop holds only weak references to its tasks.
+_tasks: set[asyncio.Task[Any]] = set()
+
+
+def start_task(
+    loop: asyncio.AbstractEventLoop, coroutine: Any, done: Callable[[asyncio.Task[Any]], object]
+) -> asyncio.Task[Any]:
+    """Start a task that is kept alive until it ends; then call `done` with it."""
+    task: asyncio.Task[Any] = loop.create_task(coroutine)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    task.add_done_callback(done)
+    return task
+
+
+class SubscriberContext:
+    """Run code with the context variables of the subscriber, also later and on another thread."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self) -> None:
+        self._context = contextvars.copy_context()
+
+    def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call the function. What it sets is seen by the next call, not by the caller."""
+        context = self._context.copy()  # a context that is already entered, here or on a thread, cannot be entered
+        try:
+            return context.run(function, *arguments)
+        finally:
+            self._context = context
+
+
+# Clocks
+
+
+def waiting_scheduler(scheduler: abc.SchedulerBase | None, loop: asyncio.AbstractEventLoop | None) -> abc.SchedulerBase:
+    """Choose where to wait: the subscription's scheduler, else the loop, else a timer thread.
+
+    The current-thread scheduler is passed over because it blocks its caller, the immediate one because it cannot wait.
+    """
+    if scheduler is not None and not isinstance(scheduler, TrampolineScheduler | ImmediateScheduler):
+        return scheduler
+    if loop is not None and not loop.is_closed():
+        return _LoopScheduler(loop)
+    return TimeoutScheduler.singleton()
+
+
+def seconds_on(scheduler: abc.SchedulerBase) -> float:
+    """Return the scheduler's time in seconds, from an arbitrary start; never the wall clock, which can be set.
+
+    RxPY's `now` is the wall clock, except on virtual schedulers: it is replaced by the time of the loop or, where the
+    scheduler has none, by the monotonic clock.
+    """
+    if isinstance(scheduler, AsyncIOScheduler):
+        loop = getattr(scheduler, "_loop", None)  # RxPY has no public name for it
+        return loop.time() if isinstance(loop, asyncio.AbstractEventLoop) else time.monotonic()
+    if type(scheduler).now is Scheduler.now:
+        return time.monotonic()
+    return scheduler.to_seconds(scheduler.now)
+
+
+class _LoopScheduler(AsyncIOScheduler):
+    """Wait on a loop, from any thread.
+
+    RxPY's AsyncIOThreadSafeScheduler waits in `dispose` until the other loop has turned: two loops that dispose each
+    other's waits block each other for ever. Here a timer that fires during its disposal only finds that it is late.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.loop = loop
+
+    @property
+    def now(self) -> datetime:
+        return self.to_datetime(self.loop.time())
+
+    def schedule_relative(
+        self, duetime: typing.RelativeTime, action: abc.ScheduledAction[Any], state: Any = None
+    ) -> abc.DisposableBase:
+        seconds = self.to_seconds(duetime)
+        timer = _LoopTimer(self, seconds, action, state)
+        if not run_on(self.loop, timer.start):
+            return TimeoutScheduler.singleton().schedule_relative(seconds, action, state)
+        return timer
+
+
+class _LoopTimer(abc.DisposableBase):
+    """One wait. An object with slots, because thousands of streams may wait at once."""
+
+    __slots__ = ("_action", "_disposed", "_handle", "_scheduler", "_seconds", "_state")
+
+    def __init__(self, scheduler: _LoopScheduler, seconds: float, action: abc.ScheduledAction[Any], state: Any) -> None:
+        self._scheduler = scheduler
+        self._seconds = seconds
+        self._action = action
+        self._state = state
+        self._disposed = False
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Start the timer; called on the loop."""
+        if not self._disposed:
+            self._handle = self._scheduler.loop.call_later(self._seconds, self)
+
+    def dispose(self) -> None:
+        """Cancel the timer, from any thread."""
+        self._disposed = True
+        run_on(self._scheduler.loop, self._cancel)
+
+    def __call__(self) -> None:
+        self._handle = None  # the handle refers to this timer: a cycle
+        self._scheduler.invoke_action(self._action, self._state)
+
+    def _cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+
+# Results
+
+
+class Outcome(Protocol):
+    """Receives how something ended: one of the two calls, once."""
+
+    def succeeded(self, result: Any) -> None:
+        """It returned a result."""
+
+    def failed(self, error: Exception) -> None:
+        """It raised an exception."""
+
+
+def settle(
+    result: Any,
+    loop: asyncio.AbstractEventLoop | None,
+    outcome: Outcome,
+    *,
+    scheduler: abc.SchedulerBase | None = None,
+) -> None:
+    """Wait for a value, an awaitable of one, or an Observable (its first element; `None` if it is empty).
+
+    A value is passed on at once. An awaitable runs on `loop`, whichever thread calls this, and runs to its end even if
+    its outcome is no longer wanted. An Observable is subscribed to with `scheduler`.
+    """
+    if isinstance(result, Observable):
+        _settle_observable(result, scheduler, outcome)
+    elif inspect.isawaitable(result):
+        _settle_awaitable(result, loop, outcome)
+    else:
+        outcome.succeeded(result)
+
+
+def _settle_observable(source: Observable[Any], scheduler: abc.SchedulerBase | None, outcome: Outcome) -> None:
+    subscription = SingleAssignmentDisposable()
+    settled = False
+    thrown: Exception | None = None
+
+    def once(callback: Callable[[Any], None], value: Any) -> None:
+        nonlocal settled, thrown
+        if settled:
+            if value is not None and value is thrown:  # a source that raises in `subscribe` brings it back here
+                raise thrown
+            return
+        settled = True
+        subscription.dispose()
+        try:
+            callback(value)
+        except Exception as error:
+            thrown = error
+            raise
+
+    subscription.disposable = source.subscribe(
+        lambda value: once(outcome.succeeded, value),
+        lambda error: once(outcome.failed, as_exception(error)),
+        lambda: once(outcome.succeeded, None),
+        scheduler=scheduler,
+    )
+
+
+def _settle_awaitable(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop | None, outcome: Outcome) -> None:
+    coroutine = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
+
+    def done(task: asyncio.Task[Any]) -> None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            outcome.succeeded(task.result())
+        else:
+            outcome.failed(as_exception(error))
+
+    if loop is None or not run_on(loop, lambda: start_task(loop, coroutine, done)):
+        coroutine.close()  # or Python warns that it was never awaited
+        outcome.failed(
+            RuntimeError(
+                "A coroutine needs an event loop, and none was running at subscribe: "
+                "subscribe inside one, or give a plain function."
+            )
+        )
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def as_exception(error: BaseException) -> Exception:
+    """Return an `Exception` for anything raised: RxPY and tasks also report a CancelledError."""
+    if isinstance(error, Exception):
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        return RuntimeError("It was cancelled before it finished.")
+    wrapped = RuntimeError(f"It ended with {type(error).__name__}.")
+    wrapped.__cause__ = error
+    return wrapped
