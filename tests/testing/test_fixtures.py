@@ -8,38 +8,55 @@ import os
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
-from rxauth.testing import FakeProvider, Reply, VirtualTime, fixtures
+from rxauth.testing import FakeProvider, Reply, VirtualTime, fixtures, pytest_plugin
 
 
-def run_example(directory: Path, *, without: str = "(no such thing)") -> str:
-    """What pytest says about the documented test and its `conftest.py`: without plugins, warnings being errors."""
-    code = inspect.cleandoc(fixtures.__doc__ or "").split("A test to paste:")[1].rpartition("\n\n")[0]
-    conftest, test = textwrap.dedent(code).split("# test_chat.py")
-    (directory / "conftest.py").write_text(conftest)
+def run_example(directory: Path, *, without: str = "(no such thing)", plugin: bool = True) -> str:
+    """Return the output of pytest for the documented test, with rxauth's plugin alone and warnings being errors."""
+    code = inspect.cleandoc(pytest_plugin.__doc__ or "").split("# test_chat.py")[1].rpartition("\n\n")[0]
+    test = textwrap.dedent(code)
     (directory / "test_chat.py").write_text(test.replace(without, "(lambda _: lambda stream: stream)("))
     (directory / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    if plugin:
+        command += ["-p", pytest_plugin.__name__]  # as the entry point does
     alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, env=alone)
     return done.stdout + done.stderr
 
 
-def test_the_documented_test_can_be_pasted_and_passes(tmp_path: Path) -> None:
+def test_documented_test_passes(tmp_path: Path) -> None:
     assert "2 passed" in run_example(tmp_path)
 
 
-def test_the_documented_test_fails_without_what_it_tests(tmp_path: Path) -> None:
+def test_documented_test_fails_without_the_operator(tmp_path: Path) -> None:
     assert "2 failed" in run_example(tmp_path, without="recover_auth(")
 
 
-def test_loading_the_fixtures_loads_neither_rxpy_nor_an_http_server() -> None:
-    program = "import sys, rxauth.testing.fixtures; print({'reactivex', 'aiohttp'} & set(sys.modules))"
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert told.stdout == "set()\n"
+def test_entry_point_names_the_plugin() -> None:
+    (entry,) = entry_points(group="pytest11", name=pytest_plugin.__name__)
+    assert entry.load() is pytest_plugin
+
+
+def test_plugin_and_short_names_load_together(pytestconfig: pytest.Config) -> None:
+    """The entry point's name is the module's: pytest refuses one module under two names."""
+    assert pytestconfig.pluginmanager.get_plugin(pytest_plugin.__name__) is pytest_plugin
+    assert pytestconfig.pluginmanager.get_plugin(fixtures.__name__) is fixtures
+
+
+def test_every_name_of_the_plugin_is_prefixed() -> None:
+    assert all(name.startswith("rxauth_") for name in pytest_plugin.__all__)
+
+
+def test_plugin_imports_neither_rxpy_nor_an_http_server() -> None:
+    program = "import sys, rxauth.testing.fixtures; print({'reactivex', 'aiohttp', 'msgspec'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_a_plain_test_gets_a_provider_that_is_running(fake_provider: FakeProvider) -> None:
