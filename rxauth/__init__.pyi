@@ -6,6 +6,7 @@ from rxauth.operators import (
     flush_on_complete_or_error as flush_on_complete_or_error,
     recover_auth as recover_auth,
     switch_if_never_live as switch_if_never_live,
+    limit_silence as limit_silence,
     suppress_empty_response as suppress_empty_response,
 )
 from rxauth.failures import (

@@ -13,6 +13,7 @@ OPERATORS = {
     "flush_on_complete_or_error",
     "recover_auth",
     "switch_if_never_live",
+    "limit_silence",
     "suppress_empty_response",
     "is_auth_error",
 }

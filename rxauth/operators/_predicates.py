@@ -15,3 +15,8 @@ def is_start(event: Any) -> bool:
 def is_error_event(event: Any) -> bool:
     """A failure told in-band."""
     return bool(type_of(event) == "error")
+
+
+def is_ping_event(event: Any) -> bool:
+    """A sign that the connection is alive, and nothing else."""
+    return bool(type_of(event) == "ping")

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from reactivex import Observable, abc
+from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
+
+from rxauth.operators._predicates import is_error_event, is_ping_event, is_start
+from rxauth.waiting import running_loop, seconds_on, waiting_scheduler
+
+E = TypeVar("E")
+
+_ROUNDING = 1e-5  # seconds: schedulers keep times as datetimes, in microseconds
+_LATE = 1.0  # seconds: a timer that is later than this was held up, by a busy loop or a laptop that slept
+
+
+def limit_silence(
+    *,
+    first: float | None = None,
+    idle: float | None = None,
+    is_prelude: Callable[[E], bool] = is_start,
+    is_error: Callable[[E], bool] = is_error_event,
+    is_ping: Callable[[E], bool] = is_ping_event,
+) -> Callable[[Observable[E]], Observable[E]]:
+    """Fail with `TimeoutError` when a stream is silent for too long.
+
+        source              s---a-------b|     p: a ping, which is not passed on
+        first=5             s---a-------b|     a is live: `first` is over
+        idle=5              s---a----#
+        source              s-p-p-p-p-p-p-p
+        first=5             s----#             a prelude and a ping do not count for `first`
+        idle=5              s---------- ...    both count for `idle`
+
+    Put it in front of the buffer. Silence before the stream is live is then the failure of a `NeverLiveError`, which
+    `retry_never_live` tries again and `switch_if_never_live` fails over:
+
+        source.pipe(
+            limit_silence(first=60, idle=30),
+            buffer_until_live(),
+            retry_on_first_auth_error(refresh),
+            retry_never_live(),
+            switch_if_never_live(backup),
+            flush_on_complete_or_error(),
+        )
+
+    Anywhere else it goes wrong. Behind the buffer no prelude and no ping reaches it, so a long thinking pause counts as
+    silence, and its exception is no `NeverLiveError`. Behind a retry it measures all attempts and their waits together.
+
+    rxauth's sources emit pings with `pings=True`. They have a limit of their own, `read_timeout`, which a ping resets.
+
+    The waits run on the scheduler given to `subscribe`, else on the running loop, else on a timer thread. Setting the
+    wall clock changes nothing. An event that arrives exactly at a limit is in time. A timer that fires late (the loop
+    was busy, the laptop slept) waits as long again as it was late, at most a whole limit, so that events that have
+    arrived meanwhile are read first.
+
+    Args:
+        first: seconds from `subscribe` to the first live event; `None` for no limit.
+        idle: seconds without any event; `None` for no limit.
+        is_prelude: whether an event can come before the server has answered.
+        is_error: whether an event is a failure told in-band.
+        is_ping: whether an event only says that the connection is alive; it is removed.
+
+    Returns:
+        An operator. Once a limit has run out, the source is disposed. A predicate that raises fails the stream with
+        that exception.
+
+    Raises:
+        ValueError: a limit is not a positive, finite number.
+
+    >>> import reactivex as rx
+    >>> from reactivex.testing import TestScheduler
+    >>> clock = TestScheduler()
+    >>> _ = rx.never().pipe(limit_silence(first=60)).subscribe(on_error=print, scheduler=clock)
+    >>> clock.advance_to(60)
+    The stream brought no live event within 60 s.
+    """
+    for name, limit in (("first", first), ("idle", idle)):
+        if limit is not None and not (0 < limit < math.inf):
+            raise ValueError(f"{name} is {limit}; it must be a finite number of seconds above 0, or None for no limit.")
+
+    def operator(source: Observable[E]) -> Observable[E]:
+        def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+            watch = _Watch(
+                observer, scheduler, first, idle, is_ping, lambda event: is_error(event) or is_prelude(event)
+            )
+            watch.subscribe_to(source)
+            return watch
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Watch(abc.DisposableBase, Generic[E]):
+    """One subscription under its limits."""
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[E],
+        scheduler: abc.SchedulerBase | None,
+        first: float | None,
+        idle: float | None,
+        is_ping: Callable[[E], bool],
+        is_no_answer: Callable[[E], bool],
+    ) -> None:
+        self._observer = observer
+        self._scheduler = scheduler
+        self._first = math.inf if first is None else first
+        self._idle = math.inf if idle is None else idle
+        self._is_ping = is_ping
+        self._is_no_answer = is_no_answer
+        self._clock = waiting_scheduler(scheduler, running_loop())
+        self._began = self._heard = seconds_on(self._clock)
+        self._due = math.inf  # when the timer should fire
+        self._excused = 0.0  # no limit runs out before this time
+        self._live = False
+        self._over = False
+        self._lock = threading.RLock()  # a timer thread must not fail the stream while an event is being delivered
+        self._source = SingleAssignmentDisposable()
+        self._timer = SerialDisposable()
+
+    def subscribe_to(self, source: Observable[E]) -> None:
+        self._wait()  # a source may block inside `subscribe`
+        self._source.disposable = source.subscribe(
+            self._on_next, self._on_error, self._on_completed, scheduler=self._scheduler
+        )
+
+    def dispose(self) -> None:
+        self._over = True
+        self._timer.dispose()
+        self._source.dispose()
+
+    def _on_next(self, event: E) -> None:
+        with self._lock:
+            if self._over:  # a synchronous source goes on emitting after dispose
+                return
+            self._heard = seconds_on(self._clock)
+            try:
+                ping = self._is_ping(event)
+                self._live = self._live or not (ping or self._is_no_answer(event))
+            except Exception as error:
+                self._end(self._observer.on_error, error)
+                return
+            if not ping:
+                self._observer.on_next(event)
+
+    def _on_error(self, error: Exception) -> None:
+        self._end(self._observer.on_error, error)
+
+    def _on_completed(self) -> None:
+        self._end(self._observer.on_completed)
+
+    def _end(self, notify: Callable[..., None], *error: Exception) -> None:
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+        self.dispose()
+        notify(*error)
+
+    def _next_limit(self) -> tuple[float, float, str]:
+        """When the next limit runs out, how long it is, and the failure in words."""
+        idle = self._heard + self._idle, self._idle, f"The stream was silent for {self._idle:g} s."
+        if self._live:
+            return idle
+        first = self._began + self._first, self._first, f"The stream brought no live event within {self._first:g} s."
+        return min(first, idle)
+
+    def _wait(self) -> None:
+        with self._lock:  # the timer may fire on another thread before it is stored here
+            at, _, _ = self._next_limit()
+            self._due = max(at, self._excused)
+            if self._due < math.inf and not self._over:
+                delay = max(0.0, self._due - seconds_on(self._clock))
+                self._timer.disposable = self._clock.schedule_relative(delay, self._on_timer)
+
+    def _on_timer(self, _: abc.SchedulerBase, last_look: Any = None) -> None:
+        with self._lock:
+            now = seconds_on(self._clock)
+            at, limit, words = self._next_limit()
+            if now - self._due > _LATE:
+                self._excused = now + min(now - self._due, limit)
+            if max(at, self._excused) > now + _ROUNDING:
+                self._wait()
+                return
+            if not last_look:  # an event that arrives in this very moment is in time
+                self._timer.disposable = self._clock.schedule(self._on_timer, True)
+                return
+        self._end(self._observer.on_error, TimeoutError(words))

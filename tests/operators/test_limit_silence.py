@@ -1,0 +1,241 @@
+"""limit_silence: how long a stream may be silent, before it is live and after."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+import reactivex as rx
+from reactivex import Observable, abc
+from reactivex import operators as ops
+from reactivex.scheduler import CurrentThreadScheduler
+from reactivex.scheduler.eventloop import AsyncIOScheduler
+from reactivex.subject import Subject
+from reactivex.testing import TestScheduler
+
+from rxauth import NeverLiveError, buffer_until_live, limit_silence
+from rxauth.events import Ping, Start, TextDelta, ThinkingDelta
+from rxauth.testing import marbles
+
+from .marble_table import Row
+
+PING = {"p": Ping()}
+
+
+# fmt: off
+TABLE = {
+    "live in time":                             ({"first": 5},            "s---a------b|",
+                                                                          "s---a------b|",
+                                                                          "^-----------!"),
+    "live in the last moment":                  ({"first": 5},            "s----a|",
+                                                                          "s----a|",
+                                                                          "^-----!"),
+    "live too late":                            ({"first": 5},            "s-----a|",
+                                                                          "s----#",
+                                                                          "^----!"),
+    "no event at all":                          ({"first": 5},            "------a|",
+                                                                          "-----#",
+                                                                          "^----!"),
+    "a prelude does not count for first":       ({"first": 5},            "s-s-s-s|",
+                                                                          "s-s-s#",
+                                                                          "^----!"),
+    "a ping does not count for first":          ({"first": 5},            "s-p-p-p|",
+                                                                          "s----#",
+                                                                          "^----!"),
+    "an error event does not count for first":  ({"first": 5},            "s-e----|",
+                                                                          "s-e--#",
+                                                                          "^----!"),
+    "an event in every last moment":            ({"idle": 3},             "s--s--a--b--|",
+                                                                          "s--s--a--b--|",
+                                                                          "^-----------!"),
+    "silence before live":                      ({"idle": 3},             "s----a|",
+                                                                          "s--#",
+                                                                          "^--!"),
+    "silence in the middle":                    ({"idle": 3},             "s-a-----b|",
+                                                                          "s-a--#",
+                                                                          "^----!"),
+    "silence before the end":                   ({"idle": 3},             "s-a----|",
+                                                                          "s-a--#",
+                                                                          "^----!"),
+    "pings count for idle and are removed":     ({"idle": 3},             "s-p-p-p-a|",
+                                                                          "s-------a|",
+                                                                          "^--------!"),
+    "pings after live count and are removed":   ({"idle": 3},             "s-ap--p--p--|",
+                                                                          "s-a---------|",
+                                                                          "^-----------!"),
+    "idle runs out first":                      ({"first": 9, "idle": 3}, "s-p-p----|",
+                                                                          "s------#",
+                                                                          "^------!"),
+    "first runs out first":                     ({"first": 5, "idle": 3}, "s-p-p-p-p|",
+                                                                          "s----#",
+                                                                          "^----!"),
+    "only idle holds after live":               ({"first": 5, "idle": 3}, "s-a-b-c-d|",
+                                                                          "s-a-b-c-d|",
+                                                                          "^--------!"),
+    "a failure passes":                         ({"first": 5, "idle": 3}, "s-#",
+                                                                          "s-#",
+                                                                          "^-!"),
+    "without a limit only pings are removed":   ({},                      "s-p-a---------|",
+                                                                          "s---a---------|",
+                                                                          "^-------------!"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize(("limits", "source", "result", "subscription"), TABLE.values(), ids=TABLE)
+def test_marbles(limits: dict[str, float], source: str, result: str, subscription: str) -> None:
+    row = Row(source, events=PING)
+    assert [row.run(limit_silence(**limits)), *row.subscriptions()] == [result, subscription]
+
+
+def test_silence_is_the_failure_of_a_stream_that_was_never_live() -> None:
+    error = Row("s-p-p-p-p", events=PING).ends(limit_silence(first=5), buffer_until_live())
+    assert isinstance(error, NeverLiveError)
+    assert (error.held, str(error.failure)) == ((marbles.event("s"),), "The stream brought no live event within 5 s.")
+    assert isinstance(error.failure, TimeoutError)
+
+
+def test_idle_silence_is_a_timeout_error() -> None:
+    error = Row("s-a-----").ends(limit_silence(idle=2.5))
+    assert (type(error), str(error)) == (TimeoutError, "The stream was silent for 2.5 s.")
+
+
+@pytest.mark.parametrize("name", ["first", "idle"])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_limit_that_is_no_length_of_time_is_refused(name: str, seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} is .*; it must be a finite number of seconds above 0"):
+        limit_silence(**{name: seconds})
+
+
+@pytest.mark.parametrize("predicate", ["is_prelude", "is_error", "is_ping"])
+def test_a_predicate_that_raises_fails_the_stream(predicate: str) -> None:
+    def raises(event: Any) -> bool:
+        raise LookupError(predicate)
+
+    row = Row("s-a|")
+    assert row.run(limit_silence(first=5, **{predicate: raises})) == "#"
+    assert row.subscriptions() == [] or row.subscriptions() == ["^"]
+
+
+def test_predicates_of_another_vocabulary_are_used() -> None:
+    words = {"h": "hello", "k": "keepalive", "w": "word"}
+    row = Row("h-k-k-w-k-k|", events=words)
+    own = limit_silence(
+        first=9, idle=3, is_prelude=lambda e: e == "hello", is_ping=lambda e: e == "keepalive", is_error=lambda _: False
+    )
+    assert row.run(own) == "h-----w----|"
+
+
+def test_dispose_stops_the_waits() -> None:
+    row = Row("s-a")
+    assert row.run(limit_silence(first=5, idle=9), until=4) == "s-a"
+    assert row.subscriptions() == ["^---!"]
+
+
+def test_nothing_follows_a_timeout() -> None:
+    clock, source, seen = TestScheduler(), Subject[Any](), list[Any]()
+    watched = limit_silence(idle=5)(Observable(lambda observer, _=None: source.subscribe(observer.on_next) and None))
+    watched.subscribe(seen.append, lambda error: seen.append(type(error)), scheduler=clock)
+    clock.advance_to(7)
+    source.on_next(TextDelta(0, "late"))
+    assert seen == [TimeoutError]
+
+
+def test_two_subscribers_have_limits_of_their_own() -> None:
+    clock = TestScheduler()
+    stream = marbles.cold(clock, "s----a|").pipe(limit_silence(first=5))
+    observers = [clock.create_observer(), clock.create_observer()]
+    for at, observer in enumerate(observers):
+        clock.schedule_absolute(3.0 * at, lambda *_, observer=observer: stream.subscribe(observer, scheduler=clock))
+    clock.start()
+    assert [marbles.draw(each.messages) for each in observers] == ["s----a|", "---s----a|"]
+
+
+def test_the_scheduler_is_passed_on() -> None:
+    given: list[Any] = []
+    scheduler = CurrentThreadScheduler()
+
+    def source(observer: Any, scheduler: Any = None) -> Any:
+        given.append(scheduler)
+
+    Observable(source).pipe(limit_silence(first=5)).subscribe(scheduler=scheduler).dispose()
+    assert given == [scheduler]
+
+
+class TestClocks:
+    """Limits are measured by the clock that the waits run on."""
+
+    def test_a_ten_minute_pause_with_pings_is_no_silence(self) -> None:
+        thinking = [ThinkingDelta(0, "a"), *[Ping()] * 60, ThinkingDelta(0, "b")]
+        assert seen_every(10, [Start(), *thinking], limit_silence(first=900, idle=30)) == [
+            (0, "start"),
+            (10, "thinking_delta"),
+            (620, "thinking_delta"),
+            (620, "|"),
+        ]
+
+    def test_pings_alone_run_into_the_limit_for_the_first_event(self) -> None:
+        assert seen_every(10, [Start(), *[Ping()] * 200], limit_silence(first=900, idle=30)) == [
+            (0, "start"),
+            (900, "#"),
+        ]
+
+    @pytest.mark.looptime
+    @pytest.mark.parametrize("own_scheduler", [False, True], ids=["the running loop", "an AsyncIOScheduler"])
+    async def test_a_wait_on_a_loop_is_measured_by_its_clock(self, own_scheduler: bool) -> None:
+        """The loop's clock runs ahead here while the wall clock stands still."""
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        rx.never().pipe(limit_silence(first=900)).subscribe(
+            on_error=lambda error: ended.set_result(type(error)),
+            scheduler=AsyncIOScheduler(loop) if own_scheduler else None,
+        )
+        assert await ended is TimeoutError
+        assert loop.time() == pytest.approx(900)
+
+    def test_a_timer_held_up_by_a_busy_loop_gives_events_time(self) -> None:
+        """The consumer works for 40 s; the pings that arrived meanwhile are read afterwards."""
+        clock = TestScheduler()
+        source = marbles.cold(clock, "sa" + "-" * 41 + "b|")
+
+        def consume(event: Any) -> None:
+            if event == marbles.event("a"):
+                clock.sleep(40)
+
+        stream = source.pipe(limit_silence(idle=30), ops.do_action(consume))
+        assert marbles.draw(marbles.observe(clock, stream)) == "s" + "-" * 40 + "a-b|"
+
+    def test_silence_after_a_held_up_timer_still_ends_the_stream(self) -> None:
+        clock = TestScheduler()
+        stream = marbles.cold(clock, "a").pipe(limit_silence(idle=30), ops.do_action(lambda _: clock.sleep(50)))
+        seen = marbles.observe(clock, stream)
+        assert (seen[-1].value.kind, seen[-1].time) == ("E", 50 + 20)
+
+    def test_without_a_loop_a_source_that_blocks_is_timed_out(self) -> None:
+        timed_out = threading.Event()
+
+        def block(observer: abc.ObserverBase[Any], _: Any = None) -> Any:
+            assert timed_out.wait(30)
+            observer.on_next(TextDelta(0, "late"))
+
+        seen: list[Any] = []
+
+        def fail(error: Exception) -> None:
+            seen.append(type(error))
+            timed_out.set()
+
+        Observable(block).pipe(limit_silence(first=0.01)).subscribe(seen.append, fail)
+        assert seen == [TimeoutError]
+
+
+def seen_every(seconds: float, events: list[Any], operator: Any) -> list[tuple[float, str]]:
+    """What a consumer sees, and when, of events that come one every so many seconds."""
+    clock = TestScheduler()
+    source = rx.timer(0.0, seconds).pipe(ops.take(len(events)), ops.map(lambda number: events[number]))
+    observer = clock.create_observer()
+    source.pipe(operator).subscribe(observer, scheduler=clock)
+    clock.advance_to(1000)
+    ends = {"E": "#", "C": "|"}
+    return [(each.time, ends.get(each.value.kind) or each.value.value.type) for each in observer.messages]
