@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from types import TracebackType
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from reactivex import abc
 from reactivex.disposable import SingleAssignmentDisposable
@@ -40,7 +42,7 @@ _random = wait_random_exponential(multiplier=0.5, max=8)
 
 
 def wait_as_told_or_random(state: RetryCallState) -> float:
-    """Seconds to wait: the `retry_after` of the exception, else random up to 0.5, 1, 2 ... 8."""
+    """Return the seconds to wait: the exception's `retry_after`, else random up to 0.5, 1, 2 ... 8."""
     error = state.outcome.exception() if state.outcome is not None else None
     asked = retry_after_of(error)
     return _random(state) if asked is None else asked
@@ -48,7 +50,7 @@ def wait_as_told_or_random(state: RetryCallState) -> float:
 
 @cache
 def default_retrying() -> Retrying:
-    """Three tries of what `is_transient`, waiting as told or random; the last exception is raised as it is."""
+    """Return the default policy: three tries of transient exceptions; the last one is raised as it is."""
     return Retrying(
         stop=stop_after_attempt(3),
         wait=wait_as_told_or_random,
@@ -58,7 +60,7 @@ def default_retrying() -> Retrying:
 
 
 def checked(retrying: object) -> BaseRetrying:
-    """The policy, if it is one that a scheduler can drive.
+    """Return the policy, if a scheduler can drive it.
 
     Raises:
         TypeError: it is not a `tenacity.Retrying`.
@@ -71,158 +73,106 @@ def checked(retrying: object) -> BaseRetrying:
     return retrying
 
 
-class Work(Outcome, Protocol):
-    """What is tried, and is told how all tries together ended: the result or the last exception, once."""
-
-    def start_try(self, outcome: Outcome) -> None:
-        """Start one try, which tells `outcome` how it ended: now or later, on any thread."""
-
-    def on_retry(self, number: int, delay: float) -> None:
-        """The try of this number, from 1, has failed; the next one starts in so many seconds."""
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """Make a try now."""
 
 
-def drive(retrying: BaseRetrying, work: Work, *, scheduler: abc.SchedulerBase) -> abc.DisposableBase:
-    """Try, wait and try again, as the policy says.
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """Wait before the next try; the try of this number, from 1, has failed."""
+
+    number: int
+    seconds: float
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Return:
+    """Make no further try; this is the result."""
+
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Raise:
+    """Make no further try; this is the failure."""
+
+    error: Exception
+
+
+_Step: TypeAlias = _Try | _Wait | _Return | _Raise
+
+
+class _Tries:
+    """Ask a policy what to do next, and report to it how each try ended. The only code that runs tenacity.
 
     Args:
-        retrying: the policy; a copy of it is used, unless it is the default one, whose statistics nobody sees. The
-            default one is asked only when the first try has failed: it has nothing to say before that, nor of a
-            success, and what tenacity needs in order to count costs more than the rest of a recovery.
-        work: what is tried.
-        scheduler: its clock is the policy's clock, and the waits run on it.
-
-    Returns:
-        Dispose it, and no further try starts. A try under way runs to its end; its outcome is dropped.
+        retrying: the policy; a copy is used, because tenacity counts in the policy.
+        seconds: the policy's clock.
     """
-    tries = _Tries(retrying if retrying is default_retrying() else retrying.copy(), work, scheduler)
-    tries.run()
-    return tries
 
-
-class _Tries(abc.DisposableBase):
-    """A class and no closures: functions that name each other are a cycle, and this one would hold the credential."""
-
-    def __init__(self, policy: BaseRetrying, work: Work, scheduler: abc.SchedulerBase) -> None:
-        self._policy = policy
-        self._work = work
-        self._scheduler = scheduler
-        self._disposed = False
-        self._waiting: abc.DisposableBase | None = None
-        self._began = seconds_on(scheduler)
+    def __init__(self, retrying: BaseRetrying, seconds: Callable[[], float]) -> None:
+        self._retrying = retrying
+        self._seconds = seconds
+        self._began = seconds()
         self._traceback: TracebackType | None = None
-        self._state: RetryCallState | None = None  # none while the policy is not asked
-        self._untold: Callable[[], None] | None = None  # the outcome, if the policy is not asked about it
-        if _enabled(policy) and policy is not default_retrying():
-            self._state = self._begin()
+        self._state: RetryCallState | None = None
+        self._first: _Step = _Try()
+        # The default policy accepts every result, and has nothing to decide before a failure: to set up tenacity costs
+        # more than the rest of a recovery.
+        if retrying is not default_retrying():
+            self._begin()
 
     def _begin(self) -> RetryCallState:
-        state = RetryCallState(self._policy, None, (), {})
+        state = self._state = RetryCallState(self._retrying.copy(), None, (), {})
         state.start_time = self._began
-        self._policy.begin()
-        # tenacity keeps its statistics per policy and thread. The next try may run on another thread, and another
-        # recovery with the same policy may begin on this one: these are ours.
-        self._statistics = dict(self._policy.statistics)
         return state
 
-    def dispose(self) -> None:
-        self._disposed = True
-        waiting = self._waiting  # read once: a wait that is over on another thread takes itself away
-        if waiting is not None:
-            waiting.dispose()
-
-    def run(self) -> None:
-        # A loop, not a recursion: tries that fail at once, without a wait, must not grow the stack.
-        again = True
-        while again and not self._disposed:
-            again = self._step()
-
-    def _step(self) -> bool:
-        state = self._state
-        if state is None:
-            tell, self._untold = self._untold, None
-            if tell is None:
-                return self._start_try()
-            tell()
-            return False
-        try:
-            action = self._next_action(state)
-        except Exception as error:
-            _forget(state, error, self._traceback)
-            self._work.failed(error)
-            return False
-        if isinstance(action, DoAttempt):
-            return self._start_try()
-        if isinstance(action, DoSleep):
-            return self._sleep(state, max(0.0, float(action)))
-        _forget(state)
-        self._work.succeeded(action)
-        return False
-
-    def _next_action(self, state: RetryCallState) -> Any:
-        statistics = self._policy.statistics
-        statistics.update(self._statistics)
-        try:
-            return self._policy.iter(state)
-        finally:
-            self._statistics.update(statistics)
-
-    def _start_try(self) -> bool:
-        """Whether the try has already ended."""
-        self._first = threading.Lock()
-        self._work.start_try(self)
-        return not self._is_first()
-
-    # A try may end inside the call that starts it, or later on another thread while that call is returning: whichever
-    # of the two comes second goes on.
-
-    def _is_first(self) -> bool:
-        return self._first.acquire(blocking=False)
-
     def succeeded(self, result: Any) -> None:
-        """The outcome of a try."""
-        self._put_result(result)
-        if not self._is_first():
-            self.run()
+        if self._state is None:
+            self._first = _Return(result)
+        else:
+            self._state.set_result(result)
+            self._state.outcome_timestamp = self._seconds()
 
     def failed(self, error: Exception) -> None:
-        """The outcome of a try."""
-        self._put_failure(error)
-        if not self._is_first():
-            self.run()
-
-    def _put_result(self, result: Any) -> None:
-        if self._state is None:
-            self._untold = partial(self._work.succeeded, result)
-            return
-        self._state.set_result(result)
-        self._state.outcome_timestamp = seconds_on(self._scheduler)
-
-    def _put_failure(self, error: Exception) -> None:
-        if not _enabled(self._policy):
-            self._untold = partial(self._work.failed, error)
-            return
-        if self._state is None:
-            self._state = self._begin()
+        state = self._state or self._begin()
         self._traceback = error.__traceback__
-        self._state.set_exception((type(error), error, error.__traceback__))
-        self._state.outcome_timestamp = seconds_on(self._scheduler)
+        state.set_exception((type(error), error, error.__traceback__))
+        state.outcome_timestamp = self._seconds()
 
-    def _sleep(self, state: RetryCallState, delay: float) -> bool:
-        number = state.attempt_number
-        state.prepare_for_next_attempt()
-        self._work.on_retry(number, delay)
-        if delay == 0:
-            return True
-        # Its place is taken before it runs: one that fires on another thread at once may have begun the next wait
-        # by the time it is returned here, and would cancel that.
-        wait = self._waiting = SingleAssignmentDisposable()
-        if not self._disposed:  # asked behind that: whoever disposes from now on disposes this wait
-            wait.disposable = self._scheduler.schedule_relative(delay, self._go_on)
-        return False
+    def next_step(self) -> _Step:
+        state = self._state
+        if state is None:
+            return self._first
+        try:
+            action = _ask(state.retry_object, state)
+        except Exception as error:
+            if _failure_of(state) is error:
+                error.__traceback__ = self._traceback  # tenacity's frames hold the state, and so the error
+            state.outcome = None
+            return _Raise(error)
+        if isinstance(action, DoAttempt):
+            return _Try()
+        if isinstance(action, DoSleep):
+            wait = _Wait(state.attempt_number, max(0.0, float(action)), _failure_of(state))
+            state.prepare_for_next_attempt()
+            return wait
+        state.outcome = None
+        return _Return(action)
 
-    def _go_on(self, *_: Any) -> None:
-        self._waiting = None  # it holds this
-        self.run()
+
+def _ask(policy: BaseRetrying, state: RetryCallState) -> Any:
+    if not getattr(policy, "enabled", True):  # tenacity has the switch since 9.2
+        return state.outcome.result() if state.outcome is not None else DoAttempt()
+    if not policy.statistics:  # tenacity counts per thread, and a try may end on another one
+        policy.begin()
+    return policy.iter(state)
+
+
+def _failure_of(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome is not None else None
 
 
 async def call(
@@ -232,52 +182,129 @@ async def call(
     sleep: Callable[[float], Awaitable[None]],
     on_retry: Callable[[int, float, BaseException | None], None],
 ) -> T:
-    """Await, wait and await again, as the policy says. What `drive` is for a scheduler, this is for a coroutine.
+    """Await, wait and await again, as the policy says.
 
     Args:
         retrying: the policy; a copy of it is used.
         attempt: makes one try.
-        sleep: waits for so many seconds.
-        on_retry: told the number of the failed try, from 1, the seconds until the next one, and the failure. What it
-            raises ends the matter.
+        sleep: waits for that many seconds.
+        on_retry: receives the number of the failed try, from 1, the seconds until the next one, and the failure. An
+            exception that it raises ends the call.
     """
-    policy = retrying.copy()
-    if not _enabled(policy):
-        return await attempt()
-    policy.begin()
-    state = RetryCallState(policy, None, (), {})
-    traceback: TracebackType | None = None
+    tries = _Tries(retrying, time.monotonic)
     while True:
-        try:
-            action = policy.iter(state)
-        except Exception as error:
-            _forget(state, error, traceback)
-            raise
-        if isinstance(action, DoAttempt):
-            try:
-                state.set_result(await attempt())
-            except Exception as error:
-                traceback = error.__traceback__
-                state.set_exception((type(error), error, traceback))
-        elif isinstance(action, DoSleep):
-            on_retry(state.attempt_number, max(0.0, float(action)), _failure_of(state))
-            state.prepare_for_next_attempt()
-            await sleep(max(0.0, float(action)))
-        else:
-            _forget(state)
-            return cast(T, action)
+        match tries.next_step():
+            case _Try():
+                try:
+                    tries.succeeded(await attempt())
+                except Exception as error:
+                    tries.failed(error)
+            case _Wait(number, seconds, failure):
+                on_retry(number, seconds, failure)
+                del failure  # a sleeping frame would keep it
+                await sleep(seconds)
+            case _Return(result):
+                return cast(T, result)
+            case _Raise(last):
+                try:
+                    raise last
+                finally:
+                    del last  # its traceback holds this frame
 
 
-def _enabled(policy: BaseRetrying) -> bool:
-    return bool(getattr(policy, "enabled", True))  # tenacity has the switch since 9.2
+class Work(Outcome, Protocol):
+    """A call that `drive` tries. Its outcome is that of all tries together: the result or the last exception, once."""
+
+    def start_try(self, outcome: Outcome) -> None:
+        """Start one try, which reports to `outcome` how it ended: now or later, on any thread."""
+
+    def on_retry(self, number: int, delay: float) -> None:
+        """The try of this number, from 1, has failed; the next one starts in that many seconds."""
 
 
-def _failure_of(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome is not None else None
+def drive(retrying: BaseRetrying, work: Work, *, scheduler: abc.SchedulerBase) -> abc.DisposableBase:
+    """Try, wait and try again, as the policy says: `call` for a scheduler instead of a coroutine.
+
+    Args:
+        retrying: the policy; a copy of it is used.
+        work: the call to try.
+        scheduler: its clock is the policy's clock, and the waits run on it.
+
+    Returns:
+        Dispose it, and no further try starts. A try under way runs to its end; its outcome is dropped.
+    """
+    driver = _Driver(retrying, work, scheduler)
+    driver.run()
+    return driver
 
 
-def _forget(state: RetryCallState, error: Exception | None = None, traceback: TracebackType | None = None) -> None:
-    """Break the cycle: the frames that tenacity raises through hold the state, and the state holds the exception."""
-    if error is not None and _failure_of(state) is error:
-        error.__traceback__ = traceback
-    state.outcome = None
+class _Driver(abc.DisposableBase):
+    """An object and no closures: functions that refer to each other are a cycle, which would keep a credential."""
+
+    def __init__(self, retrying: BaseRetrying, work: Work, scheduler: abc.SchedulerBase) -> None:
+        self._tries = _Tries(retrying, partial(seconds_on, scheduler))
+        self._work = work
+        self._scheduler = scheduler
+        self._disposed = False
+        self._waiting: abc.DisposableBase | None = None
+
+    def dispose(self) -> None:
+        self._disposed = True
+        waiting = self._waiting  # read once: another thread may reset it
+        if waiting is not None:
+            waiting.dispose()
+
+    def run(self) -> None:
+        # A loop: tries that fail at once, without a wait, must not grow the stack.
+        again = True
+        while again and not self._disposed:
+            again = self._step()
+
+    def _step(self) -> bool:
+        """Take one step; return whether the next one can follow at once."""
+        match self._tries.next_step():
+            case _Try():
+                return self._start_try()
+            case _Wait(number, seconds):
+                self._work.on_retry(number, seconds)
+                return seconds == 0 or self._wait(seconds)
+            case _Return(result):
+                self._work.succeeded(result)
+            case _Raise(error):
+                self._work.failed(error)
+        return False
+
+    def _start_try(self) -> bool:
+        self._first = threading.Lock()
+        self._work.start_try(self)
+        return not self._is_first()
+
+    # A try may end inside the call that starts it, or on another thread while that call returns: the second of the two
+    # goes on.
+
+    def _is_first(self) -> bool:
+        return self._first.acquire(blocking=False)
+
+    def succeeded(self, result: Any) -> None:
+        """End a try."""
+        self._tries.succeeded(result)
+        if not self._is_first():
+            self.run()
+
+    def failed(self, error: Exception) -> None:
+        """End a try."""
+        self._tries.failed(error)
+        if not self._is_first():
+            self.run()
+
+    def _wait(self, seconds: float) -> bool:
+        # Assigned before the timer starts: a timer that fires on another thread at once may begin the next wait, which
+        # a later assignment would cancel.
+        wait = self._waiting = SingleAssignmentDisposable()
+        if not self._disposed:  # after the assignment: a dispose from now on finds the wait
+            wait.disposable = self._scheduler.schedule_relative(seconds, self._go_on)
+        return False
+
+    def _go_on(self, *_: Any) -> None:
+        self._waiting = None  # it refers to this driver
+        self.run()
