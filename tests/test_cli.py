@@ -21,7 +21,8 @@ from rxauth import FileStore, OAuthCredentials
 from rxauth.cli import _has_color, _Waiting
 from rxauth.credentials import DeviceWaiting
 from rxauth.demo import ANSWER, PHANTOM, run_demo
-from rxauth.marbles._notes import Note, hang
+from rxauth.events import Start, TextDelta
+from rxauth.marbles import Diagram, Mark, Timeline
 from rxauth.providers import PROVIDERS
 from rxauth.testing import FakeProvider, Gate, Reply
 
@@ -480,8 +481,8 @@ class TestDemo:
 
     def test_the_phantom_is_pointed_at_however_slow_the_machine_is(self) -> None:
         for answer_begins in range(1, 72):
-            notes = [Note(0, PHANTOM), Note(answer_begins, json.dumps(ANSWER), quote=True)]
-            assert hang(notes, 72, len) is not None, answer_begins
+            marks = (Mark(0, "next", Start()), Mark(answer_begins, "next", TextDelta(0, ANSWER)), Mark(72, "completed"))
+            assert f"╰ {PHANTOM}" in Diagram(Timeline("screen", marks).with_note(PHANTOM, at=0)).text()
 
     def test_json_tells_machines_the_same(self, home: Path) -> None:
         done = rxauth_command("demo", "--json", home=home)

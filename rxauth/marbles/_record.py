@@ -1,4 +1,4 @@
-"""Writing down what a stream says and when, without touching it."""
+"""Record the notifications of a stream and their times, without changing the stream."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ Clock: TypeAlias = Callable[[], float]
 Kind: TypeAlias = Literal["subscribed", "next", "error", "completed", "disposed", "mark", "note"]
 Unit: TypeAlias = Literal["ticks", "s"]
 
+ENDS = ("error", "completed", "disposed")
+
 _log = logging.getLogger("rxauth.marbles")
 
 
@@ -29,24 +31,23 @@ _log = logging.getLogger("rxauth.marbles")
 class Mark:
     """Something that happened at a time.
 
-    `kind` is `subscribed`, `next`, `error`, `completed` or `disposed` (a stream's), `mark` (something beside the
-    stream, a request for instance) or `note` (a remark of whoever draws). `value` is the element, the exception, or the
-    text.
+    `kind` is `subscribed`, `next`, `error`, `completed` or `disposed` for a stream, `mark` for something beside the
+    stream (a request, for instance), `note` for a remark. `value` is the element, the exception, or the text.
     """
 
     time: float
     kind: Kind
-    value: Any = field(default=None, repr=False)  # an exception's text may be anything, an element may be a credential
+    value: Any = field(default=None, repr=False)  # an element may be a credential, an exception's text may quote one
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """One row of a diagram: one subscription of a stream, or plain labelled marks in time.
+    """One row of a diagram: one subscription of a stream, or labelled marks in time.
 
     Args:
-        label: what stands in front of the row.
+        label: the text in front of the row.
         marks: in any order; they are sorted by time.
-        unit: what the times are: virtual `ticks`, or seconds.
+        unit: of the times: virtual `ticks`, or seconds.
         open_until: the time up to which a stream that has not ended was watched.
 
     >>> requests = Timeline.of_marks("server", [(0.0, "POST /v1/messages 401"), (0.5, "POST /oauth/token 200")])
@@ -60,19 +61,19 @@ class Timeline:
     open_until: float | None = None
 
     def __post_init__(self) -> None:
-        marks = tuple(self.marks)
+        marks = tuple(sorted(self.marks, key=lambda mark: mark.time))
         if not all(math.isfinite(mark.time) for mark in marks):
-            raise ValueError("a mark's time is a finite number")
-        object.__setattr__(self, "marks", tuple(sorted(marks, key=lambda mark: mark.time)))
+            raise ValueError("the time of a mark is a finite number")
+        object.__setattr__(self, "marks", marks)
 
     @classmethod
     def of_marks(cls, label: str, marks: Iterable[tuple[float, str]], *, unit: Unit = "s") -> Timeline:
-        """A row of labelled marks: what a server saw, for instance. The texts are drawn as they are."""
+        """Make a row of labelled marks, such as the requests that a server saw. The texts are drawn as they are."""
         return cls(label, tuple(Mark(at, "mark", text) for at, text in marks), unit)
 
     @property
     def notifications(self) -> tuple[Mark, ...]:
-        """The elements and the end, without everything else."""
+        """The elements and the end, without the other marks."""
         return tuple(mark for mark in self.marks if mark.kind in ("next", "error", "completed"))
 
     @property
@@ -82,33 +83,33 @@ class Timeline:
 
     @property
     def is_open(self) -> bool:
-        """A stream that has neither ended nor been disposed."""
+        """Whether this is a stream that has neither ended nor been disposed."""
         kinds = {mark.kind for mark in self.marks}
-        return "subscribed" in kinds and kinds.isdisjoint(("error", "completed", "disposed"))
+        return "subscribed" in kinds and kinds.isdisjoint(ENDS)
 
     def with_note(self, text: str, *, at: float) -> Timeline:
-        """The same row with a remark hanging from the mark at this time: the one thing a reader should not miss."""
+        """Return the same row with a remark that hangs from the mark at this time."""
         return replace(self, marks=(*self.marks, Mark(at, "note", text)))
 
     def labelled(self, label: str) -> Timeline:
-        """The same row under another name."""
+        """Return the same row under another label."""
         return replace(self, label=label)
 
 
 class Recorder:
-    """An Rx operator that writes down what passes, and changes nothing: `source.pipe(recorder)`.
+    """Record a stream as an Rx operator that changes nothing: `source.pipe(recorder)`.
 
         source     s---a--b--|
         result     s---a--b--|      the same elements, in the same calls; recorder.timelines has them with their times
 
-    Each subscription is a `Timeline` of its own, so a source that is subscribed to twice has two. `mark` writes down
-    what happens beside the stream, on the same clock; it is also what `on_recovery` wants to be given.
+    Each subscription becomes a `Timeline` of its own. `mark` records an event beside the stream on the same clock; it
+    can be given as `on_recovery`.
 
     Args:
-        label: the row's name; a second subscription makes it "label, attempt 1" and "label, attempt 2".
+        label: the row's label; a second subscription makes it "label, attempt 1" and "label, attempt 2".
         clock: seconds, or ticks with `unit="ticks"`. Without one: the `scheduler` given here or to `subscribe`, if it
-            is a virtual one; else the running loop's clock; else the monotonic one. Rows of one diagram share a clock.
-        on_change: called after each notification was passed on; what it raises is logged, the stream goes on.
+            is a virtual one; else the running loop's clock; else the monotonic one. All rows of a diagram share one.
+        on_change: called after each notification was passed on; an exception from it is logged, the stream goes on.
 
     >>> import reactivex as rx
     >>> recorder = Recorder("letters")
@@ -137,12 +138,11 @@ class Recorder:
             self._now(scheduler)
 
     def __call__(self, source: Observable[E]) -> Observable[E]:
-        """The same stream, written down."""
+        """Return the same stream, recorded."""
 
         def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
             marks = [Mark(self._now(scheduler), "subscribed")]
             self._attempts.append(marks)
-            ended = False
 
             def on_next(value: E) -> None:
                 marks.append(Mark(self._now(), "next", value))
@@ -150,15 +150,11 @@ class Recorder:
                 self._changed()
 
             def on_error(error: Exception) -> None:
-                nonlocal ended
-                ended = True
                 marks.append(Mark(self._now(), "error", error))
                 observer.on_error(error)
                 self._changed()
 
             def on_completed() -> None:
-                nonlocal ended
-                ended = True
                 marks.append(Mark(self._now(), "completed"))
                 observer.on_completed()
                 self._changed()
@@ -166,9 +162,7 @@ class Recorder:
             subscription = source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
 
             def dispose() -> None:
-                nonlocal ended
-                if not ended:  # RxPY also disposes what has ended by itself; that is no news
-                    ended = True
+                if not any(mark.kind in ENDS for mark in marks):  # RxPY also disposes a stream that has ended by itself
                     marks.append(Mark(self._now(), "disposed"))
                     self._changed()
                 subscription.dispose()
@@ -178,19 +172,18 @@ class Recorder:
         return Observable(subscribe)
 
     def mark(self, what: object) -> None:
-        """Write down that something happened now: a text, or any object, which is drawn as its type and status only."""
+        """Record that something happened now: a text, or an object, of which only type and status are drawn."""
         self._marks.append(Mark(self._now(), "mark", what))
         self._changed()
 
     @property
     def timelines(self) -> tuple[Timeline, ...]:
-        """What was written down so far: one timeline per subscription, then one for the marks, if there are any."""
-        attempts = [tuple(marks) for marks in self._attempts]
+        """The record so far: one timeline per subscription, then one for the marks, if there are any."""
         rows = []
-        for number, marks in enumerate(attempts, 1):
-            label = f"{self._label}, attempt {number}" if len(attempts) > 1 else self._label
+        for number, marks in enumerate([tuple(marks) for marks in self._attempts], 1):
+            label = f"{self._label}, attempt {number}" if len(self._attempts) > 1 else self._label
             row = Timeline(label, marks, self._unit)
-            # A virtual clock is no witness: cancelled timers have moved it on.
+            # A virtual clock also runs on to timers that were cancelled: no sign of how long the stream was watched.
             rows.append(replace(row, open_until=self._now()) if row.is_open and self._unit == "s" else row)
         if self._marks:
             rows.append(Timeline(self._label, tuple(self._marks), self._unit))
@@ -212,11 +205,9 @@ class Recorder:
 
 def _clock_of(scheduler: abc.SchedulerBase | None) -> tuple[Clock, Unit]:
     if isinstance(scheduler, VirtualTimeScheduler):
-        virtual = scheduler
-        unit: Unit = "s" if isinstance(virtual.clock, datetime) else "ticks"
-        return lambda: virtual.to_seconds(virtual.now), unit
+        unit: Unit = "s" if isinstance(scheduler.clock, datetime) else "ticks"
+        return lambda: scheduler.to_seconds(scheduler.now), unit
     try:
         return asyncio.get_running_loop().time, "s"
     except RuntimeError:
-        # Not the scheduler's own idea of now: with RxPY's thread schedulers that is the wall clock, which jumps.
-        return time.monotonic, "s"
+        return time.monotonic, "s"  # RxPY's thread schedulers use the wall clock, which jumps

@@ -1,50 +1,28 @@
-"""Streams in virtual time to draw: the three that explain the library, and generated ones."""
+"""Rows and streams in virtual time to draw."""
 
 from __future__ import annotations
 
+from textwrap import dedent
 from typing import Any
 
-import reactivex as rx
-from reactivex import Observable
-from reactivex.testing import ReactiveTest, TestScheduler
+from hypothesis import strategies as st
+from reactivex.testing import TestScheduler
 
 from rxauth.errors import CredentialRejected
-from rxauth.events import AssistantMessage, Done, Error, Start, TextDelta
-from rxauth.marbles import Mark, Timeline
+from rxauth.events import AssistantMessage, Done, Error, Start, TextDelta, TextEnd, TextStart, ThinkingDelta
+from rxauth.marbles import Diagram, Mark, Timeline
+from rxauth.testing import marbles
 
 SECRET = "sk-ant-do-not-show"
 MESSAGE = AssistantMessage()
 REJECTED = Error("error", MESSAGE, CredentialRejected(f"no: {SECRET}", status=401, type="authentication_error"))
 DONE = Done("stop", MESSAGE)
+EVENTS = {"h": TextDelta(0, "Hello, "), "w": TextDelta(0, "world."), "e": REJECTED, "d": DONE}
 
 
-def cold(scheduler: TestScheduler, *elements: tuple[int, Any], completed: int | None = None) -> Observable[Any]:
-    """A cold stream of (tick, element); tick 0 is inside `subscribe`, where rxauth's sources emit `start`."""
-    later = [ReactiveTest.on_next(at, value) for at, value in elements if at > 0]
-    if completed is not None:
-        later.append(ReactiveTest.on_completed(completed))
-    at_once = [value for at, value in elements if at == 0]
-    stream: Observable[Any] = scheduler.create_cold_observable(later)
-    return (
-        rx.concat(rx.from_iterable(at_once, scheduler=rx.scheduler.ImmediateScheduler()), stream) if at_once else stream
-    )
-
-
-def rejected(scheduler: TestScheduler) -> Observable[Any]:
-    """start, and three ticks later the 401."""
-    return cold(scheduler, (0, Start()), (3, REJECTED), completed=3)
-
-
-def answered(scheduler: TestScheduler) -> Observable[Any]:
-    """start, and from the third tick on an answer."""
-    words = [(3 + at, TextDelta(0, word)) for at, word in enumerate(("Hel", "lo, ", "world."))]
-    return cold(scheduler, (0, Start()), *words, (6, DONE), completed=6)
-
-
-def stale_once(scheduler: TestScheduler) -> Observable[Any]:
-    """Rejected at the first subscription, answered at the next."""
-    attempts = iter((rejected, answered))
-    return rx.defer(lambda _: next(attempts)(scheduler))
+def stale_once(time: TestScheduler) -> marbles.Attempts:
+    """A stream that is rejected at the first subscription and answered at the next."""
+    return marbles.attempts(time, "s--e", "s--hw-(d|)", events=EVENTS)
 
 
 def lived(label: str, *elements: tuple[float, Any], completed: float | None = None, **more: Any) -> Timeline:
@@ -53,3 +31,41 @@ def lived(label: str, *elements: tuple[float, Any], completed: float | None = No
     if completed is not None:
         marks.append(Mark(completed, "completed"))
     return Timeline(label, tuple(marks), **more)
+
+
+def ticks(label: str, *elements: tuple[float, Any], completed: float | None = None) -> Timeline:
+    return lived(label, *elements, completed=completed, unit="ticks")
+
+
+def deltas(count: int, begin: float, every: float) -> list[tuple[float, Any]]:
+    return [(begin + at * every, TextDelta(0, f"word{at} ")) for at in range(count)]
+
+
+def drawn(diagram: Diagram, width: int = 80) -> list[str]:
+    return diagram.text(width).splitlines()
+
+
+def picture(text: str) -> list[str]:
+    return dedent(text).strip("\n").splitlines()
+
+
+TIMES = st.floats(0, 1000, allow_nan=False) | st.integers(0, 20).map(float)
+_VALUES = [Start(), TextStart(0), TextDelta(0, "a few words"), TextEnd(0, "x"), ThinkingDelta(0, "x"), DONE, REJECTED]
+_ELEMENTS = st.sampled_from([*_VALUES, "a", 12345])
+_TEXTS = st.sampled_from(["POST /v1/messages 200", "POST /oauth/token 200", "x" * 90, ""])
+
+
+@st.composite
+def _timelines(draw: st.DrawFn) -> Timeline:
+    marks = [Mark(at, "next", value) for at, value in draw(st.lists(st.tuples(TIMES, _ELEMENTS), max_size=60))]
+    last = max((mark.time for mark in marks), default=0.0)
+    end: Any = draw(st.sampled_from([None, "completed", "error", "disposed"]))
+    if end is not None:
+        marks.append(Mark(last, end, RuntimeError("x") if end == "error" else None))
+    label = draw(st.sampled_from(["source", "source, attempt 1", "retry_on_first_auth_error", "你好"]))
+    row = Timeline(label, (Mark(0, "subscribed"), *marks), "ticks", None if end else last + draw(st.integers(0, 9)))
+    return row.with_note("a remark", at=draw(TIMES)) if draw(st.booleans()) else row
+
+
+_MARKS = st.lists(st.tuples(TIMES, _TEXTS), max_size=12).map(lambda each: Timeline.of_marks("seen", each, unit="ticks"))
+DIAGRAMS = st.lists(_timelines() | _MARKS, max_size=4).map(lambda rows: Diagram(*rows, title="A title"))

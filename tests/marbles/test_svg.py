@@ -1,4 +1,4 @@
-"""The picture as SVG is well-formed, readable in any light, and its texts do not lie on one another."""
+"""A picture as SVG is well-formed, readable in any light, and its texts do not lie on one another."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rxauth.events import Start, TextDelta
 from rxauth.marbles import Diagram, Mark, Timeline
 from rxauth.marbles._signs import cells
-from tests.marbles.streams import DONE, REJECTED, lived
-from tests.marbles.test_text import DIAGRAMS, deltas
+from tests.marbles.streams import DIAGRAMS, DONE, REJECTED, deltas, lived
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -26,25 +25,17 @@ def sample(title: str = "A title") -> Diagram:
 
 
 def texts(svg: str) -> list[tuple[float, float, float, str]]:
-    """Left, right, baseline and content of what is written, marbles' own letters aside."""
+    """Left, right, baseline and content of each text, the letters on the signs aside."""
     boxes = []
     for element in ET.fromstring(svg).iter(f"{SVG}text"):
-        if element.get("fill") == "#fff":
-            continue
-        content = element.text or ""
-        size = float(re.findall(r"[\d.]+", element.get("style", "") or element.get("font-size", ""))[0])
-        width = cells(content) * size * 0.602
-        x = float(element.get("x", "0"))
-        x -= {"middle": width / 2, "end": width}.get(element.get("text-anchor", ""), 0)
-        boxes.append((x, x + width, float(element.get("y", "0")), content))
+        if element.get("fill") != "#fff":
+            width = cells(element.text or "") * float(element.get("font-size", "")) * 0.602
+            x = float(element.get("x", "0")) - (width / 2 if element.get("text-anchor") == "middle" else 0)
+            boxes.append((x, x + width, float(element.get("y", "0")), element.text or ""))
     return boxes
 
 
-def marbles(svg: str) -> list[str]:
-    return [element.text or "" for element in ET.fromstring(svg).iter(f"{SVG}text") if element.get("fill") == "#fff"]
-
-
-def test_it_is_well_formed_and_says_what_it_is() -> None:
+def test_svg_describes_itself_in_words() -> None:
     root = ET.fromstring(sample("A & B <c> \"d\" 'e'").svg())
     assert root.get("role") == "img"
     assert root.get("aria-label") == root.findtext(f"{SVG}title") == "A & B <c> \"d\" 'e'"
@@ -53,30 +44,24 @@ def test_it_is_well_formed_and_says_what_it_is() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "text", ["<script>alert(1)</script>", "&amp;", '"', "]]>", "\x00\x1b", "\ud800", "\ufffe"], ids=ascii
-)
-def test_no_text_breaks_out_of_it(text: str) -> None:
+@pytest.mark.parametrize("text", ["<script>", "&amp;", '"', "]]>", "\x00\x1b", "\ud800", "\ufffe"], ids=ascii)
+def test_no_text_breaks_out_of_the_svg(text: str) -> None:
     row = lived(text, (0, TextDelta(0, text)), (1, text), (2, {"type": text})).with_note(text, at=1)
     root = ET.fromstring(Diagram(row, Timeline.of_marks(text, [(0, text)]), title=text).svg())
-    assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
-        *("svg", "title", "desc", "style", "g", "text", "path", "rect", "circle"),
-    }
+    allowed = {"svg", "title", "desc", "style", "g", "text", "path", "rect", "circle"}
+    assert {element.tag.removeprefix(SVG) for element in root.iter()} <= allowed
 
 
-def test_the_same_rows_give_the_same_bytes() -> None:
-    assert sample().svg() == sample().svg()
-    assert sample().svg(500) != sample().svg()
+def test_svg_needs_nothing_from_elsewhere() -> None:
+    assert not re.search(r"href|url\(|@import|<script|<image|\bid=", sample().svg())
 
 
-def test_it_is_as_wide_as_asked() -> None:
+def test_svg_is_as_wide_as_asked_and_shrinks_on_a_narrow_page() -> None:
     root = ET.fromstring(sample().svg(500))
     assert root.get("width") == "500"
-    assert root.get("viewBox", "").split()[:3] == ["0", "0", "500"]
-
-
-def test_it_needs_nothing_from_elsewhere() -> None:
-    assert not re.search(r"href|url\(|@import|<script|<image|\bid=", sample().svg())
+    assert root.get("viewBox", "").startswith("0 0 500 ")
+    assert root.get("style") == "max-width:100%;height:auto"
+    assert sample().svg(500) == sample().svg(500) != sample().svg() == sample()._repr_svg_()
 
 
 def test_every_kind_has_a_letter_or_a_shape_of_its_own() -> None:
@@ -89,9 +74,8 @@ def test_every_kind_has_a_letter_or_a_shape_of_its_own() -> None:
         (None, "error"),
     ]:
         svg = Diagram(Timeline("", (Mark(0, kind, value),))).svg()  # type: ignore[arg-type]
-        group = re.search(r"<g><title>(.*?)</title>\s*(.*?)</g>", svg, re.DOTALL)
+        group = re.search(r"<g [^>]*><title>(.*?)</title>(.*?)</g>", svg)
         assert group is not None
-        assert re.search("<(path|rect|circle)", group[2])
         shapes[group[1]] = re.sub(r"(fill|stroke)=\"#\w+\"", "", group[2])
     assert len(set(shapes.values())) == len(shapes) == 5
 
@@ -107,88 +91,42 @@ def _contrast(colour: str, ground: str) -> float:
 
 
 @pytest.mark.parametrize("ground", ["#ffffff", "#0d1117"])
-def test_every_shape_shows_on_white_and_on_near_black_without_a_style_sheet(ground: str) -> None:
-    bare = re.sub(r"<style>.*?</style>", "", sample().svg())
-    for colour in set(re.findall(r'(?:fill|stroke)="(#\w{6})"', bare)):
-        # WCAG 2.1, 1.4.11: graphics need 3:1. Marbles have a white letter of 4.5:1 on them besides.
-        assert _contrast(colour, ground) >= 2.5, colour
+def test_every_shape_shows_on_white_and_on_near_black(ground: str) -> None:
+    bare = re.sub(r"<style>.*?</style>", "", sample().svg())  # a code host removes style sheets
+    colours = set(re.findall(r'(?:fill|stroke)="(#\w{6})"', bare))
+    # WCAG 2.1, 1.4.11: graphics need 3:1. Signs have a white letter of 4.5:1 on them besides.
+    assert min(_contrast(colour, ground) for colour in colours) >= 2.5
+    fills = set(re.findall(r'fill="(#\w{6})"/><text', bare))
+    assert fills
+    assert min(_contrast(fill, "#ffffff") for fill in fills) >= 4.5
 
 
-def test_letters_on_marbles_have_the_contrast_that_text_needs() -> None:
-    marble_fills = set(re.findall(r'fill="(#\w{6})"/>', sample().svg()))
-    assert marble_fills
-    assert all(_contrast(fill, "#ffffff") >= 4.5 for fill in marble_fills)
-
-
-def test_text_has_its_own_colours_on_a_dark_background() -> None:
+def test_text_has_its_own_colours_on_a_dark_page() -> None:
     style = re.search(r"<style>(.*?)</style>", sample().svg())
     assert style is not None
     assert "@media (prefers-color-scheme:dark)" in style[1]
     assert all(rule.strip().startswith((".rxm", "@media", "}")) for rule in re.findall(r"(?:^|})([^{}]+){", style[1]))
 
 
-def test_a_long_stream_is_folded() -> None:
-    svg = sample().svg()
-    assert marbles(svg).count("t") == 2, "one on the row, one in the legend"
-    assert "×99" in [content for *_, content in texts(svg)]
-
-
-def test_the_line_of_a_folded_run_ends_before_the_next_marble() -> None:
+def test_a_folded_run_ends_before_the_next_sign() -> None:
     row = lived("row", (0.0, Start()), *deltas(99, 1, 0.01), (2.0, "a"), (2.0, "b"), (2.0, "c"), completed=9.0)
     svg = Diagram(row).svg()
-    run, group = (
-        re.search(pattern, svg) for pattern in (r'H([\d.]+)M[^"]*" .*stroke-width="1.5"', r'<rect x="([\d.]+)"')
-    )
+    assert [content for *_, content in texts(svg) if "99" in content] == ["×99"]
+    run, group = (re.search(each, svg) for each in (r'H([\d.]+)M[^"]*" .*stroke-width="1.5"', r'<rect x="([\d.]+)"'))
     assert run is not None
     assert group is not None
     assert float(run[1]) <= float(group[1])
 
 
-def test_the_legend_has_every_double_line_that_is_drawn() -> None:
-    def double_lines(svg: str) -> int:
-        return svg.count('stroke-width="1.5"')
-
-    mixed = [(at * 0.01, "abc7"[at % 4]) for at in range(1000)]
-    for elements in (deltas(99, 1, 0.1), mixed):
-        row = lived("row", (0.0, Start()), *elements, completed=12.0)
-        drawing = Diagram(row).svg()
-        axis = drawing.index('stroke-opacity=".3"')
-        legend = drawing[drawing.rindex(">start</text>", axis) :]
-        assert 0 < double_lines(legend) < double_lines(drawing)
-
-
-def test_it_is_the_picture_of_a_notebook_s_cell() -> None:
-    assert sample()._repr_svg_() == sample().svg()
-
-
-def overlapping(svg: str) -> list[Any]:
-    return [
-        (one, other)
-        for one, other in itertools.combinations(texts(svg), 2)
-        if abs(one[2] - other[2]) < 9 and one[0] < other[1] - 0.5 and other[0] < one[1] - 0.5 and one[3] and other[3]
-    ]
-
-
-LATE = lived("source", (2.0, Start()), (3.0, Start()), (52.5, Start()), unit="ticks", open_until=52.5)
-LABEL_ABOVE = lived("retry_on_first_auth_error", completed=150, unit="ticks")
-
-
 @given(DIAGRAMS, st.integers(240, 1200))
-@example(Diagram(LABEL_ABOVE, lived("source", (150, Start()), completed=150, unit="ticks")), 304)
-@example(Diagram(LATE), 240)
 @settings(deadline=None)
 def test_no_text_lies_on_another_or_outside(diagram: Diagram, width: int) -> None:
     svg = diagram.svg(width)
-    assert overlapping(svg) == []
-    root = ET.fromstring(svg)
-    height = float(root.get("height", "0"))
-    for left, right, baseline, content in texts(svg):
-        assert left >= 0, content
-        assert right <= width, content
-        assert 0 < baseline < height, content
-
-
-def test_on_a_narrow_page_it_shrinks_instead_of_being_cut() -> None:
-    root = ET.fromstring(sample().svg())
-    assert root.get("style") == "max-width:100%;height:auto"
-    assert root.get("viewBox", "").split()[2] == root.get("width")
+    overlapping: list[Any] = [
+        (one, other)
+        for one, other in itertools.combinations([each for each in texts(svg) if each[3]], 2)
+        if abs(one[2] - other[2]) < 9 and one[0] < other[1] - 0.5 and other[0] < one[1] - 0.5
+    ]
+    assert overlapping == []
+    height = float(ET.fromstring(svg).get("height", "0"))
+    assert [each for each in texts(svg) if each[0] < 0 or each[1] > width or not 0 < each[2] < height] == []
