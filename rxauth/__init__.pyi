@@ -7,6 +7,7 @@ from rxauth.operators import (
     recover_auth as recover_auth,
     switch_if_never_live as switch_if_never_live,
     limit_silence as limit_silence,
+    retry_never_live as retry_never_live,
     suppress_empty_response as suppress_empty_response,
 )
 from rxauth.failures import (
@@ -47,6 +48,7 @@ from rxauth.recovery import (
     Refreshed as Refreshed,
     RefreshUnchanged as RefreshUnchanged,
     Resubscribed as Resubscribed,
+    RetryScheduled as RetryScheduled,
 )
 from rxauth.errors import (
     RxAuthError as RxAuthError,

@@ -18,6 +18,7 @@ from tenacity import (
     DoSleep,
     RetryCallState,
     Retrying,
+    retry_always,
     retry_if_exception,
     stop_after_attempt,
     wait_random_exponential,
@@ -33,6 +34,7 @@ __all__ = [
     "default_retrying",
     "drive",
     "is_transient",
+    "three_tries",
     "wait_as_told_or_random",
 ]
 
@@ -57,6 +59,12 @@ def default_retrying() -> Retrying:
         retry=retry_if_exception(is_transient),
         reraise=True,
     )
+
+
+@cache
+def three_tries() -> Retrying:
+    """Return the default policy without its judgement: three tries, whatever the exception."""
+    return default_retrying().copy(retry=retry_always)
 
 
 def checked(retrying: object) -> BaseRetrying:
@@ -110,12 +118,13 @@ class _Tries:
     Args:
         retrying: the policy; a copy is used, because tenacity counts in the policy.
         seconds: the policy's clock.
+        began: when the first try began; by default now.
     """
 
-    def __init__(self, retrying: BaseRetrying, seconds: Callable[[], float]) -> None:
+    def __init__(self, retrying: BaseRetrying, seconds: Callable[[], float], began: float | None = None) -> None:
         self._retrying = retrying
         self._seconds = seconds
-        self._began = seconds()
+        self._began = seconds() if began is None else began
         self._traceback: TracebackType | None = None
         self._state: RetryCallState | None = None
         self._first: _Step = _Try()
@@ -222,18 +231,21 @@ class Work(Outcome, Protocol):
         """The try of this number, from 1, has failed; the next one starts in that many seconds."""
 
 
-def drive(retrying: BaseRetrying, work: Work, *, scheduler: abc.SchedulerBase) -> abc.DisposableBase:
+def drive(
+    retrying: BaseRetrying, work: Work, *, scheduler: abc.SchedulerBase, began: float | None = None
+) -> abc.DisposableBase:
     """Try, wait and try again, as the policy says: `call` for a scheduler instead of a coroutine.
 
     Args:
         retrying: the policy; a copy of it is used.
         work: the call to try.
         scheduler: its clock is the policy's clock, and the waits run on it.
+        began: when the first try began, in `seconds_on(scheduler)`; by default now.
 
     Returns:
         Dispose it, and no further try starts. A try under way runs to its end; its outcome is dropped.
     """
-    driver = _Driver(retrying, work, scheduler)
+    driver = _Driver(retrying, work, scheduler, began)
     driver.run()
     return driver
 
@@ -241,8 +253,8 @@ def drive(retrying: BaseRetrying, work: Work, *, scheduler: abc.SchedulerBase) -
 class _Driver(abc.DisposableBase):
     """An object and no closures: functions that refer to each other are a cycle, which would keep a credential."""
 
-    def __init__(self, retrying: BaseRetrying, work: Work, scheduler: abc.SchedulerBase) -> None:
-        self._tries = _Tries(retrying, partial(seconds_on, scheduler))
+    def __init__(self, retrying: BaseRetrying, work: Work, scheduler: abc.SchedulerBase, began: float | None) -> None:
+        self._tries = _Tries(retrying, partial(seconds_on, scheduler), began)
         self._work = work
         self._scheduler = scheduler
         self._disposed = False

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from rxauth.errors import RefreshFailed
 
@@ -20,7 +21,11 @@ __all__ = [
     "RefreshFailed",
     "Resubscribed",
     "RecoveryEvent",
+    "RetryScheduled",
+    "tell",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +62,26 @@ class Resubscribed:
 RecoveryEvent: TypeAlias = (
     AuthRejected | RefreshRetryScheduled | Refreshed | RefreshUnchanged | RefreshFailed | Resubscribed
 )
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScheduled:
+    """Attempt number `attempt` (from 1) failed before it was live; the next one starts in `delay` seconds.
+
+    `retry_never_live` gives it to `on_retry`. `type` is the name of the failure's class, `status` its HTTP status.
+    """
+
+    attempt: int
+    delay: float
+    type: str
+    status: int | None = None
+
+
+def tell(listener: Any, value: object) -> None:
+    """Give a value to a function, to an Observer's `on_next`, or to `None`; log what the listener raises."""
+    if listener is None:
+        return
+    try:
+        (listener.on_next if hasattr(listener, "on_next") else listener)(value)
+    except Exception:
+        logger.exception("A listener failed at %s; the stream goes on", type(value).__name__)

@@ -14,6 +14,7 @@ OPERATORS = {
     "recover_auth",
     "switch_if_never_live",
     "limit_silence",
+    "retry_never_live",
     "suppress_empty_response",
     "is_auth_error",
 }
@@ -33,7 +34,15 @@ CREDENTIALS = {
     "KimiCliStore",
     "RedisStore",
 }
-RECOVERY = {"AuthRejected", "RefreshRetryScheduled", "Refreshed", "RefreshUnchanged", "RefreshFailed", "Resubscribed"}
+RECOVERY = {
+    "AuthRejected",
+    "RetryScheduled",
+    "RefreshRetryScheduled",
+    "Refreshed",
+    "RefreshUnchanged",
+    "RefreshFailed",
+    "Resubscribed",
+}
 ERRORS = {
     "RxAuthError",
     "NeverLiveError",

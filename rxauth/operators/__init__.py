@@ -23,6 +23,7 @@ from rxauth.operators._buffer_until_live import buffer_until_live
 from rxauth.operators._flush_on_complete_or_error import flush_on_complete_or_error
 from rxauth.operators._limit_silence import limit_silence
 from rxauth.operators._recover_auth import recover_auth
+from rxauth.operators._retry_never_live import retry_never_live
 from rxauth.operators._retry_on_first_auth_error import retry_on_first_auth_error
 from rxauth.operators._switch_if_never_live import switch_if_never_live
 
@@ -34,6 +35,7 @@ __all__ = [
     "flush_on_complete_or_error",
     "limit_silence",
     "recover_auth",
+    "retry_never_live",
     "retry_on_first_auth_error",
     "switch_if_never_live",
     "suppress_empty_response",

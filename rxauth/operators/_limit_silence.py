@@ -135,7 +135,7 @@ class _Watch(abc.DisposableBase, Generic[E]):
 
     def _on_next(self, event: E) -> None:
         with self._lock:
-            if self._over:  # a synchronous source goes on emitting after dispose
+            if self._over:  # the timer's thread is about to fail the stream
                 return
             self._heard = seconds_on(self._clock)
             try:
