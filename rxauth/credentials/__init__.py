@@ -4,6 +4,7 @@
     a source      StaticCredentials, OAuthCredentials        (anything with `current()` and `refresh(failure)`)
     a store       MemoryStore, FileStore, RedisStore         (anything with `load()`, `save()`, `delete()`, `locked()`)
                   PiStore, KimiCodeStore, KimiCliStore       other programs' own files, under their own locks
+                  LinkedStore                                one login that is in several of these
     a login       device_login                               RFC 8628
 
 A refresh token that rotates can be used once. So whoever refreshes holds the store's lock, looks again at what is
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from rxauth.credentials._static import StaticCredentials
     from rxauth.credentials._store import CredentialStore
     from rxauth.credentials._stores._file import FileStore
-    from rxauth.credentials._stores._kimi_cli import KimiCliStore
-    from rxauth.credentials._stores._kimi_code import KimiCodeStore
+    from rxauth.credentials._stores._kimi import KimiCliStore, KimiCodeStore
+    from rxauth.credentials._stores._linked import LinkedStore
     from rxauth.credentials._stores._memory import MemoryStore
     from rxauth.credentials._stores._pi import PiStore
     from rxauth.credentials._stores._redis import RedisStore
@@ -41,6 +42,7 @@ __all__ = [
     "PiStore",
     "KimiCodeStore",
     "KimiCliStore",
+    "LinkedStore",
     "RedisStore",
     "device_login",
     "DevicePrompt",
@@ -58,8 +60,9 @@ _HOMES = {
     "MemoryStore": "_stores._memory",
     "FileStore": "_stores._file",
     "PiStore": "_stores._pi",
-    "KimiCodeStore": "_stores._kimi_code",
-    "KimiCliStore": "_stores._kimi_cli",
+    "KimiCodeStore": "_stores._kimi",
+    "KimiCliStore": "_stores._kimi",
+    "LinkedStore": "_stores._linked",
     "RedisStore": "_stores._redis",
     "device_login": "_device_login",
     "DevicePrompt": "_device_login",

@@ -49,6 +49,14 @@ say({ value: 'ready' });
 """
 
 
+@pytest.fixture(autouse=True)
+def rxauth_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of rxauth's own for each test, so that none writes into the user's."""
+    home = tmp_path_factory.mktemp("rxauth_home")
+    monkeypatch.setenv("RXAUTH_HOME", str(home))
+    return home
+
+
 class NodePeer:
     """A Node process that does what it is told, one line of JSON at a time."""
 

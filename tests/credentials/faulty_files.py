@@ -17,13 +17,13 @@ class FaultyFiles:
     def __getattr__(self, name: str) -> Any:
         call = getattr(os, name)
 
-        def counted(*args: Any) -> Any:
+        def counted(*args: Any, **options: Any) -> Any:
             self.calls.append(name)
             if len(self.calls) - 1 == self.fails_at:
                 if name == "close":
                     call(*args)  # the descriptor is gone all the same
                 raise OSError(self.errno, os.strerror(self.errno))
-            return call(*args)
+            return call(*args, **options)
 
         return counted if name != "geteuid" else call
 
@@ -37,8 +37,8 @@ class ShortWrites:
     """The module `os`, on a system that reads and writes one byte at a time."""
 
     def __getattr__(self, name: str) -> Any:
-        if name == "write":
-            return lambda fd, data: os.write(fd, bytes(data[:1]))
+        if name == "pwrite":
+            return lambda fd, data, offset: os.pwrite(fd, bytes(data[:1]), offset)
         if name == "read":
             return lambda fd, length: os.read(fd, 1)
         return getattr(os, name)

@@ -12,7 +12,7 @@ import pytest
 
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._store import CredentialStore
-from rxauth.credentials._stores._kimi_cli import KimiCliStore
+from rxauth.credentials._stores._kimi import KimiCliStore
 from rxauth.errors import StoreError
 
 LOGIN = {
@@ -131,7 +131,11 @@ async def test_a_login_is_read_written_with_unknown_fields_kept_and_deleted(shar
     store = KimiCliStore(share)
     assert isinstance(store, CredentialStore)
     assert await store.load() == Credential(
-        "access-1", "refresh-1", 1700000000.25, scope="kimi-code", extra={"expires_in": 900, "later": [1]}
+        "access-1",
+        "refresh-1",
+        1700000000.25,
+        scope="kimi-code",
+        extra={"expires_in": 900, "later": [1], "token_url": "https://auth.kimi.com/api/oauth/token"},
     )
     await store.save(NEW)
     expected = {"access_token": "access-2", "refresh_token": "refresh-2", "expires_at": 1800000000, "expires_in": 600}

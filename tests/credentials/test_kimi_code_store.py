@@ -13,7 +13,7 @@ import pytest
 
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._store import CredentialStore
-from rxauth.credentials._stores._kimi_code import KimiCodeStore
+from rxauth.credentials._stores._kimi import KimiCodeStore
 from rxauth.errors import StoreError
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ LOGIN = {
     "expires_in": 900,
     "region": "eu",
 }
+ISSUER = {"token_url": "https://auth.kimi.com/api/oauth/token"}
 STORED = Credential(
-    "access-1", "refresh-1", 1700000000.25, scope="kimi-code", extra={"expires_in": 900, "region": "eu"}
+    "access-1", "refresh-1", 1700000000.25, scope="kimi-code", extra=ISSUER | {"expires_in": 900, "region": "eu"}
 )
 NEW = Credential("access-2", "refresh-2", 1800000000, scope="kimi-code", extra={"expires_in": 600})
 # Its own settings for the lock, as of release 2.1.0.
@@ -73,7 +74,7 @@ class TestTheFile:
             "expires_at": 1800000000,
             "expires_in": 600,
         }
-        assert (home / "credentials" / "kimi-code.json").stat().st_mode & 0o777 == 0o600
+        assert (home / "credentials" / "kimi-code.json").stat().st_mode & 0o777 == 0o644, "as it was"
 
     async def test_that_is_missing_is_made_complete(self, tmp_path: Path) -> None:
         """Kimi Code reads every field, and takes an empty string or 0 for none."""
@@ -91,7 +92,7 @@ class TestTheFile:
             "expires_in": 0,
         }
         loaded = await store.load()
-        assert loaded == Credential("alone", extra={"expires_in": 0})
+        assert loaded == Credential("alone", extra=ISSUER | {"expires_in": 0})
         await store.save(Credential("a", "r", 1900.4))
         assert login_in(home) == {
             "access_token": "a",

@@ -288,7 +288,8 @@ except StoreError as error:
 
     async def test_is_not_replaced_when_the_lock_is_lost_while_it_is_written(self, auth: Path) -> None:
         class Robbed(FaultyFiles):
-            def fsync(self, descriptor: int) -> None:
+            def ftruncate(self, descriptor: int, length: int) -> None:
+                os.ftruncate(descriptor, length)
                 lock_of(auth).rmdir()
 
         before = auth.read_bytes()

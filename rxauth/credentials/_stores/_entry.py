@@ -8,19 +8,21 @@ from typing import Any
 
 from rxauth.credentials._credential import Credential
 
-__all__ = ["credential_from", "entry_from", "number"]
+__all__ = ["OF_ONE_LOGIN", "credential_from", "entry_from", "in_order", "number", "seconds", "with_extra"]
 
-_NAMES = frozenset({"access_token", "refresh_token", "expires_at", "token_type", "scope"})
+_STANDARD = frozenset({"access_token", "refresh_token", "expires_at", "token_type", "scope"})
 
-# What belongs to the credential and not to the place where it is kept: an old one must not stay behind a new login.
-_PERSONAL = frozenset({"account_id", "expires_in", "id_token"})
+# These belong to a login and not to the file: one login's must not stay under the next one's tokens.
+OF_ONE_LOGIN = frozenset({"account_id", "expires_in", "id_token", "retry_at", "token_url"})
+
+_MILLISECONDS_FROM = 1e11  # as seconds this is the year 5138
 
 
 def credential_from(entry: object) -> Credential:
-    """The credential in `entry`; what is not of RFC 6749 goes into its `extra`.
+    """Return the credential in `entry`, with all fields that RFC 6749 does not name in its `extra`.
 
     Raises:
-        ValueError: there is none; what is said is free of secrets.
+        ValueError: it holds none; the text fits behind a colon and has no secret.
     """
     if not isinstance(entry, Mapping):
         raise ValueError("it is no JSON object")  # noqa: TRY004 - a file's content, not a caller's argument
@@ -32,41 +34,56 @@ def credential_from(entry: object) -> Credential:
         return Credential(
             access,
             refresh_token=refresh if isinstance(refresh, str) else None,
-            expires_at=number(entry.get("expires_at")),
+            expires_at=seconds(entry.get("expires_at")),
             token_type=kind if isinstance(kind, str) and kind else "Bearer",
             scope=scope if isinstance(scope, str) else None,
-            extra={name: value for name, value in entry.items() if name not in _NAMES},
+            extra={name: value for name, value in entry.items() if name not in _STANDARD and name != "retry_at"},
         )
     except ValueError:
         raise ValueError("its access_token is not printable ASCII") from None
 
 
 def entry_from(credential: Credential, kept: object = None) -> dict[str, Any]:
-    """The object to store.
-
-    Args:
-        credential: what is to be stored.
-        kept: the object that is stored now; fields of it that nobody here knows stay.
-    """
-    entry = dict(kept) if isinstance(kept, Mapping) else {}
-    for name in _NAMES | _PERSONAL:
-        entry.pop(name, None)
-    told = {
+    """Return the object to store for `credential`, in the order and with the unknown fields of `kept`."""
+    standard = {
         "access_token": credential.access_token,
         "refresh_token": credential.refresh_token,
         "expires_at": credential.expires_at,
         "token_type": credential.token_type,
         "scope": credential.scope,
     }
-    return {
-        **{name: value for name, value in told.items() if value is not None},
-        **entry,
-        **{name: value for name, value in credential.extra.items() if name not in _NAMES},
-    }
+    fields = {name: value for name, value in standard.items() if value is not None}
+    before = dict(kept) if isinstance(kept, Mapping) else {}
+    unknown = {name: value for name, value in before.items() if name not in _STANDARD | OF_ONE_LOGIN}
+    extra = {name: value for name, value in credential.extra.items() if name not in _STANDARD}
+    return in_order(before, fields | unknown | extra)
+
+
+def with_extra(credential: Credential, extra: Mapping[str, Any]) -> Credential:
+    """Return the same credential with other extra fields."""
+    return Credential(
+        credential.access_token,
+        refresh_token=credential.refresh_token,
+        expires_at=credential.expires_at,
+        token_type=credential.token_type,
+        scope=credential.scope,
+        extra=extra,
+    )
+
+
+def in_order(before: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `fields` with those that are in `before` first, in its order."""
+    return {name: fields[name] for name in before if name in fields} | dict(fields)
+
+
+def seconds(value: object) -> float | None:
+    """Return a time as Unix seconds; milliseconds are recognized by their size. `None` if it is none."""
+    found = number(value)
+    return found / 1000 if found is not None and found > _MILLISECONDS_FROM else found
 
 
 def number(value: object) -> float | None:
-    """What the file says, also as text; `None` for what is no finite number."""
+    """Return a number, also one written as text; `None` if it is no finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

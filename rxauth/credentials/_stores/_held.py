@@ -1,4 +1,4 @@
-"""Whether this task is inside its own `locked()`: a save there must not wait for the lock that it stands in."""
+"""Know whether this task is inside its own `locked()`: a save there must not wait for the lock that it holds."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _innermost: ContextVar[_Hold | None] = ContextVar("rxauth_store_hold", default=N
 
 @contextlib.contextmanager
 def holding(store: object, lock: object = None) -> Iterator[None]:
-    """Inside, `held_here(store)` is true, for this task and those it starts; afterwards for none of them.
+    """Make `held_here(store)` true inside, for this task and those it starts; afterwards for none of them.
 
-    `lock` is for a store whose lock can be lost while it is held: `lock_held_here(store)` gives it back.
+    `lock_held_here(store)` then returns `lock`.
     """
     hold = _Hold(store, lock, _innermost.get())
     _innermost.set(hold)
@@ -41,12 +41,12 @@ def holding(store: object, lock: object = None) -> Iterator[None]:
 
 
 def held_here(store: object) -> bool:
-    """Whether this task stands inside `store.locked()`."""
+    """Return whether this task is inside `store.locked()`."""
     return _hold(store) is not None
 
 
 def lock_held_here(store: object) -> Any:
-    """What `holding` was told to be the lock; `None` outside."""
+    """Return the lock that `holding` was given; `None` outside."""
     hold = _hold(store)
     return None if hold is None else hold.lock
 

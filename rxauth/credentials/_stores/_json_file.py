@@ -1,195 +1,254 @@
-"""What the stores that live in another program's JSON file have in common."""
+"""A JSON file under a lock: read by one look, written whole, everything else in it kept as it is written."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from pathlib import Path
+import re
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn
 
 import msgspec
 
-from rxauth.credentials._credential import Credential
-from rxauth.credentials._stores._files import Files, Found, NotOurs, read_private, replace_private, sentence
+from rxauth.credentials._stores._files import (
+    Files,
+    Found,
+    NotOurs,
+    Room,
+    explain,
+    find_backups,
+    read_whole,
+    remove_backups,
+)
 from rxauth.credentials._stores._held import holding, lock_held_here
-from rxauth.credentials._stores._lock import Held, Lock
+from rxauth.credentials._stores._lock import Held, Lock, Sleep
 from rxauth.errors import StoreError
 
-# Every field with its JSON as it is written: what belongs to others is not even parsed.
+__all__ = ["Document", "JsonFile", "plain", "raw"]
+
+# Every field with its JSON as it is written: foreign fields are not even parsed.
 Document = dict[str, msgspec.Raw]
 
 _READ_AGAIN_AFTER = 0.05
-_READ_AGAIN = 20
+_READ_AGAIN = 20  # another program may be writing it
+_READ_OWN_AGAIN = 3  # while its own is written in place there is a backup; it may be removed between two looks
+
+_GROWTH = 4096  # bytes that a new credential may be longer than the one before
+
+_log = logging.getLogger(__name__)
 
 
-class JsonFileStore(ABC):
-    """A credential inside a JSON file that another program reads and writes too.
+class JsonFile:
+    """One JSON object in a file that other processes, or another program, read and write too.
 
-    The file is replaced as a whole by a rename. A subclass says where it is, what it means and how it is locked.
+    Args:
+        path: the file; symlinks are followed and stay.
+        lock: makes the lock to write it under.
+        private: whether it is rxauth's own: then its mode becomes 0600, and an empty file is an error. Another
+            program's file keeps its mode, group and indentation.
+        files: the operating system's calls.
+        sleep: waits for a file that is being written.
     """
 
-    def __init__(self, path: Path, *, files: Files, sleep: Callable[[float], Awaitable[object]]) -> None:
-        self._path = path
+    def __init__(
+        self,
+        path: str,
+        lock: Callable[[], Lock],
+        *,
+        private: bool,
+        files: Files = os,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.path = path
+        self._lock = lock
+        self._private = private
         self._files = files
         self._sleep = sleep
+        self._warned = False
 
-    @abstractmethod
-    def _lock(self) -> Lock:
-        """The other program's lock."""
-
-    @abstractmethod
-    def _credential(self, document: Document) -> Credential | None:
-        """What the document says. Raises ValueError, with words that fit behind a colon, if that is no credential."""
-
-    @abstractmethod
-    def _with(self, document: Document, credential: Credential) -> Document:
-        """The document with that credential in it, and everything else as it was."""
-
-    @abstractmethod
-    def _without(self, document: Document) -> Document | None:
-        """The document without a credential; `None` if nothing is left worth a file."""
-
-    async def load(self) -> Credential | None:
-        """What is stored; `None` if nothing is.
-
-        Raises:
-            StoreError: it cannot be read or is not a credential.
-        """
-        return self._decoded(await self._read())
-
-    async def save(self, credential: Credential) -> None:
-        """Replace what is stored; what the file holds besides stays.
-
-        Raises:
-            StoreError: it could not be written, or the lock was lost; what was there is intact.
-        """
-        async with self._locked_once() as held:
-            try:
-                document = self._with(await self._read() or {}, credential)
-            except (TypeError, ValueError, RecursionError):
-                raise StoreError("This credential's extra fields are not JSON; nothing was stored.") from None
-            await held.confirm()
-            self._write(document, held)
-
-    async def delete(self) -> bool:
-        """Remove what is stored; whether there was anything. Everything else in the file stays.
-
-        Raises:
-            StoreError: it could not be removed, or the lock was lost; what was there is intact.
-        """
-        async with self._locked_once() as held:
-            document = await self._read()
-            if document is None or self._decoded(document) is None:
-                return False
-            rest = self._without(document)
-            await held.confirm()
-            if rest is not None:
-                self._write(rest, held)
-                return True
-            try:
-                self._files.unlink(str(real_path(self._path)))
-            except OSError as error:
-                self._fail("removed", error)
-            return True
+    def real_path(self) -> str:
+        """Return where the file itself is, with every symlink followed, also one to a missing file."""
+        try:
+            return os.path.realpath(self.path)
+        except OSError as error:
+            self._fail("found", error)
 
     @asynccontextmanager
-    async def locked(self) -> AsyncIterator[None]:
-        """Excludes the other program, and the processes, threads and tasks of this one.
-
-        Raises:
-            StoreError: the lock cannot be had at all.
-        """
+    async def locked(self, owner: object) -> AsyncIterator[None]:
+        """Exclude other programs, processes, threads and tasks; inside, `owner` counts as the holder."""
         held = await self._lock().acquire()
+        mine = _Mine(held)
         try:
-            with holding(self, held):
+            with holding(owner, mine):
                 yield
         finally:
+            if mine.room is not None:
+                mine.room.release()
             held.release()
 
-    def describe(self) -> str:
-        """The path of the file."""
-        return str(self._path)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.describe()!r})"
-
     @asynccontextmanager
-    async def _locked_once(self) -> AsyncIterator[Held]:
-        held: Held | None = lock_held_here(self)
-        if held is not None:
-            yield held
+    async def locked_once(self, owner: object) -> AsyncIterator[_Mine]:
+        """Do the same, unless this task holds the lock already."""
+        mine: _Mine | None = lock_held_here(owner)
+        if mine is not None:
+            yield mine
         else:
-            async with self.locked():
-                yield lock_held_here(self)
+            async with self.locked(owner):
+                yield lock_held_here(owner)
 
-    async def _read(self) -> Document | None:
-        """The JSON object in the file; `None` if there is no file. Half a file is read again, for about a second."""
-        for _ in range(_READ_AGAIN):
-            found = self._found()
-            document = _object(found.content) if found is not None else {}
+    async def read(self) -> Document | None:
+        """Return the JSON object in the file; `None` if there is no file.
+
+        Another program's file that is not whole is read again for about a second: it may be writing.
+
+        Raises:
+            StoreError: it cannot be read, or is no JSON object.
+        """
+        for _ in range(_READ_OWN_AGAIN if self._private else _READ_AGAIN):
+            found = self._read()
+            if found is None:
+                return None
+            document = self._decode(found.content)
             if document is not None:
-                return None if found is None else document
+                return document
             await self._sleep(_READ_AGAIN_AFTER)
         raise StoreError(
-            f"{self._path} is no JSON object: it is left as it is. Mend it, or move it away and log in again."
+            f"The credential file {self.path} is no JSON object: it is left as it is. "
+            "Mend it, or move it away and log in again."
         )
 
-    def _found(self) -> Found | None:
+    async def reserve(self, mine: _Mine) -> None:
+        """Make sure that the file can be written, and keep the room for it until the lock is released.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        found = self._read()
+        if mine.room is not None:
+            mine.room.release()
+        mine.room = self._room(_GROWTH + (0 if found is None else len(found.content)))
+
+    async def write(self, mine: _Mine, document: Document) -> None:
+        """Replace the JSON object in the file.
+
+        Raises:
+            StoreError: it could not be written, or the lock was lost; what was stored is intact.
+        """
+        await mine.held.confirm()
+        content = self._encode(document)
+        room, mine.room = mine.room or self._room(len(content)), None
         try:
-            return read_private(str(self._path), self._files)
-        except NotOurs as error:
-            raise StoreError(f"{self._path} {error}: it is neither read nor changed.") from None
+            room.write(content, mine.held.check)
         except OSError as error:
-            self._fail("read", error)
+            self._fail("written", error)
+        finally:
+            room.release()
 
-    def _decoded(self, document: Document | None) -> Credential | None:
+    async def remove(self, mine: _Mine) -> None:
+        """Remove the file."""
+        await mine.held.confirm()
+        path = self.real_path()
         try:
-            return None if document is None else self._credential(document)
-        except ValueError as error:
-            raise StoreError(f"What stands in {self._path} is no credential: {error}. Log in again.") from None
+            self._files.unlink(path)
+        except OSError as error:
+            self._fail("removed", error)
+        remove_backups(path, self._files)
 
-    def _write(self, document: Document, held: Held) -> None:
-        content = msgspec.json.format(msgspec.json.encode(document), indent=2)
-        target = real_path(self._path)
+    def _room(self, size: int) -> Room:
         try:
-            self._files.makedirs(str(target.parent), 0o700, True)
-            replace_private(str(target), content, self._files, last_check=held.check)
+            return Room(self.real_path(), size, self._files, private=self._private)
         except OSError as error:
             self._fail("written", error)
 
+    def _read(self) -> Found | None:
+        path = self.real_path()
+        try:
+            found = read_whole(path, self._files, tighten=self._private)
+            if found is None:
+                return None
+            self._warn(found)
+        except NotOurs as error:
+            raise StoreError(
+                f"The credential file {self.path} {error}: it is neither read nor changed. Use another file."
+            ) from None
+        except OSError as error:
+            self._fail("read", error)
+        for backup in find_backups(path):
+            copy = None
+            with suppress(NotOurs, OSError):
+                copy = read_whole(backup, self._files)
+            if copy is not None and (
+                copy.status.st_mtime_ns >= found.status.st_mtime_ns or self._decode(found.content) is None
+            ):
+                return copy
+        return found
+
+    def _warn(self, found: Found) -> None:
+        """Log a mode that was too open, and a hard link; once, because a file is read for every request."""
+        if not self._private:
+            return
+        mode = stat.S_IMODE(found.status.st_mode)
+        if mode & 0o077:
+            now = stat.S_IMODE(self._files.stat(self.real_path()).st_mode)
+            if now & 0o077 == 0 or not self._warned:
+                _log.warning(
+                    "The credential file %s could be read by others (mode %04o)%s",
+                    self.path,
+                    mode,
+                    "; now it is its owner's alone." if now & 0o077 == 0 else ", and its mode cannot be changed.",
+                )
+            self._warned = True
+        if found.status.st_nlink > 1 and not self._warned:
+            _log.warning(
+                "The credential file %s has another name (a hard link), which will keep an old credential.", self.path
+            )
+            self._warned = True
+
+    def _decode(self, content: bytes) -> Document | None:
+        content = content.removeprefix(b"\xef\xbb\xbf")
+        if not self._private and not content.strip():
+            return {}
+        try:
+            return msgspec.json.decode(content, type=Document)
+        except (ValueError, RecursionError):
+            return None
+
+    def _encode(self, document: Document) -> bytes:
+        found = self._read()
+        before = b"" if found is None else found.content.strip()
+        content = msgspec.json.encode(document)
+        if before and b"\n" not in before:
+            return msgspec.json.format(content, indent=0 if b'": ' in before else -1)
+        first = re.match(rb"\{\r?\n([ \t]+)", before)
+        unit = first[1] if first else b"  "
+        spread = msgspec.json.format(content, indent=2)
+        # A string in JSON has no line break of its own, so each run of spaces at a line's start is indentation.
+        spread = re.sub(rb"(?m)^ +", lambda run: unit * (len(run[0]) // 2), spread)
+        return spread + b"\n" if found is None or found.content.endswith(b"\n") or self._private else spread
+
     def _fail(self, done: str, error: OSError) -> NoReturn:
-        raise StoreError(f"{self._path} cannot be {done}: {sentence(error)}. What was stored is as it was.") from error
+        raise StoreError(
+            f"The credential file {self.path} cannot be {done}: {explain(error)}. What was stored is as it was."
+        ) from error
 
 
-def real_path(path: Path) -> Path:
-    """Where the file is, with every symlink followed, also one whose target is not there yet."""
-    return Path(os.path.realpath(path))
+class _Mine:
+    """The lock of a file while this task holds it, and the room that was reserved under it."""
 
-
-def directory_from(environ: Mapping[str, str], variable: str, default: str) -> Path:
-    """The directory that an environment variable names, `~` expanded; else `default` in the user's home."""
-    # `$HOME` first, as Node does it.
-    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
-    named = environ.get(variable) or f"~/{default}"
-    return home / named[2:] if named == "~" or named.startswith("~/") else Path(named)
+    def __init__(self, held: Held) -> None:
+        self.held = held
+        self.room: Room | None = None
 
 
 def raw(value: Any) -> msgspec.Raw:
-    """The value as JSON. Raises ValueError or TypeError for what is none."""
+    """Return the value as JSON. Raises ValueError or TypeError if it cannot be written as JSON."""
     return msgspec.Raw(json.dumps(value, allow_nan=False).encode())
 
 
 def plain(value: msgspec.Raw) -> Any:
-    """What the JSON says."""
+    """Return the value of a piece of JSON."""
     return json.loads(bytes(value))
-
-
-def _object(content: bytes) -> Document | None:
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    try:
-        return msgspec.json.decode(content, type=Document) if content.strip() else {}
-    except (ValueError, RecursionError):
-        return None

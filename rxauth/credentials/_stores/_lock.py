@@ -1,76 +1,154 @@
-"""What a lock around a file of credentials promises, whatever it is made of."""
+"""Locks around a file of credentials: their interface, and the two kinds that are not a directory."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-POLL_EVERY = 0.1
+from rxauth.credentials._stores._files import explain
+from rxauth.errors import StoreError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+POLL_EVERY = 0.1  # s between two attempts
+
+Sleep = Callable[[float], Awaitable[object]]
 
 
 class Held(Protocol):
     """A lock that was acquired."""
 
     def check(self) -> None:
-        """Raise StoreError if somebody else may have it by now."""
+        """Raise StoreError if another process may hold it by now."""
         ...
 
     async def confirm(self) -> None:
-        """The same, and make sure that it stays ours for the next moments."""
+        """Do the same, and renew it for the next moments."""
         ...
 
     def release(self) -> None:
-        """Give it back, if it is still ours. No await, so that no cancellation can come between."""
+        """Release it, unless it was lost. It does not await, so that no cancellation can come between."""
         ...
 
 
 class Lock(Protocol):
-    """A lock that nobody has yet."""
+    """A lock that can be acquired."""
 
     async def acquire(self) -> Held:
         """Wait for it.
 
         Raises:
-            StoreError: it can never be had.
+            StoreError: it can never be acquired.
         """
         ...
 
 
-class ProcessLock:
-    """Excludes the threads and tasks of this process alone, for a place that several objects may name.
+class Flock:
+    """`flock(2)` on a file that is never removed, by the package filelock.
+
+    It belongs to the open file, so each acquisition opens the file again: that excludes threads and tasks too. The
+    system releases it when its holder dies.
 
     Args:
-        path: the place.
-        sleep: waits between two looks, in seconds.
+        paths: the lock file, and others that are used where the ones before cannot be made.
+        sleep: waits between two attempts, in seconds.
     """
 
-    _held: ClassVar[set[Path]] = set()
-    _guard: ClassVar[threading.Lock] = threading.Lock()
-
-    def __init__(self, path: Path, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
-        self._path = path
+    def __init__(self, *paths: str, sleep: Sleep = asyncio.sleep) -> None:
+        self._paths = paths
         self._sleep = sleep
 
-    async def acquire(self) -> Held:
-        while not self._taken():
-            await self._sleep(POLL_EVERY)
-        return self
+    async def acquire(self) -> HeldFlock:
+        failure: OSError | None = None
+        for path in self._paths:
+            try:
+                return await self._acquire(path)
+            except OSError as error:
+                failure = failure or error
+        assert failure is not None
+        raise StoreError(f"The lock {self._paths[0]} cannot be had: {explain(failure)}.") from failure
 
-    def _taken(self) -> bool:
-        with self._guard:
-            if self._path in self._held:
-                return False
-            self._held.add(self._path)
-            return True
+    async def _acquire(self, path: str) -> HeldFlock:
+        from filelock import FileLock, Timeout
+
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)  # noqa: PTH103, PTH120
+        while True:
+            # One object per acquisition: a second acquisition of the same one would count as re-entry.
+            lock = FileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False)
+            try:
+                # One attempt that does not wait, and the waiting outside: no cancellation can come in between.
+                lock.acquire(blocking=False)
+                return HeldFlock(path, lock)
+            except (Timeout, FileNotFoundError):
+                lock.release()
+            await self._sleep(POLL_EVERY)
+
+
+class HeldFlock:
+    """A lock file that is open and locked."""
+
+    def __init__(self, path: str, lock: FileLock) -> None:
+        self._path = path
+        self._lock = lock
+        self._file = _identity(path)
 
     def check(self) -> None:
-        """Nobody can take it away."""
+        """Raise StoreError if the file was removed: other processes then lock another one."""
+        try:
+            if _identity(self._path) == self._file:
+                return
+        except OSError:
+            pass
+        raise StoreError(f"The lock {self._path} was lost: its file was removed. Nothing was written; try again.")
 
     async def confirm(self) -> None:
         self.check()
 
     def release(self) -> None:
-        self._held.discard(self._path)
+        self._lock.release()
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)  # noqa: PTH116
+    return status.st_dev, status.st_ino
+
+
+class ProcessLock:
+    """A lock for the threads and tasks of this process alone, by the name of a place.
+
+    Args:
+        path: the place.
+        sleep: waits between two attempts, in seconds.
+    """
+
+    _taken: ClassVar[set[Path]] = set()
+    _guard: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, path: Path, *, sleep: Sleep = asyncio.sleep) -> None:
+        self._path = path
+        self._sleep = sleep
+
+    async def acquire(self) -> Held:
+        while not self._take():
+            await self._sleep(POLL_EVERY)
+        return self
+
+    def _take(self) -> bool:
+        with self._guard:
+            free = self._path not in self._taken
+            self._taken.add(self._path)
+            return free
+
+    def check(self) -> None:
+        """Do nothing: it cannot be lost."""
+
+    async def confirm(self) -> None:
+        """Do nothing: it cannot be lost."""
+
+    def release(self) -> None:
+        self._taken.discard(self._path)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rxauth.credentials._credential import Credential
-from rxauth.credentials._stores._entry import credential_from, entry_from, number
-from rxauth.credentials._stores._files import Files
-from rxauth.credentials._stores._json_file import Document, JsonFileStore, directory_from, plain, raw, real_path
+from rxauth.credentials._stores._entry import credential_from, entry_from, in_order, seconds
+from rxauth.credentials._stores._files import Files, directory_from
+from rxauth.credentials._stores._json_file import Document, JsonFile, plain, raw
+from rxauth.credentials._stores._json_store import OtherProgramStore
 from rxauth.credentials._stores._lock_directory import LockDirectory
 from rxauth.errors import StoreError
 
@@ -23,17 +24,20 @@ __all__ = ["PiStore"]
 _STALE = 30.0
 _UPDATE = 2.0
 
-_OWN = frozenset({"type", "access", "refresh", "expires"})
+_PI_NAMES = frozenset({"type", "access", "refresh", "expires"})
 
 
-class PiStore(JsonFileStore):
+class PiStore(OtherProgramStore):
     """One provider's OAuth login in pi's `auth.json`, under pi's own lock (read from its release 1.5.2).
 
-    The file is `{provider: {"type": "oauth", "access", "refresh", "expires": milliseconds, ...}}`; fields that are
-    unknown here and the other providers stay as they are. pi writes in place, so a reader may meet half a file and
-    reads again. We replace it by a rename instead: a process that is killed, or a disk that is full, in the middle of
+    The file is `{provider: {"type": "oauth", "access", "refresh", "expires": milliseconds, ...}}`; unknown fields and
+    the other providers stay as they are. pi writes in place, so a reader may meet half a file and reads again. This
+    store replaces the file by a rename instead: a process that is killed, or a disk that is full, in the middle of
     writing in place would cost the user the logins of all providers. pi opens the path anew for every access, so it
     finds the new file; and its lock is beside the path, not on the inode.
+
+    pi asks the host in `KIMI_CODE_OAUTH_HOST` with whatever login is in its file, so the endpoint of a login is not
+    known here, unless rxauth wrote it.
 
     Args:
         path: `auth.json`, `~` is expanded; default: in `$PI_CODING_AGENT_DIR`, else in `~/.pi/agent`.
@@ -47,6 +51,8 @@ class PiStore(JsonFileStore):
     PiStore('/home/ann/.pi/agent/auth.json', provider='kimi-coding')
     """
 
+    _lock_rank = 0  # the extension pi-provider-kimi-code takes pi's lock, then kimi-code's
+
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -59,20 +65,21 @@ class PiStore(JsonFileStore):
     ) -> None:
         if path is None:
             path = directory_from(environ, "PI_CODING_AGENT_DIR", ".pi/agent") / "auth.json"
-        super().__init__(Path(path).expanduser(), files=files, sleep=sleep)
+        file = JsonFile(str(Path(path).expanduser()), self._lock, private=False, files=files, sleep=sleep)
+        super().__init__(file, environ)
         self._provider = provider
         self._clock = clock
+        self._sleep = sleep
 
     def __repr__(self) -> str:
         return f"PiStore({self.describe()!r}, provider={self._provider!r})"
 
     def _lock(self) -> LockDirectory:
-        path = real_path(self._path)
-        lock = path.with_name(path.name + ".lock")
+        lock = Path(f"{self._file.real_path()}.lock")
         return LockDirectory(lock, stale=_STALE, update=_UPDATE, clock=self._clock, sleep=self._sleep)
 
     def _login(self, document: Document) -> dict[str, Any] | None:
-        """The provider's entry, if it is a login; an API key is not."""
+        """Return the provider's entry, if it is a login; an API key is not."""
         entry = plain(document[self._provider]) if self._provider in document else None
         return entry if isinstance(entry, dict) and entry.get("type") == "oauth" else None
 
@@ -80,36 +87,36 @@ class PiStore(JsonFileStore):
         login = self._login(document)
         if login is None:
             return None
-        expires = number(login.get("expires"))
-        told = {
+        expires = seconds(login.get("expires"))
+        standard = {
             "access_token": login.get("access"),
             "refresh_token": login.get("refresh"),
-            "expires_at": expires / 1000 if expires is not None and expires > 0 else None,
+            "expires_at": expires if expires is not None and expires > 0 else None,
         }
-        return credential_from(told | _rest(login))
+        return credential_from(standard | _rest(login))
 
     def _with(self, document: Document, credential: Credential) -> Document:
         login = self._login(document)
         if login is None and self._provider in document:
             raise StoreError(
-                f"{self._path} holds something else than a login for {self._provider} (an API key?); "
+                f"{self.describe()} holds something else than a login for {self._provider} (an API key?); "
                 "it is left as it is. Remove it in pi to log in here."
             )
-        told = entry_from(credential, _rest(login or {}))
-        if told["token_type"] == "Bearer":  # noqa: S105 - a type, not a token
-            del told["token_type"]  # pi means it, and does not write it
+        fields = entry_from(credential, _rest(login or {}))
+        if fields["token_type"] == "Bearer":  # noqa: S105 - a type, not a token
+            del fields["token_type"]  # pi means it, and does not write it
         written = {
             "type": "oauth",
-            "access": told.pop("access_token"),
+            "access": fields.pop("access_token"),
             # pi refuses the whole file if one of these is missing. With 0 it refreshes before it uses the token.
-            "refresh": told.pop("refresh_token", ""),
-            "expires": round(told.pop("expires_at", 0) * 1000),
+            "refresh": fields.pop("refresh_token", ""),
+            "expires": round(fields.pop("expires_at", 0) * 1000),
         }
-        return document | {self._provider: raw(written | told)}
+        return document | {self._provider: raw(in_order(login or {}, written | fields))}
 
     def _without(self, document: Document) -> Document:
         return {name: value for name, value in document.items() if name != self._provider}
 
 
 def _rest(login: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in login.items() if name not in _OWN}
+    return {name: value for name, value in login.items() if name not in _PI_NAMES}

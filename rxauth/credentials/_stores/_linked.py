@@ -1,0 +1,275 @@
+"""One login that is in several stores: pi's file, kimi-code's and rxauth's own may hold the same rotating token."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from typing import Any, NamedTuple
+
+from rxauth.credentials._credential import Credential
+from rxauth.credentials._store import CredentialStore
+from rxauth.credentials._stores._entry import OF_ONE_LOGIN, with_extra
+from rxauth.credentials._stores._held import held_here, holding, lock_held_here
+from rxauth.credentials._stores._notes import Notes, name_of
+from rxauth.errors import StoreError
+
+__all__ = ["LinkedStore"]
+
+_log = logging.getLogger(__name__)
+
+
+class LinkedStore:
+    """Treats a login that is in several stores as one.
+
+    `load` returns the newest living copy: of those that have not expired, the one that expires last. A copy whose
+    refresh token was spent or refused hides no other copy. `save` replaces every copy of the login that `load`
+    returns, under all their locks; another login stays as it is. The locks are taken in one fixed order, whatever the
+    order of `stores`, so that processes do not wait for each other in a circle. A lock that cannot be acquired in time
+    costs that store alone: its copy is not replaced, and a warning is logged.
+
+    Args:
+        stores: at least one. The first is where a credential is saved if none holds one.
+        token_url: the endpoint of the login. A copy that another endpoint issued is not used. `None`: all are used.
+        lock_timeout: seconds to wait for all locks together.
+        environ: environment variables, for the directory in which spent tokens are noted.
+        clock: Unix time in seconds.
+
+    Raises:
+        ValueError: no store.
+
+    >>> from rxauth.credentials import MemoryStore
+    >>> asyncio.run(LinkedStore([MemoryStore(Credential("a", expires_at=1)), MemoryStore(Credential("b"))]).load())
+    Credential()
+    """
+
+    def __init__(
+        self,
+        stores: Iterable[CredentialStore],
+        *,
+        token_url: str | None = None,
+        lock_timeout: float = 10.0,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.stores: Sequence[CredentialStore] = tuple(stores)
+        if not self.stores:
+            raise ValueError("LinkedStore needs at least one store.")
+        self._token_url = token_url
+        self._lock_timeout = lock_timeout
+        self._clock = clock
+        self._notes = Notes(environ)
+        self._dead: set[str] = set()
+
+    async def load(self) -> Credential | None:
+        """Return the newest living copy; `None` if nothing is stored.
+
+        Raises:
+            StoreError: nothing is stored that can be read.
+        """
+        found = await self._find()
+        return None if found.chosen is None else found.chosen.credential
+
+    async def save(self, credential: Credential) -> None:
+        """Replace every copy of the login that `load` returns, or store the first one.
+
+        Raises:
+            StoreError: not one copy could be written.
+        """
+        async with self._locked_once():
+            found = await self._find()
+            if found.chosen is None:
+                await self.stores[0].save(credential)
+                return
+            spent = found.chosen.credential
+            if len(found.same) > 1 and credential.refresh_token not in (None, spent.refresh_token):
+                # Before any file: a process that is killed between two files leaves a copy that is known to be spent.
+                await self._notes.put(spent.refresh_token, next=name_of(credential.refresh_token))
+            await _one_at_least(
+                (copy.store, copy.store.save(self._adapted(credential, spent, copy.credential)))
+                for copy in self._locked_of(found)
+            )
+
+    async def delete(self) -> bool:
+        """Remove every copy of the login that `load` returns, and return whether there was any."""
+        async with self._locked_once():
+            return any([await copy.store.delete() for copy in self._locked_of(await self._find())])
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        """Exclude others from every store that holds the login.
+
+        Raises:
+            StoreError: no lock of the login can be had at all.
+            TimeoutError: none could be had in time.
+        """
+        found = await self._find()
+        wanted = [*found.same, *(copy for copy in found.usable if copy not in found.same)]
+        async with AsyncExitStack() as stack:
+            locked, failure = await self._lock_all([copy.store for copy in wanted] or self.stores[:1], stack)
+            with holding(self, locked):
+                found = await self._find()
+                if failure is not None and not self._locked_of(found):
+                    raise failure
+                yield
+
+    async def check_can_save(self) -> None:
+        """Make sure that a copy of the login can be replaced, and log a warning for each that cannot.
+
+        Raises:
+            StoreError: none can.
+        """
+        async with self._locked_once():
+            found = await self._find()
+            stores = [copy.store for copy in self._locked_of(found)] or self.stores[:1]
+            await _one_at_least((store, _call(store, "check_can_save")) for store in stores)
+
+    async def load_retry_at(self) -> float | None:
+        """Return the latest time that a copy of the login has; `None` if none has one."""
+        found = await self._find()
+        times = [await _call(copy.store, "load_retry_at") for copy in found.same]
+        return max((at for at in times if at is not None), default=None)
+
+    async def save_retry_at(self, unix_seconds: float | None) -> None:
+        """Keep that time with every copy of the login."""
+        for copy in (await self._find()).same:
+            await _call(copy.store, "save_retry_at", unix_seconds)
+
+    def mark_dead(self, credential: Credential) -> None:
+        """Leave out every copy with this refresh token from the next `load` on: the server refused it."""
+        self._dead.add(_name(credential))
+
+    def describe(self) -> str:
+        """Return where the stores are."""
+        return ", ".join(store.describe() for store in self.stores)
+
+    def __repr__(self) -> str:
+        return f"LinkedStore({self.describe()!r})"
+
+    async def _find(self) -> _Found:
+        copies, failure = [], None
+        for store in self.stores:
+            try:
+                credential = await store.load()
+            except StoreError as error:
+                failure = failure or error  # one unreadable file does not hide the others
+                continue
+            if credential is not None:
+                copies.append(_Copy(store, credential))
+        usable = [copy for copy in copies if self._is_ours(copy.credential)]
+        if not usable:
+            if failure is not None:
+                raise failure
+            return _Found(None, [], [])
+        notes = await self._notes.all() if len(copies) > 1 else {}
+        spent = {name for name, facts in notes.items() if "next" in facts} | self._dead
+        # All dead: the newest of them, so that its refresh fails and the user is asked to log in.
+        usable = [copy for copy in usable if _name(copy.credential) not in spent] or usable
+        chosen = max(usable, key=lambda copy: self._age(copy.credential))
+        name = _name(chosen.credential)
+        same = [copy for copy in copies if name in _line(_name(copy.credential), notes)]
+        return _Found(chosen, same, usable)
+
+    def _is_ours(self, credential: Credential) -> bool:
+        return self._token_url is None or credential.token_url in (None, self._token_url)
+
+    def _age(self, credential: Credential) -> tuple[int, float]:
+        """Rank a copy: one that lives, one that can be refreshed, one that cannot; then by its expiry."""
+        expires_at = credential.expires_at
+        if not credential.expired(self._clock()):
+            return 2, expires_at or 0.0
+        return (0 if credential.refresh_token is None else 1), expires_at or 0.0
+
+    def _locked_of(self, found: _Found) -> list[_Copy]:
+        locked: Sequence[CredentialStore] = lock_held_here(self) or ()
+        return [copy for copy in found.same if any(copy.store is store for store in locked)]
+
+    def _locked_once(self) -> Any:
+        return nullcontext() if held_here(self) else self.locked()
+
+    async def _lock_all(
+        self, stores: Sequence[CredentialStore], stack: AsyncExitStack
+    ) -> tuple[list[CredentialStore], Exception | None]:
+        deadline = asyncio.get_running_loop().time() + self._lock_timeout
+        locked: list[CredentialStore] = []
+        failure: Exception | None = None
+        for _, group in itertools.groupby(sorted(stores, key=_lock_order), key=_lock_order):
+            first, *others = group  # others are further keys of one file: they have the same lock
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await stack.enter_async_context(first.locked())
+            except (TimeoutError, StoreError) as error:
+                failure = failure or error
+                _log.warning(
+                    "The lock of %s could not be acquired (%s): it keeps its copy of the login.",
+                    first.describe(),
+                    str(error) or f"it was held by another program for {self._lock_timeout:g} s",
+                )
+                continue
+            for other in others:
+                stack.enter_context(holding(other, lock_held_here(first)))
+            locked += [first, *others]
+        return locked, failure
+
+    def _adapted(self, renewed: Credential, spent: Credential, copy: Credential) -> Credential:
+        """Return the renewed credential with the fields of its own that the copy's store has."""
+        kept = {name: value for name, value in copy.extra.items() if name not in OF_ONE_LOGIN}
+        news = {
+            name: value
+            for name, value in renewed.extra.items()
+            if name in OF_ONE_LOGIN or spent.extra.get(name) != value
+        }
+        issuer = {} if self._token_url is None else {"token_url": self._token_url}
+        return with_extra(renewed, kept | news | issuer)
+
+
+class _Copy(NamedTuple):
+    store: CredentialStore
+    credential: Credential
+
+
+class _Found(NamedTuple):
+    chosen: _Copy | None
+    same: list[_Copy]  # every copy of the chosen one's login, itself included
+    usable: list[_Copy]
+
+
+def _name(credential: Credential) -> str:
+    return name_of(credential.refresh_token or credential.access_token)
+
+
+def _line(name: str, notes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the tokens that followed the named one, itself included."""
+    line = [name]
+    while (after := notes.get(line[-1], {}).get("next")) is not None and after not in line:
+        line.append(after)
+    return line
+
+
+def _lock_order(store: CredentialStore) -> tuple[int, str]:
+    order: tuple[int, str] | None = getattr(store, "lock_order", None)
+    return (99, f"{store.describe()} {id(store)}") if order is None else order
+
+
+async def _call(store: CredentialStore, method: str, *arguments: object) -> Any:
+    """Call a method that a store may have."""
+    function = getattr(store, method, None)
+    return None if function is None else await function(*arguments)
+
+
+async def _one_at_least(works: Iterable[tuple[CredentialStore, Awaitable[object]]]) -> None:
+    failures, done = [], 0
+    for store, work in works:
+        try:
+            await work
+            done += 1
+        except StoreError as error:
+            failures.append((store, error))
+    if not done:
+        raise failures[0][1] if failures else StoreError("Another login was stored meanwhile; nothing was written.")
+    for store, failure in failures:
+        _log.warning("%s keeps a copy of the login that is spent: log in there again. %s", store.describe(), failure)
