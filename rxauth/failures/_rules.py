@@ -323,7 +323,7 @@ _SEPARATORS = str.maketrans("", "", "-_ \t\n\r")
 # The vocabulary of failures ------------------------------------------------------------------------------------------
 
 
-def _vocabulary(*words: str) -> frozenset[str]:
+def vocabulary(*words: str) -> frozenset[str]:
     return frozenset(map(_normal, words))
 
 
@@ -344,7 +344,7 @@ class _Pattern:
 
 _ERROR_EVENT = _Pattern(r"(?:error|failed|failure)$", re.IGNORECASE)
 
-_AUTH = _vocabulary(
+_AUTH = vocabulary(
     "access_token_expired",
     "authentication_error",
     "authentication_failed",
@@ -367,7 +367,7 @@ _AUTH = _vocabulary(
 )
 
 # Right credential, not enough of it: a refresh brings the same answer, also where the status is 401.
-_NOT_ALLOWED = _vocabulary(
+_NOT_ALLOWED = vocabulary(
     "access_denied",
     "access_terminated_error",
     "billing_error",
@@ -383,7 +383,7 @@ _NOT_ALLOWED = _vocabulary(
     "usage_limit_reached",
 )
 
-_OTHER = _vocabulary(
+_OTHER = vocabulary(
     "api_error",
     "bad_request",
     "content_filter",

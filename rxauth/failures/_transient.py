@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
 
 from rxauth.errors import CredentialError, NeverLiveError, RefreshFailed, TransientError
-from rxauth.failures._rules import _get, status_of
+from rxauth.failures._rules import _get, _words, is_auth_error, judge_known, status_of, vocabulary
 
 TRANSIENT_STATUS = frozenset({408, 425, 429, *range(500, 600)})
 
@@ -24,12 +25,43 @@ _CONNECTION_ERRORS = (
 )
 
 
+# Codes of error events, which have no status of their own: SDKs report 200 for them.
+_TRANSIENT_WORDS = vocabulary(
+    "api_error",
+    "engine_overloaded_error",
+    "internal_error",
+    "internal_server_error",
+    "overloaded",
+    "overloaded_error",
+    "rate_limit_error",
+    "rate_limit_exceeded",
+    "rate_limit_reached_error",
+    "resource_exhausted",
+    "server_error",
+    "service_unavailable",
+    "timeout_error",
+    "too_many_requests",
+    "unavailable",
+)
+
+# A limit that time does not lift soon; providers send it with 429.
+_USED_UP = vocabulary(
+    "billing_error",
+    "billing_hard_limit_reached",
+    "exceeded_current_quota_error",
+    "insufficient_quota",
+    "quota_exceeded",
+    "usage_limit_reached",
+)
+
+
 def is_transient(failure: Any) -> bool:
     """Whether the same call may succeed when it is made again.
 
     Yes: `OSError` (timeouts, connections), `rxauth.TransientError`, the connection errors of aiohttp, httpx, httpx2 and
-    the official SDKs, a status of 408, 425, 429 or 5xx. No: what `OAuthCredentials` raises, which has tried again
-    itself, and everything else.
+    the official SDKs, a status of 408, 425, 429 or 5xx, or without a status a code such as `overloaded_error`. No: an
+    auth failure, a quota that is used up, an exception of `OAuthCredentials`, which has tried again itself, and
+    everything else.
 
     >>> is_transient(TimeoutError()), is_transient(ValueError()), is_transient({"type": "error", "status": 529})
     (True, False, True)
@@ -38,7 +70,13 @@ def is_transient(failure: Any) -> bool:
     cause = failure if isinstance(failure, BaseException) else _get(failure, "cause")
     if isinstance(cause, CredentialError):
         return False
-    return isinstance(cause, (OSError, TransientError, *_connection_errors())) or status_of(failure) in TRANSIENT_STATUS
+    words = _words(failure)
+    if not words.isdisjoint(_USED_UP) or judge_known(is_auth_error, failure):
+        return False
+    if isinstance(cause, (OSError, TransientError, *_connection_errors())):
+        return True
+    status = status_of(failure)
+    return status in TRANSIENT_STATUS if status is not None else not words.isdisjoint(_TRANSIENT_WORDS)
 
 
 def _connection_errors() -> tuple[type[BaseException], ...]:
@@ -47,7 +85,7 @@ def _connection_errors() -> tuple[type[BaseException], ...]:
 
 
 def retry_after_of(failure: Any) -> float | None:
-    """The seconds that the server asked to wait, where the failure carries them as `retry_after`.
+    """The seconds that the server asked to wait: `retry_after` of the failure, or its response's header.
 
     >>> retry_after_of({"type": "error", "cause": TransientError("busy", retry_after=2.0)})
     2.0
@@ -57,6 +95,9 @@ def retry_after_of(failure: Any) -> float | None:
         seconds = _get(part, "retry_after")
         if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < math.inf:
             return float(seconds)
+        headers = _get(_get(part, "response"), "headers")
+        if isinstance(headers, Mapping) and (told := seconds_to_wait(headers, now=time.time())) is not None:
+            return told
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -22,6 +23,16 @@ from rxauth.failures import is_transient, name_of, retry_after_of, seconds_to_wa
 def with_status(status: Any) -> Exception:
     error = Exception("canary")
     vars(error)["status"] = status
+    return error
+
+
+def in_band(word: str) -> dict[str, Any]:
+    return {"type": "error", "error": {"type": word}}
+
+
+def of_sdk(status: int, word: str, **headers: str) -> Exception:
+    error = Exception("canary")
+    vars(error).update(status_code=status, body=in_band(word), response=SimpleNamespace(headers=headers))
     return error
 
 
@@ -46,6 +57,15 @@ def with_status(status: Any) -> Exception:
         pytest.param({"type": "error", "cause": LoginRequired("log in")}, False, id="an event with LoginRequired"),
         *(pytest.param(with_status(code), False, id=repr(code)) for code in (400, 401, 403, 499, 200, True, "503 x")),
         pytest.param(None, False, id="a completion"),
+        *(pytest.param(in_band(word), True, id=f"in-band {word}") for word in ("overloaded_error", "rate_limit_error")),
+        pytest.param(
+            {"type": "response.failed", "response": {"error": {"code": "server_error"}}}, True, id="responses"
+        ),
+        pytest.param(of_sdk(200, "overloaded_error"), True, id="an SDK's in-band overload, with status 200"),
+        pytest.param(of_sdk(400, "overloaded_error"), False, id="a status decides before a code"),
+        pytest.param(of_sdk(429, "insufficient_quota"), False, id="429 for a quota that is used up"),
+        pytest.param(in_band("authentication_error"), False, id="in-band authentication_error"),
+        pytest.param(TransientError("HTTP 401"), False, id="an auth failure of a transient type"),
     ],
 )
 def test_is_transient_judges(failure: Any, transient: bool) -> None:
@@ -63,6 +83,8 @@ def test_is_transient_keeps_its_place_in_backoff() -> None:
         (TransientError("busy", retry_after=0), 0.0),
         (NeverLiveError((), {"type": "error", "cause": TransientError("busy", retry_after=2.5)}), 2.5),
         *((TransientError("busy", retry_after=value), None) for value in (-1, "7", True, float("inf"), float("nan"))),  # type: ignore[arg-type]
+        (of_sdk(429, "rate_limit_error", **{"Retry-After": "9"}), 9.0),
+        (of_sdk(429, "rate_limit_error"), None),
         (None, None),
     ],
 )
