@@ -42,6 +42,10 @@ from rxauth.credentials import (
     KimiCliStore as KimiCliStore,
     RedisStore as RedisStore,
 )
+from rxauth.clients import (
+    httpx_auth as httpx_auth,
+    aiohttp_middleware as aiohttp_middleware,
+)
 from rxauth.recovery import (
     AuthRejected as AuthRejected,
     RefreshRetryScheduled as RefreshRetryScheduled,

@@ -21,6 +21,7 @@ OPERATORS = {
 BRIDGE = {"from_async_iterable", "to_async_iterable"}
 EVENTS = {"AssistantEvent", "AssistantMessage", "Transcript", "collect_message"}
 SOURCES = {"anthropic_messages", "openai_chat"}
+CLIENTS = {"httpx_auth", "aiohttp_middleware"}
 CREDENTIALS = {
     "Credential",
     "CredentialSource",
@@ -65,7 +66,7 @@ ERRORS = {
 
 def test_these_are_the_public_names() -> None:
     assert set(rxauth.__all__) == (
-        {"__version__"} | OPERATORS | BRIDGE | EVENTS | SOURCES | CREDENTIALS | RECOVERY | ERRORS
+        {"__version__"} | OPERATORS | BRIDGE | EVENTS | SOURCES | CLIENTS | CREDENTIALS | RECOVERY | ERRORS
     )
 
 

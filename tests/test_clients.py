@@ -1,0 +1,258 @@
+"""One login for aiohttp sessions and httpx clients: a stale token costs one refresh, whichever client meets it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from rxauth import LoginRequired, MemoryStore, OAuthCredentials, aiohttp_middleware, httpx_auth
+from rxauth.testing import FakeProvider, Gate, Reply
+from tests.peers_needed import package
+
+QUESTION = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+PLAN_LIMIT = Reply.unauthorized(message="Your current subscription does not have access to K3")
+
+HTTPX = [pytest.param(name, marks=pytest.mark.peer) for name in ("httpx", "httpx2")]
+
+
+async def at_once(seconds: float) -> None:
+    """Take the place of a wait."""
+
+
+def login(fake: FakeProvider) -> OAuthCredentials:
+    store = MemoryStore(fake.credential())
+    return OAuthCredentials(store, token_url=fake.token_url, client_id=fake.client_id, sleep=at_once)
+
+
+class Client:
+    """A client of one library, asked in the same way: the status of one question."""
+
+    def __init__(self, library: str, credentials: OAuthCredentials, **options: Any) -> None:
+        self.library = library
+        if library == "aiohttp":
+            self.client: Any = aiohttp.ClientSession(middlewares=[aiohttp_middleware(credentials, **options)])
+        else:
+            self.client = package(library).AsyncClient(auth=httpx_auth(credentials, **options), trust_env=False)
+
+    async def post(self, url: str, **body: Any) -> int:
+        body = body or {"json": QUESTION}
+        if self.library == "aiohttp":
+            async with self.client.post(url, **body) as response:
+                await response.read()
+                return int(response.status)
+        return int((await self.client.post(url, **body)).status_code)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await (self.client.close() if self.library == "aiohttp" else self.client.aclose())
+
+
+every_client = pytest.mark.parametrize("library", ["aiohttp", *HTTPX])
+
+
+@every_client
+async def test_stale_token_costs_one_refresh(library: str) -> None:
+    async with FakeProvider() as fake:
+        credentials = login(fake)
+        fake.invalidate()
+        async with Client(library, credentials) as client:
+            assert await client.post(f"{fake.url}/v1/messages") == 200
+            assert await client.post(f"{fake.url}/v1/messages") == 200
+        assert [each.status for each in fake.api_requests] == [401, 200, 200]
+        assert len(fake.token_requests) == 1
+        assert all(each.json() == QUESTION for each in fake.api_requests)
+
+
+@every_client
+async def test_many_clients_share_one_token_request(library: str) -> None:
+    async with FakeProvider() as fake, AsyncExitStack() as stack:
+        credentials = login(fake)
+        fake.invalidate()
+        clients = [await stack.enter_async_context(Client(library, credentials)) for _ in range(10)]
+        statuses = await asyncio.gather(*(each.post(f"{fake.url}/v1/messages") for each in clients))
+        assert statuses == [200] * 10
+        assert len(fake.token_requests) == 1
+
+
+@every_client
+async def test_dead_login_passes_the_refusal_on(library: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with FakeProvider() as fake:
+        credentials = login(fake)
+        token = (await credentials.current()).access_token
+        fake.revoke()
+        async with Client(library, credentials) as client:
+            assert await client.post(f"{fake.url}/v1/messages") == 401
+        assert len(fake.api_requests) == 1
+        (warning,) = [each for each in caplog.records if each.name == "rxauth.clients"]
+        assert (warning.levelno, "Log in again" in warning.getMessage()) == (logging.WARNING, True)
+        assert token not in caplog.text
+
+
+@every_client
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(PLAN_LIMIT, id="a 401 about the plan"),
+        pytest.param(Reply(status=403), id="a 403 without a reason"),
+        pytest.param(Reply(status=400), id="a request that is wrong"),
+        pytest.param(Reply(status=503), id="an overload"),
+    ],
+)
+async def test_other_refusal_is_not_refreshed(library: str, refusal: Reply) -> None:
+    async with FakeProvider(replies=[refusal]) as fake:
+        async with Client(library, login(fake)) as client:
+            assert await client.post(f"{fake.url}/v1/messages") in {400, 401, 403, 503}
+        assert (len(fake.api_requests), len(fake.token_requests)) == (1, 0)
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    yield b"{}"
+
+
+@every_client
+async def test_body_that_is_read_once_is_not_sent_again(library: str) -> None:
+    async with FakeProvider() as fake:
+        credentials = login(fake)
+        fake.invalidate()
+        async with Client(library, credentials) as client:
+            body = {"data" if library == "aiohttp" else "content": pieces()}
+            assert await client.post(f"{fake.url}/v1/messages", **body) == 401
+        assert len(fake.api_requests) == 1
+
+
+@every_client
+async def test_nothing_stored_raises_before_the_request(library: str) -> None:
+    async with FakeProvider() as fake:
+        credentials = OAuthCredentials(MemoryStore(), token_url=fake.token_url, client_id=fake.client_id)
+        async with Client(library, credentials) as client:
+            with pytest.raises(LoginRequired, match="Log in"):
+                await client.post(f"{fake.url}/v1/messages")
+        assert fake.requests == []
+
+
+@every_client
+async def test_token_is_not_sent_without_tls(library: str) -> None:
+    async with FakeProvider() as fake, Client(library, login(fake)) as client:
+        with pytest.raises(ValueError, match="must be https"):
+            await client.post("http://api.example.com/v1/messages")
+
+
+@every_client
+async def test_redirect_takes_no_token_to_another_origin(library: str) -> None:
+    elsewhere: list[str | None] = []
+
+    async def foreign(request: web.BaseRequest) -> web.Response:
+        elsewhere.append(request.headers.get("Authorization"))
+        return web.Response(status=401)
+
+    runner = web.ServerRunner(web.Server(foreign))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    target = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    async with FakeProvider(replies=[Reply.redirect(target)]) as fake, Client(library, login(fake)) as client:
+        if library != "aiohttp":
+            client.client.follow_redirects = True
+        assert await client.post(f"{fake.url}/v1/messages") == 401
+    await runner.cleanup()
+    assert elsewhere[0] is None
+
+
+@pytest.mark.parametrize("library", HTTPX)
+def test_synchronous_client_refreshes_too(library: str) -> None:
+    with FakeProvider() as fake:
+        credentials = login(fake)
+        fake.invalidate()
+        with package(library).Client(auth=httpx_auth(credentials), trust_env=False) as client:
+            assert client.post(f"{fake.url}/v1/messages", json=QUESTION).status_code == 200
+        assert len(fake.token_requests) == 1
+
+
+@pytest.mark.parametrize("library", HTTPX)
+async def test_synchronous_client_on_a_loop_says_what_to_do(library: str) -> None:
+    async with FakeProvider() as fake:
+        with (
+            package(library).Client(auth=httpx_auth(login(fake)), trust_env=False) as client,
+            pytest.raises(RuntimeError, match="use an AsyncClient"),
+        ):
+            client.post(f"{fake.url}/v1/messages", json=QUESTION)
+
+
+def generator() -> Iterator[bytes]:
+    yield b"{}"
+
+
+@pytest.mark.parametrize("library", HTTPX)
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param({"content": b"{}"}, 200, id="bytes"),
+        pytest.param({"data": {"a": "b"}}, 200, id="a form"),
+        pytest.param({"files": {"file": io.BytesIO(b"contents")}}, 200, id="a form with a file"),
+        pytest.param({"content": generator()}, 401, id="a generator"),
+        pytest.param({"content": io.BytesIO(b"{}")}, 401, id="an open file"),
+    ],
+)
+def test_httpx_body_is_sent_again_if_it_can_be(library: str, body: dict[str, Any], status: int) -> None:
+    with FakeProvider() as fake:
+        credentials = login(fake)
+        fake.invalidate()
+        with package(library).Client(auth=httpx_auth(credentials), trust_env=False) as client:
+            answer = client.post(f"{fake.url}/v1/messages", **body)
+        assert (answer.status_code == 401) == (status == 401)
+        assert len({each.body for each in fake.api_requests}) == 1
+
+
+@pytest.mark.peer
+async def test_openai_client_survives_a_stale_token() -> None:
+    openai, httpx2 = package("openai"), package("httpx2")
+    async with FakeProvider(answer="Hello") as fake:
+        credentials = login(fake)
+        fake.invalidate()
+        http_client = httpx2.AsyncClient(auth=httpx_auth(credentials))
+        async with openai.AsyncOpenAI(
+            api_key="unused", base_url=f"{fake.url}/v1", http_client=http_client, max_retries=0
+        ) as client:
+            answer = await client.chat.completions.create(model="m", messages=QUESTION["messages"])
+        assert answer.choices[0].message.content == "Hello"
+        assert [each.status for each in fake.api_requests] == [401, 200]
+
+
+@pytest.mark.peer
+async def test_anthropic_client_survives_a_stale_token() -> None:
+    anthropic, httpx2 = package("anthropic"), package("httpx2")
+    async with FakeProvider(answer="Hello") as fake:
+        credentials = login(fake)
+        fake.invalidate()
+        http_client = httpx2.AsyncClient(auth=httpx_auth(credentials))
+        async with anthropic.AsyncAnthropic(
+            auth_token="unused", base_url=fake.url, http_client=http_client, max_retries=0
+        ) as client:
+            answer = await client.messages.create(**QUESTION)
+        assert answer.content[0].text == "Hello"
+        assert [each.status for each in fake.api_requests] == [401, 200]
+
+
+async def test_cancelled_request_leaves_the_refresh_to_the_others() -> None:
+    gate = Gate()
+    async with FakeProvider(token_replies=[Reply(hold=gate)]) as fake:
+        credentials = login(fake)
+        fake.invalidate()
+        async with Client("aiohttp", credentials) as one, Client("aiohttp", credentials) as other:
+            leaves = asyncio.create_task(one.post(f"{fake.url}/v1/messages"))
+            stays = asyncio.create_task(other.post(f"{fake.url}/v1/messages"))
+            await gate.reached()
+            leaves.cancel()
+            gate.open()
+            assert await stays == 200
+            assert leaves.cancelled() or leaves.cancelling()
+        assert len(fake.token_requests) == 1
