@@ -1,4 +1,4 @@
-"""Where tokens may be sent, and through which proxy."""
+"""Decide where tokens may be sent, and through which proxy."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import ipaddress
 import urllib.request
 from urllib.parse import urlsplit
 
-__all__ = ["checked_url", "is_loopback", "proxy_for"]
+__all__ = ["checked_url", "is_loopback", "proxy_for", "same_address"]
 
 
 def checked_url(url: str, name: str) -> str:
-    """The URL, if tokens may be sent there: https, or http to this very machine.
+    """Return the URL, if tokens may be sent there: https, or http to this machine.
 
-    What is refused is not shown: it may be a key, given in the wrong place.
+    The error does not show the URL: it may be a key that was given in the wrong place.
 
     >>> checked_url("http://example.com/token", "token_url")
     Traceback (most recent call last):
     ValueError: token_url must be https: tokens do not travel unencrypted (loopback excepted).
 
     Raises:
-        ValueError: it is not a URL, not encrypted, or has a user name or fragment in it.
+        ValueError: it is not a URL, not encrypted, or holds a user name or fragment.
     """
     try:
         parts = urlsplit(url)
@@ -38,8 +38,25 @@ def checked_url(url: str, name: str) -> str:
     return url
 
 
+def same_address(one: str, other: str) -> bool:
+    """Tell whether two URLs name the same resource, however host and port are written.
+
+    >>> same_address("https://Example.com:443/token", "https://example.com/token")
+    True
+    """
+    try:
+        return _parts(one) == _parts(other)
+    except ValueError:
+        return one == other
+
+
+def _parts(url: str) -> tuple[object, ...]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme), *parts[2:]
+
+
 def is_loopback(host: str) -> bool:
-    """Whether what is sent there stays on this machine.
+    """Tell whether the host is this machine.
 
     >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("example.com")
     (True, True, True, False)
@@ -53,8 +70,8 @@ def is_loopback(host: str) -> bool:
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for it; never one for loopback."""
-    # Not aiohttp's trust_env: it would also take a password out of ~/.netrc, and send what is for loopback to a proxy.
+    """Return the proxy that the environment names for the URL; never one for loopback."""
+    # Not aiohttp's trust_env: it would also take a password out of ~/.netrc, and send loopback requests to a proxy.
     parts = urlsplit(url)
     host = parts.hostname or ""
     if is_loopback(host) or urllib.request.proxy_bypass(host):

@@ -20,7 +20,8 @@ from rxauth.failures import rejected_credential
 
 if TYPE_CHECKING:
     from rxauth.credentials._credential import Credential, CredentialSource
-    from rxauth.credentials._device_login import DevicePrompt, DeviceWaiting, device_login
+    from rxauth.credentials._device_login import device_login
+    from rxauth.credentials._device_prompt import DevicePrompt, DeviceWaiting
     from rxauth.credentials._oauth import OAuthCredentials
     from rxauth.credentials._static import StaticCredentials
     from rxauth.credentials._store import CredentialStore
@@ -65,8 +66,8 @@ _HOMES = {
     "LinkedStore": "_stores._linked",
     "RedisStore": "_stores._redis",
     "device_login": "_device_login",
-    "DevicePrompt": "_device_login",
-    "DeviceWaiting": "_device_login",
+    "DevicePrompt": "_device_prompt",
+    "DeviceWaiting": "_device_prompt",
 }
 
 

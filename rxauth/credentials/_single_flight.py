@@ -1,6 +1,6 @@
-"""Work that is done once for all who ask, on a thread that belongs to none of them.
+"""Do a piece of work once for all who ask for it, on a private thread.
 
-A task on an asker's loop dies with that loop: `asyncio.run` returns, Ctrl-C, and a token exchange is cut off after the
+A task on an asker's loop dies with that loop: `asyncio.run` returns, Ctrl-C, and a token request is cut off after the
 server has rotated the refresh token. So the work runs on a private thread with its own loop. The thread lives only
 while there is work: nothing to close, nothing to leak.
 """
@@ -12,32 +12,35 @@ import concurrent.futures.thread  # its exit hook, registered before ours, runs 
 import contextlib
 import contextvars
 import functools
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Hashable, Iterator
 from typing import Any, TypeVar
 
-__all__ = ["Interrupted", "SingleFlight", "flights"]
+__all__ = ["Interrupted", "SingleFlight", "finish_refreshes", "flights", "refresh_under_way"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_EXIT_PATIENCE = 60.0  # s; work that is told to end takes one request and one save, far less than this
+_EXIT_PATIENCE = 20.0  # s for which the end of the program waits for an answer that a server owes
 
 
 class Interrupted(Exception):
-    """The work was told to end before it was done."""
+    """The work was cancelled before it was done."""
 
 
 class _Flight(concurrent.futures.Future[T]):
-    """The outcome of a piece of work; `waiters` of a loop are known to that loop's thread alone."""
+    """The outcome of a piece of work. The `waiters` of a loop are used on that loop's thread alone."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.waiters: dict[asyncio.AbstractEventLoop, list[asyncio.Future[T]]] = {}
+        self.waiters: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[T], asyncio.TimerHandle]]] = {}
 
 
 class SingleFlight:
-    """Runs at most one piece of work per key at a time.
+    """Run at most one piece of work per key at a time.
 
     May be used from any thread and any loop. After a fork the child starts with nothing under way: the parent's work
     goes on in the parent.
@@ -72,14 +75,15 @@ class SingleFlight:
                 flight = _Flight()
                 flight.set_running_or_notify_cancel()
                 self._flights[key] = flight
-                # In no context of any asker's: what one of them holds or traces is not the others'.
-                loop.call_soon_threadsafe(self._take_off, key, flight, work, context=contextvars.Context())
+                # In an empty context: the work belongs to all askers, the context variables to one.
+                loop.call_soon_threadsafe(self._start, key, flight, work, context=contextvars.Context())
             return flight
 
-    def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Future[T]:
-        """The same, for `await`. A waiter that is cancelled cancels itself alone.
+    def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]], *, within: float) -> asyncio.Future[T]:
+        """Join or start the work, and return a future of the running loop. Cancelling it cancels this waiter alone.
 
-        All who wait on one loop are woken by one call: each of its own would cost more than the rest of the wait.
+        After `within` seconds the future fails with TimeoutError, and the work goes on. One call wakes all waiters of a
+        loop: a call for each would cost more than the rest of the wait.
         """
         flight = self.run(key, work)
         loop = asyncio.get_running_loop()
@@ -88,7 +92,7 @@ class SingleFlight:
             waiters = flight.waiters[loop] = []
             flight.add_done_callback(functools.partial(_wake, loop, waiters))
         waiter: asyncio.Future[T] = loop.create_future()
-        waiters.append(waiter)
+        waiters.append((waiter, loop.call_later(within, _give_up, waiter)))
         return waiter
 
     @property
@@ -96,30 +100,37 @@ class SingleFlight:
         """Whether there is work under way that `close` waits for."""
         return bool(self._unbroken)
 
-    def close(self) -> None:
-        """Cancel all work, and wait until it has ended. What is under way inside `unbroken()` is finished first."""
+    def close(self, within: float = _EXIT_PATIENCE) -> bool:
+        """Cancel all work but that inside `unbroken()`, and wait until it has ended; tell whether it has."""
         with self._mutex:
             thread, loop = self._thread, self._loop
             if loop is not None:
                 loop.call_soon_threadsafe(self._cancel_all)
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_EXIT_PATIENCE)
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(within)
+        if thread.is_alive() and self._unbroken:
+            log.error(
+                "The program ends while the token endpoint has not answered a refresh. "
+                "If the next one fails, log in again."
+            )
+        return not thread.is_alive()
 
     @contextlib.contextmanager
     def unbroken(self) -> Iterator[None]:
-        """Around what a piece of work must not be cancelled in.
+        """Keep `close` from cancelling the work inside.
 
-        A cancellation that comes meanwhile is dropped if all goes well, for then the work is as good as done; if it
-        fails, the cancellation takes the failure's place, and there is no other try.
+        A cancellation that comes meanwhile is dropped if the work inside succeeds, for then all of it is nearly done;
+        if it fails, the cancellation takes the place of the failure, so that there is no other try.
 
-        Not a shielded task: what is inside stays in the task that holds the store's lock.
+        Not a shielded task: the work inside stays in the task that holds the store's lock.
         """
         task = asyncio.current_task()
         self._unbroken.add(task)
         try:
             yield
         except BaseException:
-            # Raised, not requested: a request would come up in the next await, where the lock is given back.
+            # Raised, not requested: a request would come up in the next await, where the lock is released.
             if task in self._put_off:
                 raise asyncio.CancelledError from None
             raise
@@ -140,22 +151,22 @@ class SingleFlight:
         self._loop, self._idle, self._thread = loop, idle, thread
         return loop
 
-    def _take_off(
+    def _start(
         self, key: Hashable, flight: concurrent.futures.Future[T], work: Callable[[], Coroutine[Any, Any, T]]
     ) -> None:
         task = asyncio.get_running_loop().create_task(work())
         self._tasks[key] = task
         # Not a try around the work: a task that is cancelled before its first step never enters the try.
-        task.add_done_callback(functools.partial(self._land, key, flight))
+        task.add_done_callback(functools.partial(self._end, key, flight))
 
-    def _land(self, key: Hashable, flight: concurrent.futures.Future[T], task: asyncio.Task[T]) -> None:
+    def _end(self, key: Hashable, flight: concurrent.futures.Future[T], task: asyncio.Task[T]) -> None:
         with self._mutex:
             del self._flights[key]
             del self._tasks[key]
             if not self._flights:
                 self._loop = None
                 self._idle.set()
-        # Only now: who asks again because of the outcome must not join what has ended.
+        # Only now: a caller that asks again because of the outcome must not join the flight that has ended.
         if task.cancelled():
             flight.set_exception(Interrupted("The program ended before the work did."))
         elif (error := task.exception()) is not None:
@@ -172,11 +183,14 @@ class SingleFlight:
 
 
 def _wake(
-    loop: asyncio.AbstractEventLoop, waiters: list[asyncio.Future[T]], flight: concurrent.futures.Future[T]
+    loop: asyncio.AbstractEventLoop,
+    waiters: list[tuple[asyncio.Future[T], asyncio.TimerHandle]],
+    flight: concurrent.futures.Future[T],
 ) -> None:
     def wake() -> None:
         error = flight.exception()
-        for waiter in waiters:
+        for waiter, timer in waiters:
+            timer.cancel()
             if waiter.done():
                 continue
             if error is None:
@@ -184,8 +198,13 @@ def _wake(
             else:
                 waiter.set_exception(error)
 
-    with contextlib.suppress(RuntimeError):  # the loop has been closed, and nobody waits on it any more
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and its waiters with it
         loop.call_soon_threadsafe(wake)
+
+
+def _give_up(waiter: asyncio.Future[Any]) -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError())
 
 
 def _serve(loop: asyncio.AbstractEventLoop, idle: asyncio.Event) -> None:
@@ -193,13 +212,13 @@ def _serve(loop: asyncio.AbstractEventLoop, idle: asyncio.Event) -> None:
         loop.run_until_complete(_until(idle))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
-        # It does not wait for the threads that resolve names: one may hang, and Python 3.12 starts none to wait with
-        # once the program is ending, which is why asyncio.Runner does not do here.
+        # asyncio.Runner would wait for the threads that resolve names: one may hang, and from Python 3.12 on no thread
+        # that could wait for them starts once the program is ending.
         loop.close()
 
 
 async def _until(idle: asyncio.Event) -> None:
-    # For the same reason there is a thread before it is needed: a store may have to resolve a name in order to save.
+    # For the same reason a thread is started now: a store may have to resolve a name in order to save.
     await asyncio.to_thread(lambda: None)
     await idle.wait()
     left_over = asyncio.all_tasks() - {asyncio.current_task()}
@@ -210,10 +229,24 @@ async def _until(idle: asyncio.Event) -> None:
 
 flights = SingleFlight()
 
+
+def refresh_under_way() -> bool:
+    """Tell whether a token request was sent whose answer is not stored yet."""
+    return flights.unbreakable
+
+
+def finish_refreshes(within: float = _EXIT_PATIENCE) -> bool:
+    """End all refreshes of this process, before it leaves with `os._exit`; tell whether they ended in time.
+
+    One that has sent a token request is waited for, so that a rotated token is stored; the others are cancelled.
+    """
+    return flights.close(within)
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=flights._forget)
 
 # Before other threads are joined and before executors refuse work, which `atexit` would be too late for. Without this
-# an exchange that is under way when the program ends dies with its daemon thread, and the rotated token with it.
+# a request that is under way when the program ends dies with its daemon thread, and the rotated token with it.
 with contextlib.suppress(AttributeError, RuntimeError):
     threading._register_atexit(flights.close)  # type: ignore[attr-defined]

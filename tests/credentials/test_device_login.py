@@ -126,7 +126,9 @@ class TestTheWayToACredential:
     async def test_asks_shows_waits_and_gets_one(self, server: Server, person: Person) -> None:
         server.token = [error("authorization_pending"), error("authorization_pending"), TOKEN]
         credential = await person.login(server)
-        assert credential == Credential("hush-access", "hush-refresh", 1021.0 + 900, extra={"expires_in": 900})
+        assert credential == Credential(
+            "hush-access", "hush-refresh", 1021.0 + 900, extra={"expires_in": 900, "token_url": f"{server.url}/token"}
+        )
         assert person.prompts == [
             DevicePrompt(
                 user_code="WDJB-MJHT",

@@ -690,13 +690,6 @@ async def test_with_a_lock_that_comes_too_late_no_request_is_begun(server: Token
     assert server.requests == []
 
 
-async def test_with_one_that_comes_late_the_request_has_what_is_left(server: TokenServer, now: Time) -> None:
-    old = server.credential()
-    server.gate.clear()
-    with pytest.raises(RefreshFailed, match=r"within 0\.15 s"):
-        await source(server, Late(old, now, 0.25), now, timeout=0.4, request_timeout=0.2).refresh(rejected(old))
-
-
 class Broken(MemoryStore):
     """A store of somebody else's that fails with what comes to its hand."""
 
@@ -751,7 +744,7 @@ async def test_a_lock_that_cannot_be_given_back_harms_nobody(
     new = await source(server, store).refresh(rejected(old))
     assert new is not None
     assert await store.load() == new
-    assert "could not be given back (ConnectionError)" in caplog.text
+    assert "could not be released (ConnectionError)" in caplog.text
 
 
 class Hanging(MemoryStore):
@@ -1063,9 +1056,7 @@ async def test_a_refresh_ahead_that_fails_is_a_warning_and_rests_a_while(
     assert len(server.requests) == 4
 
 
-async def test_a_refresh_ahead_rests_as_long_as_the_server_asks_or_until_there_is_another_credential(
-    server: TokenServer, now: Time
-) -> None:
+async def test_a_refresh_ahead_rests_as_long_as_the_server_asks(server: TokenServer, now: Time) -> None:
     old = server.credential(expires_at=now.wall + 100, extra={"expires_in": 900})
     ours = source(server, MemoryStore(old), now)
     server.answers.append({"status": 503, "headers": {"Retry-After": "900"}})
@@ -1074,12 +1065,6 @@ async def test_a_refresh_ahead_rests_as_long_as_the_server_asks_or_until_there_i
         assert await ours.current() == old
         await asyncio.to_thread(background)
         assert len(server.requests) == 1
-    server.expires_in = 60
-    assert await ours.refresh(rejected(old)) is not None
-    now.pass_by(31)
-    await ours.current()
-    await asyncio.to_thread(background)
-    assert len(server.requests) == 3
 
 
 async def test_one_that_soon_ends_and_cannot_be_refreshed_is_given_out_in_silence(
@@ -1312,7 +1297,7 @@ async def test_no_token_is_ever_told(server: TokenServer, now: Time, caplog: pyt
 async def test_not_even_with_the_local_variables_of_a_traceback(server: TokenServer, now: Time, trouble: str) -> None:
     """As error reporters collect them."""
     old = server.credential(expires_at=now.wall - 1)
-    ours = source(server, MemoryStore(old), now, client_secret="client-secret", request_timeout=0.02)
+    ours = source(server, MemoryStore(old), now, client_secret="client-secret", answer_timeout=0.02)
     bodies = {
         "it is echoed": b"<refresh-1 access-1>",
         "half a token response": b'{"access_token": "access-2", "refresh_',

@@ -43,7 +43,7 @@ def ended(flights: SingleFlight) -> bool:
 
 async def test_ten_thousand_waiters_share_one_piece_of_work() -> None:
     flights, work = SingleFlight(), Work()
-    waiting = [asyncio.ensure_future(flights.join("key", work)) for _ in range(10_000)]
+    waiting = [asyncio.ensure_future(flights.join("key", work, within=60)) for _ in range(10_000)]
     await asyncio.sleep(0)
     work.go.set()
     assert set(await asyncio.gather(*waiting)) == {1}
@@ -56,7 +56,7 @@ def test_waiters_on_several_loops_and_threads_share_it() -> None:
     together = threading.Barrier(8)
 
     async def ask() -> list[int]:
-        waiting = [asyncio.ensure_future(flights.join("key", work)) for _ in range(100)]
+        waiting = [asyncio.ensure_future(flights.join("key", work, within=60)) for _ in range(100)]
         await asyncio.sleep(0)
         together.wait()
         work.go.set()
@@ -102,7 +102,7 @@ def test_asking_again_the_moment_the_outcome_is_known_does_not_join_what_has_end
 
 async def test_a_cancelled_waiter_cancels_itself_alone() -> None:
     flights, work = SingleFlight(), Work()
-    tasks = [asyncio.ensure_future(flights.join("key", work)) for _ in range(3)]
+    tasks = [asyncio.ensure_future(flights.join("key", work, within=60)) for _ in range(3)]
     await asyncio.sleep(0)
     tasks[0].cancel()
     await asyncio.wait([tasks[0]])
@@ -117,7 +117,7 @@ async def test_all_who_wait_get_what_it_raises() -> None:
     async def work() -> None:
         raise LookupError("the work's own")
 
-    waiting = [flights.join("key", work) for _ in range(3)]
+    waiting = [flights.join("key", work, within=60) for _ in range(3)]
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [str(each) for each in outcomes] == ["the work's own"] * 3
 
@@ -126,7 +126,7 @@ def test_the_end_of_an_askers_loop_ends_nothing() -> None:
     flights, work = SingleFlight(), Work()
 
     async def ask() -> None:
-        task = asyncio.ensure_future(flights.join("key", work))
+        task = asyncio.ensure_future(flights.join("key", work, within=60))
         await asyncio.to_thread(work.began.wait)
         assert not task.done()
 

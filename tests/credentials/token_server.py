@@ -54,7 +54,8 @@ class TokenServer:
         return self.valid
 
     async def _token(self, request: web.Request) -> web.StreamResponse:
-        form = {name: str(value) for name, value in (await request.post()).items()}
+        fields = await (request.json() if request.content_type == "application/json" else request.post())
+        form = {name: str(value) for name, value in fields.items()}
         self.requests.append(form)
         self.headers.append(dict(request.headers))
         response = self._answer(form)
