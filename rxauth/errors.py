@@ -76,13 +76,13 @@ class NeverLiveError(RxAuthError):
 
     def __str__(self) -> str:
         return (
-            f"The stream ended before it was live ({_name(self.failure)}). "
+            f"The stream ended before it was live ({_name_and_status(self.failure)}). "
             "End the pipe with flush_on_complete_or_error() to let go of what is held."
         )
 
     def __repr__(self) -> str:
         # Not the repr of what it holds: asyncio logs the repr of an exception that nobody took.
-        return f"NeverLiveError(held: {len(self.held)}, failure: {_name(self.failure)})"
+        return f"NeverLiveError(held: {len(self.held)}, failure: {_name_and_status(self.failure)})"
 
 
 class ConsumerTooSlow(RxAuthError):
@@ -261,21 +261,35 @@ def _describe(name: str, status: object) -> str:
     return name if status is None else f"{name}, status {status}"
 
 
-def _name(failure: Any) -> str:
-    """A failure's type and status, never its text: the text may be anything."""
+def name_of(failure: Any) -> str:
+    """Return the name of a failure's class, or of its cause's: a name from code, never a server's text.
+
+    >>> name_of(ValueError("a secret")), name_of({"type": "error", "cause": TimeoutError()})
+    ('ValueError', 'TimeoutError')
+    """
+    if isinstance(failure, RefreshFailed):
+        return failure.type
+    cause = failure if isinstance(failure, BaseException) else field(failure, "cause")
+    return type(cause if isinstance(cause, BaseException) else failure).__name__
+
+
+def field(value: Any, name: str) -> Any:
+    """Return the attribute of that name, or a mapping's value; `None` if there is none or if it cannot be had."""
+    if value is None:
+        return None
+    try:
+        # `dict` first: to ask an abstract class costs more than all the rest, and thousands may fail together.
+        return value.get(name) if isinstance(value, (dict, Mapping)) else getattr(value, name, None)
+    except Exception:  # a foreign property may raise anything
+        return None
+
+
+def _name_and_status(failure: Any) -> str:
     if failure is None:
         return "it completed without an event that counts"
-    cause = _get(failure, "cause")
-    named = cause if isinstance(cause, BaseException) else failure
-    kind = None if isinstance(named, BaseException) else _get(named, "type")
-    name = kind if isinstance(kind, str) and kind.replace(".", "_").isidentifier() else type(named).__name__
-    parts = (failure, cause, _get(failure, "error"), _get(failure, "response"))
-    found = (_get(part, word) for part in parts for word in ("status", "status_code", "code"))
+    cause = field(failure, "cause")
+    kind = None if isinstance(failure, BaseException) or isinstance(cause, BaseException) else field(failure, "type")
+    name = kind if isinstance(kind, str) and kind.replace(".", "_").isidentifier() else name_of(failure)
+    parts = (failure, cause, field(failure, "error"), field(failure, "response"))
+    found = (field(part, word) for part in parts for word in ("status", "status_code", "code"))
     return _describe(name, next((each for each in found if isinstance(each, int) and 400 <= each <= 599), None))
-
-
-def _get(value: Any, name: str) -> Any:
-    try:
-        return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
-    except Exception:  # a property that raises has nothing to say
-        return None

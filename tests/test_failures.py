@@ -345,7 +345,8 @@ def http_error(code: int) -> Exception:
             failure(code=http.HTTPStatus.UNAUTHORIZED), True, id="google.api_core: a status that is an IntEnum"
         ),
         pytest.param(failure(code=Spoken.UNAUTHENTICATED), True, id="a code that is an enum of words"),
-        pytest.param(BotoError("ExpiredTokenException"), False, id="botocore: its words are Amazon's own"),
+        pytest.param(BotoError("ExpiredTokenException"), True, id="botocore: an expired token"),
+        pytest.param(BotoError("AccessDeniedException"), False, id="botocore: access denied"),
         pytest.param(failure(status=401.0), False, id="a status that is no integer"),
         pytest.param(failure(code=b"401"), False, id="a code that is bytes"),
         pytest.param(Wordless(), False, id="no text to be had"),
@@ -359,10 +360,6 @@ def http_error(code: int) -> Exception:
 )
 def test_errors_as_libraries_raise_them(raised: Any, rejected: bool) -> None:
     assert is_auth_error(raised) is rejected
-
-
-def test_amazons_own_words_are_a_rule_of_ones_own() -> None:
-    assert error_type("ExpiredTokenException")(BotoError("ExpiredTokenException"))
 
 
 @pytest.mark.parametrize(

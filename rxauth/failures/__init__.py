@@ -1,26 +1,44 @@
-"""What counts as an auth failure: rules that compose.
+"""What counts as an auth failure, and what else a failure says: rules that compose.
 
     is_auth_error                       the default: a status, else a structured code, else the text, conservatively
     is_auth_error | status(403)         a provider that answers 403 for a stale token
     is_auth_error & ~text("K3")         one message that a refresh cannot mend
 
-A rule is called with a failure (an error event, an exception, a `NeverLiveError`, whose failure is judged) and says
-yes or no. Anything else is no failure, and what the credential logic itself raises is final: both are always no. By
-itself a rule knows an error event by its `type`, which ends with error, failed or failure; inside an operator, what
-`is_error` says is an error event is one, whatever it is called.
+A rule judges an error event, an exception, a `NeverLiveError` (its failure) or an exception group (all that it holds).
+Anything else is no failure, and what the credential logic itself raises is final: the answer is no. By itself a rule
+knows an error event by its `type`, which ends with error, failed or failure; inside an operator, the events for which
+`is_error` is true are error events, whatever they are called.
 """
 
+from rxauth.errors import name_of
+from rxauth.failures._reading import Reading
 from rxauth.failures._rejected import rejected_credential
-from rxauth.failures._rules import Judge, Rule, error_type, is_auth_error, judge_known, status, status_of, text, type_of
-from rxauth.failures._transient import TRANSIENT_STATUS, is_transient, name_of, retry_after_of, seconds_to_wait
+from rxauth.failures._rules import (
+    TRANSIENT_STATUS,
+    Judge,
+    Kind,
+    Rule,
+    error_type,
+    is_auth_error,
+    judge_known,
+    kind_of,
+    status,
+    status_of,
+    text,
+    type_of,
+)
+from rxauth.failures._transient import is_transient, retry_after_of, seconds_to_wait
 
 __all__ = [
     "Judge",
+    "Kind",
+    "Reading",
     "Rule",
     "error_type",
     "is_auth_error",
     "is_transient",
     "judge_known",
+    "kind_of",
     "name_of",
     "rejected_credential",
     "retry_after_of",

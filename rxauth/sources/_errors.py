@@ -11,8 +11,9 @@ import html
 import json
 import string
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlsplit
 
 from rxauth.errors import (
@@ -21,7 +22,7 @@ from rxauth.errors import (
     ProviderUnavailable,
     RequestRejected,
 )
-from rxauth.failures import TRANSIENT_STATUS, is_auth_error, seconds_to_wait, status_of
+from rxauth.failures import Kind, Reading, kind_of, seconds_to_wait
 
 if TYPE_CHECKING:
     from rxauth.credentials import Credential
@@ -29,106 +30,60 @@ if TYPE_CHECKING:
 _SENTENCE = 500  # characters: enough for a sentence, not for a page
 _WORD = 120
 
-_TRANSIENT = frozenset(
-    {
-        "api_error",
-        "engine_overloaded_error",
-        "internal_error",
-        "internal_server_error",
-        "overloaded",
-        "overloaded_error",
-        "rate_limit_error",
-        "rate_limit_exceeded",
-        "rate_limit_reached_error",
-        "resource_exhausted",
-        "server_error",
-        "service_unavailable",
-        "timeout",
-        "timeout_error",
-        "too_many_requests",
-        "unavailable",
-    }
-)
-
-_REFUSED = frozenset(
-    {
-        "access_terminated_error",
-        "bad_request",
-        "badrequesterror",
-        "billing_error",
-        "context_length_exceeded",
-        "exceeded_current_quota_error",
-        "insufficient_quota",
-        "invalid_request_error",
-        "model_not_found",
-        "not_found_error",
-        "permission_error",
-        "request_too_large",
-    }
-)
-
 P = TypeVar("P", bound=ProviderError)
 
 
-class Told(NamedTuple):
-    """What a provider said about an error, as it came."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An error as the provider words it.
+
+    Args:
+        message: for a person; all that the provider says, in its order.
+        type: its name of the error.
+        code: its code, or else the status that the body tells.
+        body: all of it, for the judgement alone: it may hold the token.
+    """
 
     message: str = ""
     type: str | None = None
     code: str | int | None = None
+    body: object = field(default=None, repr=False, compare=False)
 
 
 def read_error(body: object) -> Told | None:
-    """The error in a decoded JSON body or event, in any of the shapes that providers use; `None` if there is none.
+    """Find the error in a decoded JSON body or event, in any of the shapes that providers use.
+
+    Returns:
+        `None` if there is none.
 
     >>> read_error({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
     Told(message='Overloaded', type='overloaded_error', code=None)
     >>> read_error({"error": "invalid_token", "error_description": "expired"})
     Told(message='expired', type='invalid_token', code=None)
-    >>> read_error({"detail": "Not Found"})
-    Told(message='Not Found', type=None, code=None)
+    >>> read_error({"errors": [{"code": 10000, "message": "Authentication error"}]})
+    Told(message='Authentication error', type=None, code=10000)
     >>> read_error([{"error": {"code": 400, "message": "API key not valid.", "status": "INVALID_ARGUMENT"}}])
     Told(message='API key not valid.', type='INVALID_ARGUMENT', code=400)
     >>> read_error({"choices": []})
     """
-    if isinstance(body, list) and body:
-        body = body[0]
-    if not isinstance(body, Mapping):
+    whole = body[0] if isinstance(body, list) and body else body
+    if not isinstance(whole, Mapping):
         return None
-    error = body.get("error")
-    if isinstance(error, list) and error:
-        error = error[0]
-    if isinstance(error, Mapping):
-        return Told(_message(error), _word(error.get("type") or error.get("status")), _code(error, body))
-    message = _message(body)
-    if isinstance(error, str) and error:
-        return Told(message, error, _code(body)) if message else Told(error, None, _code(body))
-    if error or message:
-        return Told(message, _word(body.get("type")), _code(body))
-    return None
+    reading = Reading(whole)
+    has_error = any(whole.get(name) not in _NO_ERROR for name in ("error", "Error", "errors", "fault"))
+    if not has_error and (not (reading.texts or reading.status) or _SUCCESS.intersection(reading.codes)):
+        return None
+    types = [word for word in reading.types if word != "error" and "." not in word]
+    # A message that is JSON is there once more, as the messages inside it.
+    messages = [text for text in reading.texts if not text.lstrip().startswith(("{", "["))] or reading.texts
+    if not messages and types and isinstance(whole.get("error"), str):
+        messages, types = [types[0]], types[1:]
+    codes = [*(each for each in reading.codes if isinstance(each, str)), *reading.codes, *reading.numbers]
+    return Told("; ".join(messages), next(iter(types), None), next(iter(codes), None), whole)
 
 
-def _message(body: Mapping[str, Any]) -> str:
-    for name in ("message", "error_description", "detail", "msg"):
-        message = body.get(name)
-        if isinstance(message, str) and message:
-            return message
-    return ""
-
-
-def _word(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _code(*parts: Mapping[str, Any]) -> str | int | None:
-    """The code, or else the status that the body tells: in-band, that of the response says nothing."""
-    codes = (part.get("code") for part in parts)
-    statuses = (number for part in parts for name in ("status", "status_code") if _is_int(number := part.get(name)))
-    return next((each for each in (*codes, *statuses) if _is_int(each) or _word(each)), None)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+_NO_ERROR: tuple[object, ...] = (None, False, "", [])
+_SUCCESS = frozenset({0, 200, "0", "200"})
 
 
 class Exchange:
@@ -182,7 +137,7 @@ class Exchange:
             sentence = f"{self.host} answered {details or 'with an error'} and did not say why."
         else:
             sentence = f"{message} ({details})" if details else message
-        return self.error(_kind(message, word, code, self._status), sentence, type=word, code=code)
+        return self.error(_kind(told, self._status), sentence, type=word, code=code)
 
     def error(self, kind: type[P], sentence: str, *, type: str | None = None, code: str | int | None = None) -> P:
         """An exception of that kind, with all that is known of the request. What is foreign in `sentence` is clean."""
@@ -268,14 +223,14 @@ def _without(text: str, secret: str) -> str:
     return "[removed]".join([*left, text[start:]])
 
 
-def _kind(message: str, type: str | None, code: str | int | None, status: int | None) -> type[ProviderError]:
-    error = {"type": "error", "error": {"status": status, "code": code, "type": type, "message": message}}
-    if is_auth_error(error):
-        return CredentialRejected
-    number = status_of(error)
-    if number is not None:
-        return ProviderUnavailable if number in TRANSIENT_STATUS else RequestRejected
-    words = {word.casefold() for word in (type, code) if isinstance(word, str)}
-    if words & _TRANSIENT:
-        return ProviderUnavailable
-    return RequestRejected if words & _REFUSED else ProviderError
+def _kind(told: Told, status: int | None) -> type[ProviderError]:
+    error = {"status": status, "code": told.code, "type": told.type, "message": told.message, "body": told.body}
+    return _CLASSES[kind_of(Reading(error))]
+
+
+_CLASSES: dict[Kind, type[ProviderError]] = {
+    Kind.AUTH: CredentialRejected,
+    Kind.BUSY: ProviderUnavailable,
+    Kind.REFUSED: RequestRejected,
+    Kind.UNKNOWN: ProviderError,
+}

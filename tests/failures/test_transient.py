@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email.message
+import urllib.error
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ import aiohttp
 import pytest
 
 from rxauth import backoff
+from rxauth.credentials._token_endpoint import EndpointUnavailable
 from rxauth.errors import (
     AccountChanged,
     LoginRequired,
@@ -24,6 +27,15 @@ def with_status(status: Any) -> Exception:
     error = Exception("canary")
     vars(error)["status"] = status
     return error
+
+
+def caused(outer: Exception, inner: Exception) -> Exception:
+    outer.__cause__ = inner
+    return outer
+
+
+def http_error(code: int) -> Exception:
+    return urllib.error.HTTPError("http://127.0.0.1/", code, "said", email.message.Message(), None)
 
 
 def in_band(word: str) -> dict[str, Any]:
@@ -66,6 +78,11 @@ def of_sdk(status: int, word: str, **headers: str) -> Exception:
         pytest.param(of_sdk(429, "insufficient_quota"), False, id="429 for a quota that is used up"),
         pytest.param(in_band("authentication_error"), False, id="in-band authentication_error"),
         pytest.param(TransientError("HTTP 401"), False, id="an auth failure of a transient type"),
+        pytest.param(EndpointUnavailable("no JSON", type="x", status=401), True, id="a token endpoint's 401 in HTML"),
+        pytest.param(ExceptionGroup("g", [OSError(), with_status(503)]), True, id="a group of transient errors"),
+        pytest.param(ExceptionGroup("g", [OSError(), ValueError()]), False, id="a group with another error"),
+        pytest.param(caused(OSError(), LoginRequired("log in")), False, id="a connection error for a failed refresh"),
+        pytest.param(http_error(404), False, id="an OSError with another status"),
     ],
 )
 def test_is_transient_judges(failure: Any, transient: bool) -> None:

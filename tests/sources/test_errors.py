@@ -74,7 +74,7 @@ def test_an_error_is_found_in_every_shape_that_providers_use(body: Any, told: To
         (401, Told(), CredentialRejected),
         (401, Told("Your current subscription does not have access to K3"), RequestRejected),
         (403, Told("no", "permission_error"), RequestRejected),
-        (403, Told("no", "authentication_error"), RequestRejected),
+        (403, Told("no", "authentication_error"), CredentialRejected),
         (400, Told("no", "invalid_request_error"), RequestRejected),
         (404, Told(), RequestRejected),
         (408, Told(), ProviderUnavailable),

@@ -1,0 +1,256 @@
+"""Read a failure in one walk: its status, its codes and types, its messages, and the parts that carry them.
+
+A failure is an error event, an exception, or the body of an answer, in any of the shapes that providers use: fields of
+a mapping or an object, lists of errors, JSON in a text, the Python repr in the text that an SDK's `str()` gives.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+from rxauth.errors import CredentialError, NeverLiveError, ProviderError, field
+from rxauth.failures._words import GRPC_STATUS, normal
+
+_PARTS = 40  # that are read of one failure: a hostile one has more, and so has every mock
+_ENTRIES = 64  # of one mapping
+_ITEMS = 8  # of one list
+_LEAVES = 256  # of one exception group
+_LENGTH = 8192  # characters of a text: a refusal says early what it refuses, and a page of HTML is long
+
+# What a field is for. STATUS and CODE: a status if it is a number, else a word. ERROR: a part, a word, or a sentence.
+_STATUS, _CODE, _TYPE, _WORD, _TEXT, _ERROR, _PART, _HEADERS = range(8)
+
+_ATTRIBUTES = {
+    "status": _STATUS,
+    "status_code": _STATUS,
+    "code": _CODE,
+    "error_code": _CODE,
+    "type": _TYPE,
+    "reason": _WORD,
+    "error": _ERROR,
+    "errors": _PART,
+    "body": _PART,
+    "cause": _PART,
+    "response": _PART,
+    "details": _PART,
+    "detail": _TEXT,
+    "message": _TEXT,
+    "error_message": _TEXT,
+    "errorMessage": _TEXT,
+    "headers": _HEADERS,
+}
+
+_KEYS = {
+    **_ATTRIBUTES,
+    **dict.fromkeys(("statusCode", "http_status", "HTTPStatusCode"), _STATUS),
+    **dict.fromkeys(("Code", "errorCode", "errorcode"), _CODE),
+    **dict.fromkeys(("error_type", "errorType", "__type"), _TYPE),
+    **dict.fromkeys(("message", "Message", "msg", "error_msg", "error_description", "errorText"), _TEXT),
+    **dict.fromkeys(("status_msg", "faultstring", "title", "raw"), _TEXT),
+    **dict.fromkeys(("fault", "innererror", "base_resp", "metadata", "ResponseMetadata"), _PART),
+    "Error": _ERROR,
+    "HTTPHeaders": _HEADERS,
+}
+
+
+class Reading:
+    """All that a failure says.
+
+    Attributes:
+        failure: as it came.
+        parts: the failure and all that it is made of, nearest first.
+        status: the first number from 400 to 599.
+        words: every code and type, in normal spelling.
+        texts: every message; never what the assistant said.
+        types, codes, numbers: types, codes and statuses as they came, for a person to read.
+        ours: the first of rxauth's own exceptions for a provider's failure.
+        refresh_failed: whether an exception of the credential logic is among the causes.
+    """
+
+    __slots__ = (
+        "codes", "failure", "numbers", "ours", "parts", "refresh_failed", "status", "texts", "types", "words"
+    )  # fmt: skip
+
+    def __init__(self, failure: Any) -> None:
+        self.failure = failure
+        self.parts: list[Any] = [failure]
+        self.status: int | None = None
+        self.words: set[str] = set()
+        self.texts: list[str] = []
+        self.types: list[str] = []
+        self.codes: list[str | int] = []
+        self.numbers: list[int] = []
+        self.ours: ProviderError | None = None
+        self.refresh_failed = False
+        linked: set[int] = set()
+        for part in islice(self.parts, _PARTS):  # the parts of a part are added meanwhile
+            if isinstance(part, dict):
+                self._take_mapping(part)
+            elif isinstance(part, BaseException):
+                self._take_exception(part, linked)
+            elif isinstance(part, list | tuple):
+                for item in part[:_ITEMS]:
+                    self._take(_TEXT, item)
+            else:
+                self._take_object(part)
+        if isinstance(failure, BaseException) and self.status is None:
+            self.words.add(normal(type(failure).__name__))  # an SDK's class says it where nothing else does
+
+    def _take_mapping(self, part: Mapping[str, Any]) -> None:
+        for name, value in islice(part.items(), _ENTRIES):
+            kind = _KEYS.get(name)
+            if kind is not None and value is not None:
+                self._take(kind, value)
+
+    def _take_object(self, part: Any) -> None:
+        try:
+            if isinstance(part, Mapping):
+                self._take_mapping(part)
+                return
+        except Exception:  # isinstance() can raise on a lazy proxy, and items() on any mapping
+            return
+        for name, kind in _ATTRIBUTES.items():
+            try:
+                value = getattr(part, name, None)
+            except Exception:  # noqa: S112 - a foreign property may raise anything
+                continue
+            if value is not None:
+                self._take(kind, value)
+
+    def _take_exception(self, part: BaseException, linked: set[int]) -> None:
+        if isinstance(part, CredentialError) and part is not self.failure:
+            self.refresh_failed = True  # what it says is about the token endpoint, and so is what it leads to
+            return
+        if isinstance(part, ProviderError) and self.ours is None:
+            self.ours = part
+        before = len(self.parts)
+        self._take_object(part)
+        if id(part) not in linked:
+            # The text of an SDK's exception repeats its body: parsing it again would double the cost.
+            has_body = any(isinstance(each, dict) for each in self.parts[before:])
+            with suppress(Exception):  # a foreign __str__ may raise anything
+                self._take_text(str(part), parse=not has_body)
+        cause = field(part, "__cause__")
+        if cause is None and not field(part, "__suppress_context__"):
+            cause = field(part, "__context__")
+        if isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+            cause = cause.exceptions[0]
+        if isinstance(cause, BaseException):
+            linked.add(id(cause))
+            self.parts.append(cause)
+
+    def _take(self, kind: int, value: Any) -> None:
+        try:
+            is_string = isinstance(value, str)
+        except Exception:  # isinstance() can raise on a lazy proxy
+            return
+        if is_string:
+            self._take_string(kind, value)
+        elif isinstance(value, int):
+            if kind <= _CODE and not isinstance(value, bool):
+                self._take_number(kind, int(value))
+        elif isinstance(value, bytes):
+            if kind == _PART:
+                self._take_text(value[:_LENGTH].decode(errors="replace"))
+        elif kind == _HEADERS:
+            aws = field(value, "x-amzn-errortype") or field(value, "x-amzn-ErrorType")
+            if isinstance(aws, str):
+                self.words.add(normal(aws))  # Bedrock names the error in a header, and nowhere else
+        elif kind >= _TEXT:
+            self.parts.append(value)
+
+    def _take_string(self, kind: int, value: str) -> None:
+        if kind == _HEADERS or not value:
+            return
+        if kind <= _CODE and len(value) == 3 and value.isascii() and value.isdigit():
+            self._take_number(kind, int(value))
+            return
+        is_sentence = " " in value[:_LENGTH]
+        if kind <= _WORD or (kind == _ERROR and not is_sentence):
+            self.words.add(normal(value))
+            if kind == _CODE:
+                self.codes.append(value)
+            elif kind in (_TYPE, _ERROR) or (kind == _STATUS and value.isupper()):
+                self.types.append(value)
+        if (kind >= _TEXT and (kind != _ERROR or is_sentence)) or (kind == _CODE and is_sentence):
+            self._take_text(value)
+
+    def _take_number(self, kind: int, number: int) -> None:
+        (self.codes if kind == _CODE else self.numbers).append(number)
+        if self.status is None and 400 <= number <= 599:
+            self.status = number
+
+    def _take_text(self, text: str, *, parse: bool = True) -> None:
+        text = text[:_LENGTH]
+        if not text or text in self.texts:
+            return
+        self.texts.append(text)
+        if "StatusCode." in text:
+            grpc = GRPC_STATUS.search(text)
+            if grpc is not None:
+                self.words.add(normal(grpc["word"]))
+        if parse and "{" in text:
+            self.parts.extend(_bodies(text))
+
+
+def leaves(failure: Any) -> list[Any]:
+    """Return what a failure is about: itself, the failure of a NeverLiveError, or all that an exception group holds."""
+    if isinstance(failure, NeverLiveError):
+        failure = failure.failure
+    if not isinstance(failure, BaseExceptionGroup):
+        return [failure]
+    found: list[Any] = []
+    waiting: list[Any] = [failure]
+    for each in waiting:
+        if isinstance(each, BaseExceptionGroup):
+            waiting.extend(each.exceptions)
+        else:
+            found.append(each.failure if isinstance(each, NeverLiveError) else each)
+        if len(waiting) > _LEAVES:
+            return [None]  # nothing that all of so many would agree on
+    return found
+
+
+def _bodies(text: str) -> Iterator[Any]:
+    """Yield the JSON objects and Python dicts inside a text, outermost only."""
+    at = text.find("{")
+    for _ in range(8):  # a text made of braces must not cost quadratic time
+        if at < 0:
+            return
+        try:
+            if text[at + 1 : at + 2] == "'":
+                yield _decoder.raw_decode(_as_json(text[at:]))[0]
+                return
+            body, end = _decoder.raw_decode(text, at)
+        except ValueError:
+            end = at + 1
+        except RecursionError:  # so it would be from the next brace on
+            return
+        else:
+            yield body
+        at = text.find("{", end)
+
+
+_decoder = json.JSONDecoder(strict=False)
+
+_REPR = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b(?:None|True|False)\b""", re.DOTALL)
+_NAMES = {"None": "null", "True": "true", "False": "false"}
+
+
+def _as_json(text: str) -> str:
+    """Spell the Python repr of JSON as JSON."""
+    return _REPR.sub(_token_as_json, text)
+
+
+def _token_as_json(token: re.Match[str]) -> str:
+    found = token[0]
+    if found in _NAMES:
+        return _NAMES[found]
+    if found[0] == "'":
+        found = '"' + found[1:-1].replace("\\'", "'").replace('"', '\\"') + '"'
+    return found.replace("\\x", "\\u00")

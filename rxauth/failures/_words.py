@@ -1,0 +1,199 @@
+"""The vocabulary of failures: codes, types and sentences that providers use. Data, no behaviour.
+
+Collected from public reports and SDK sources; each group has its examples in tests/failures/refusals.py.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+
+_LONGEST_WORD = 256  # characters of a code or type that are read
+
+
+def normal(word: str) -> str:
+    """Spell a code or type one way: `expired_token`, `ExpiredToken` and `aws.service#ExpiredTokenException:http://...`.
+
+    >>> normal("expired_token"), normal("com.amazon#ExpiredTokenException:http://internal.amazon.com")
+    ('expiredtoken', 'expiredtoken')
+    """
+    word = word[:_LONGEST_WORD]
+    if "#" in word or ":" in word:
+        word = word.rpartition("#")[2].partition(":")[0]
+    return word.casefold().translate(_SEPARATORS).removesuffix("exception")
+
+
+_SEPARATORS = str.maketrans("", "", "-_ \t\n\r")
+
+
+def _vocabulary(words: str) -> frozenset[str]:
+    return frozenset(map(normal, words.split()))
+
+
+# The credential is not accepted, whether the status is 400, 401, 403 or missing.
+AUTH = _vocabulary("""
+    access_token_expired access_token_type_unsupported api_key_expired api_key_invalid authentication
+    authentication_error authentication_failed authentication_required authentication_token_expired bad_credentials
+    expired_access_token expired_authentication_token expired_credentials expired_key expired_token incorrect_api_key
+    invalid_access_token invalid_api_key invalid_auth invalid_authentication invalid_authentication_error
+    invalid_authentication_token invalid_authorization_token invalid_client_token_id invalid_credentials invalid_key
+    invalid_token jwt_expired request_expired session_expired token_expired token_invalid token_invalidated
+    token_not_found_in_db token_revoked unauthenticated unauthenticated_error unrecognized_client
+    390114 390144 390195 390198 390303 390318
+""")
+
+# No more than the status 401 says: providers use it for permissions too.
+UNAUTHORIZED = _vocabulary("unauthorized unauthorized_error not_authenticated")
+
+# Refused in general; a provider uses it for a stale token too, and then says so in its message.
+FORBIDDEN = _vocabulary("""
+    access_denied authorization_error forbidden forbidden_error not_authorized permission permission_denied
+    permission_denied_error permission_error request_forbidden
+""")
+
+# A limit that time does not lift soon: also under 429, where other limits are worth another try.
+USED_UP = _vocabulary("""
+    billing_error billing_hard_limit_reached billing_not_active budget_exceeded exceeded_current_quota_error
+    insufficient_quota quota_exceeded usage_limit_reached
+""")
+
+# The credential is right and not enough: a refresh brings the same answer, also where the status is 401.
+DENIED = USED_UP | _vocabulary("""
+    access_terminated_error access_token_scope_insufficient account_deactivated account_disabled account_suspended
+    api_key_http_referrer_blocked api_key_ip_address_blocked api_key_service_blocked consumer_invalid
+    consumer_suspended iam_permission_denied insufficient_permissions insufficient_scope ip_not_authorized
+    key_model_access_denied mismatched_organization mismatched_project missing_scope model_access_denied
+    no_organization organization_deactivated organization_disabled service_disabled team_model_access_denied
+    unsupported_country_region_territory user_blocked
+""")
+
+# The same request may succeed later.
+BUSY = _vocabulary("""
+    aborted api_error api_timeout_error bad_gateway deadline_exceeded engine_overloaded_error gateway_timeout internal
+    internal_error internal_failure internal_server internal_server_error model_not_ready model_stream_error
+    model_timeout overloaded overloaded_error rate_limit rate_limit_error rate_limit_exceeded rate_limit_reached_error
+    rate_limited resource_exhausted server_busy server_error server_overloaded service_unavailable
+    service_unavailable_error slow_down temporarily_unavailable throttled throttling timeout timeout_error
+    too_many_requests unavailable
+""")
+
+# The request has to be changed.
+REQUEST = _vocabulary("""
+    bad_request bad_request_error content_filter context_length_exceeded exceed_context_size_error failed_precondition
+    invalid_argument invalid_request invalid_request_error model_not_found not_found not_found_error request_too_large
+    resource_not_found unprocessable_entity unprocessable_entity_error unsupported_value validation validation_error
+    value_error
+""")
+
+
+class Pattern:
+    """A regular expression for texts in lower case, compiled when the first failure is judged.
+
+    Each alternative begins with letters and no case is ignored: so the engine skips what cannot match, which makes it
+    five times as fast.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+
+    def search(self, text: str) -> re.Match[str] | None:
+        """Find it anywhere in the text."""
+        return self._compiled.search(text)
+
+    def match(self, text: str) -> re.Match[str] | None:
+        """Find it where the text begins."""
+        return self._compiled.match(text)
+
+    @cached_property
+    def _compiled(self) -> re.Pattern[str]:
+        return re.compile(self._pattern, re.VERBOSE)
+
+
+DENIED_TEXT = Pattern(
+    r"""
+      (?:subscription|plan|\ tier) \b [^.]{0,120}
+        \b (?:does\ not|doesn.t|do\ not|don.t|only|not\ include|no\ longer|upgrade) \b
+    | (?:subscription|plan) \ (?:has\ |is\ )? (?:expired|ended|inactive|required) \b
+    | (?: upgrade | change | requires | exceed(?:s|ed)? | no\ active | only\ available
+         | not\ (?:available|included|supported|allowed|enabled|part|covered) ) \b
+      [^.]{0,120} \b (?:subscription|subscribers?|plan|tier) \b (?!\ key)
+    | insufficient \ (?:quota|credits?|balance|funds) \b
+    | exceeded \b [^.]{0,40} \b quota \b
+    | permission \ (?:denied|error) \b
+    | (?:no|missing|insufficient|sufficient) \ (?:\w+\ )? permissions? \b
+    | (?: not\ have | l(?<!\wl)ack(?:s|ing)? | requires | n.t\ have ) \b [^.]{0,40} \b permissions? \b
+    | (?:missing|insufficient) [\ _] (?:\w+\ )? scopes? \b
+    | scope \ requirement \b
+    | (?:permission_error|permission_denied|insufficient_scope) \b
+    | not \ (?:allowed|authori[sz]ed|permitted|entitled) \ (?:to|for) \b
+    | lack(?:s|ing)? \ the \ required \b
+    | not \ accessible \ by \b
+    | (?: not | n.t ) \ have \ access \b
+    | no \ access \ to \b
+    | (?:account|organi[sz]ation|workspace|project) \b [^.]{0,60}
+      \b (?:deactivated|disabled|suspended|terminated|banned|blocked|locked) \b
+    | should\ match \ organi[sz]ation \b
+    | member \ of \ an? \ organi[sz]ation \b
+    | ip (?:\ address)? \b [^.]{0,40} \b (?:blocked|not\ (?:authori[sz]ed|allowed|permitted|whitelisted)) \b
+    | (?:virtual\ network|firewall) \b
+    | (?:country|region|territory|location) [^.]{0,40} \b not \ (?:supported|available|allowed) \b
+    """
+)
+
+STATUS_AT_START = Pattern(
+    r"""
+      \s* (?:error\s+)? (?P<code>[45]\d\d) \b
+        (?P<follows> \s* (?: [:{(\[] | -\s | [.!]?\s*$ | unauthori[sz]ed\b | status\b | client\ error\b ) )?
+    """
+)
+
+STATUS_TEXT = Pattern(
+    r"""
+      http (?: /\d(?:\.\d)? )? (?: \s+ (?:status|error|code) ){0,2} [\s:=]+ (?P<http>[45]\d\d) \b (?!\.\d)
+    | status (?: [\s_]? code )? \s* (?: [:=]\s* | \s (?:is|was|of)?\s* ) (?P<status>[45]\d\d) \b (?!\.\d)
+    | (?: error\s+code | api\s+error ) \s* [:=(]? \s* (?P<code>[45]\d\d) \b (?!\.\d)
+    | (?P<before>[45]\d\d) (?<![\w.:]\d\d\d) \s+ (?: status\ code | unauthori[sz]ed ) \b
+    """
+)
+
+GRPC_STATUS = Pattern(r"StatusCode\.(?P<word>[A-Z_]+)\b")
+
+_IS = r"""(?: (?: included\ in\ the\ request | provided | is | was | has | has\s+been | have\s+been | may\s+have
+        | may\s+have\s+been | appears\s+to\s+be ) \s+ ){0,3}"""
+_BAD = r"(?: invalid | expired | revoked | invalidated | incorrect | not\s+valid | not\s+found )"
+_KIND = r"(?: oauth | access | bearer | auth | authentication | authorization | security | session | api | id )"
+_KEY = r"(?: x-api-key | (?:api|access)[\s_-]?key | subscription\ key )"
+
+# Only a refused credential is spoken of like this: believed under a 400 or 403 and against a general type.
+CERTAIN_TEXT = Pattern(
+    rf"""
+      (?:invalid|incorrect|expired|revoked|invalidated) \s+ (?: {_KEY} | {_KIND} [\s_-]+ token ) \b
+      (?! \s+ (?:for|id|type|format|count)\b )
+    | {_KEY} \s+ {_IS} {_BAD} \b (?! \s+ for\b )
+    | {_KIND} [\s_-]+ token \s+ {_IS} {_BAD} \b (?! \s+ for\b )
+    | authentication\ error \W+ expired\ key \b
+    | token \s+ expiry \b .{{0,60}} \b is\ earlier\ than \b
+    """
+)
+
+AUTH_TEXT = Pattern(
+    rf"""
+      (?:invalid|incorrect|expired|revoked|invalidated|stale) \s+
+         (?: {_KEY} | {_KIND} [\s_-]+ (?:token|key)
+           | (?:authentication|authorization|auth) \s+ (?:credentials?|header) | credentials | authentication ) \b
+    | (?:expired|invalidated|revoked) \s+ token \b
+    | (?:token|jwt) (?<! page\ token) (?<! pagination\ token) (?<! continuation\ token) (?<! cancellation\ token)
+        (?<! csrf\ token) (?<! sync\ token) (?<! unexpected\ token) (?<! next\ token)
+        \s+ {_IS} (?:expired|invalidated|revoked) \b
+    | authentication \s+ (?:failed|fails|required|error) \b
+    | no \ (?:cookie\ )? auth \ credentials \ found \b
+    | bad \ credentials \b
+    | (?:unauthori[sz]ed|unauthenticated) \b
+    | (?:authentication_error|invalid_authentication_error|token_expired|invalid_api_key) \b
+    """
+)
+
+AUTH_SENTENCES = frozenset({
+    "invalid token", "token is invalid", "token is not valid", "the token is invalid", "the token is not valid",
+    "your token is invalid", "your token is not valid",
+})  # fmt: skip
