@@ -1,19 +1,23 @@
-"""The vocabulary of an assistant's answer: what a stream consists of.
+"""The vocabulary of an assistant's answer: the events of a stream, and the message that they build.
 
     start  (text_start text_delta* text_end | thinking_start ... | toolcall_start ...)*  done
     start  ...                                                                            error
 
-Every event is immutable and has a `type`. Blocks are numbered by `content_index`, their place in the message's
-`content`. All of it encodes with `to_json`; nothing here knows a provider or does I/O.
+Every event is immutable and has a `type`. A block's `content_index` is its place in the message's `content`.
+What a provider sends and no event announces is kept on the blocks, so that a message can be sent back whole: `extra`
+holds further fields of a block, `after` the blocks that follow it and belong to the provider, such as a tool that it
+ran itself and the tool's result. `to_json` encodes all of it. Nothing here knows a provider or does I/O.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
 __all__ = [
+    "Api",
     "AssistantMessage",
     "AssistantEvent",
     "Block",
@@ -36,60 +40,109 @@ __all__ = [
     "Error",
     "ErrorReason",
     "Ping",
+    "message_from_json",
     "to_json",
     "with_content",
 ]
 
-DoneReason: TypeAlias = Literal["stop", "length", "toolUse", "refusal"]
+Api: TypeAlias = Literal["anthropic-messages", "openai-chat"]
+DoneReason: TypeAlias = Literal["stop", "length", "toolUse", "refusal", "pause"]
 ErrorReason: TypeAlias = Literal["error", "aborted"]
 
 
-class Text(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+class Text(msgspec.Struct, frozen=True, tag_field="type", tag="text", repr_omit_defaults=True):
     """A block of text."""
 
     type: ClassVar[Literal["text"]] = "text"
     text: str
+    extra_json: str = ""
+    after_json: str = ""
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The further fields, in a fresh dict."""
+        return _object(self.extra_json) or {}
+
+    @property
+    def after(self) -> list[dict[str, Any]]:
+        """The provider's own blocks that follow, in a fresh list."""
+        return _list(self.after_json)
 
 
-class Thinking(msgspec.Struct, frozen=True, tag_field="type", tag="thinking"):
+class Thinking(msgspec.Struct, frozen=True, tag_field="type", tag="thinking", repr_omit_defaults=True):
     """A block of thinking.
 
-    `signature` is the provider's proof of it, to be sent back unchanged; for a `redacted` block it is the encrypted
-    thinking itself and `thinking` is empty.
+    `signature` is the provider's proof of it and has to be sent back unchanged. In a `redacted` block it is the
+    encrypted thinking itself, and `thinking` is empty. `field` names the field that the thinking came in, where an API
+    has several (`reasoning_content`, `reasoning`, ...).
     """
 
     type: ClassVar[Literal["thinking"]] = "thinking"
     thinking: str
     signature: str | None = None
     redacted: bool = False
+    field: str = ""
+    extra_json: str = ""
+    after_json: str = ""
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The further fields, in a fresh dict."""
+        return _object(self.extra_json) or {}
+
+    @property
+    def after(self) -> list[dict[str, Any]]:
+        """The provider's own blocks that follow, in a fresh list."""
+        return _list(self.after_json)
 
 
-class ToolCall(msgspec.Struct, frozen=True, tag_field="type", tag="toolCall"):
+class ToolCall(msgspec.Struct, frozen=True, tag_field="type", tag="toolCall", repr_omit_defaults=True):
     """A call of a tool.
 
-    `arguments_json` is what the model wrote. `arguments` is a fresh dict of it at each access, so nobody can change
-    what somebody else was given; it is empty where the model wrote no JSON object (an answer cut off by its length
-    limit).
+    `arguments_json` is the text that the model wrote. A `custom` tool takes free text instead of JSON.
 
     >>> ToolCall("call_1", "weather", '{"city": "Paris"}').arguments
     {'city': 'Paris'}
     >>> ToolCall("call_1", "weather", '{"city": "Pa').arguments
-    {}
+    {'INVALID_JSON': '{"city": "Pa'}
+    >>> ToolCall("call_1", "shell", "ls -la", custom=True).arguments
+    {'input': 'ls -la'}
     """
 
     type: ClassVar[Literal["toolCall"]] = "toolCall"
     id: str
     name: str
     arguments_json: str = ""
+    custom: bool = False
+    extra_json: str = ""
+    after_json: str = ""
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments, parsed."""
-        try:
-            parsed = msgspec.json.decode(self.arguments_json)
-        except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):  # a model can write anything
-            return {}
-        return parsed if isinstance(parsed, dict) else {}
+        """The arguments, parsed into a fresh dict at each access.
+
+        Text that is no JSON object stands under the key `INVALID_JSON`, because a tool must not run with the empty
+        arguments of a broken call. No text, or `null`, means no arguments.
+        """
+        if self.custom:
+            return {"input": self.arguments_json}
+        parsed = _arguments(self.arguments_json)
+        return {"INVALID_JSON": self.arguments_json} if parsed is None else parsed
+
+    @property
+    def has_invalid_arguments(self) -> bool:
+        """Whether the model wrote something other than a JSON object."""
+        return not self.custom and _arguments(self.arguments_json) is None
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The further fields, in a fresh dict."""
+        return _object(self.extra_json) or {}
+
+    @property
+    def after(self) -> list[dict[str, Any]]:
+        """The provider's own blocks that follow, in a fresh list."""
+        return _list(self.after_json)
 
 
 Block: TypeAlias = Text | Thinking | ToolCall
@@ -105,9 +158,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AssistantMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """What the assistant said: so far, or in the end.
+    """An assistant's answer, so far or complete.
 
-    `stop_reason` is `None` while it is being said; `stop_details` is the provider's own word for why it stopped.
+    `stop_reason` is `None` while the answer grows; `stop_details` is the provider's own word for why it stopped. After
+    `pause` the provider continues as soon as the message is sent back. `api` is the format that the message came in:
+    signatures and extras go back to it alone (see `rxauth.messages`).
     """
 
     role: ClassVar[Literal["assistant"]] = "assistant"
@@ -118,10 +173,11 @@ class AssistantMessage(msgspec.Struct, frozen=True, kw_only=True):
     stop_reason: DoneReason | ErrorReason | None = None
     stop_details: str | None = None
     error_message: str | None = None
+    api: Api | None = None
 
     @property
     def text(self) -> str:
-        """All its text blocks, joined."""
+        """The text blocks, joined."""
         return "".join(block.text for block in self.content if isinstance(block, Text))
 
 
@@ -249,7 +305,10 @@ AssistantEvent: TypeAlias = (
 
 
 def to_json(value: AssistantEvent | AssistantMessage) -> str:
-    """One line of JSON. A tool call's arguments are an object, a cause its type, status and sentence.
+    """Encode as one line of JSON. A tool call's arguments are an object, a cause its type, status and sentence.
+
+    A call whose arguments are no JSON object says so: `"invalid_arguments": true`, and the text itself stands under
+    `INVALID_JSON`.
 
     >>> to_json(TextDelta(0, "hello"))
     '{"type":"text_delta","content_index":0,"delta":"hello"}'
@@ -260,7 +319,7 @@ def to_json(value: AssistantEvent | AssistantMessage) -> str:
 
 
 def with_content(event: Done | Error, content: tuple[Block, ...]) -> Done | Error:
-    """The same end of an answer, of a message with other blocks.
+    """Copy an end of an answer, with other blocks in its message.
 
     >>> with_content(Done("stop", AssistantMessage(content=(Text("a"), Text("b")))), (Text("b"),))  # doctest: +ELLIPSIS
     Done(reason='stop', message=AssistantMessage(content=(Text(text='b'),), ...
@@ -279,13 +338,80 @@ def _cause(value: object) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Tool calls with their arguments parsed, messages with their role, wherever they are inside."""
+    """Convert blocks into the form of `_block_json`, and give messages their role, wherever they are inside."""
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     if isinstance(value, dict):
-        if value.get("type") == "toolCall":
-            call = ToolCall(value["id"], value["name"], value["arguments_json"])
-            return {"type": "toolCall", "id": call.id, "name": call.name, "arguments": call.arguments}
+        if "extra_json" in value:
+            return _block_json(msgspec.convert(value, Block))
         plain = {name: _plain(each) for name, each in value.items()}
         return {"role": "assistant"} | plain if "stop_reason" in value else plain
     return value
+
+
+def _block_json(block: Block) -> dict[str, Any]:
+    match block:
+        case Text():
+            plain: dict[str, Any] = {"type": "text", "text": block.text}
+        case Thinking():
+            plain = {"type": "thinking", "thinking": block.thinking, "signature": block.signature}
+            plain |= {"redacted": block.redacted} | ({"field": block.field} if block.field else {})
+        case ToolCall():
+            plain = {"type": "toolCall", "id": block.id, "name": block.name, "arguments": block.arguments}
+            plain |= {"custom": True} if block.custom else {}
+            plain |= {"invalid_arguments": True} if block.has_invalid_arguments else {}
+    plain |= {"extra": block.extra} if block.extra_json else {}
+    return plain | ({"after": block.after} if block.after_json else {})
+
+
+def message_from_json(value: object) -> AssistantMessage | None:
+    """Read a message from its decoded JSON (see `to_json`); `None` if it is none.
+
+    >>> message_from_json({"content": [{"type": "text", "text": "Hello"}], "stop_reason": "stop"}).text
+    'Hello'
+    """
+    content = value.get("content") if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping) or not isinstance(content, list | tuple):
+        return None
+    try:
+        return msgspec.convert({**value, "content": [_block_fields(each) for each in content]}, AssistantMessage)
+    except msgspec.ValidationError:
+        return None
+
+
+def _block_fields(plain: Any) -> Any:
+    """Undo `_block_json`."""
+    if not isinstance(plain, Mapping):
+        return plain
+    fields = {**plain, "extra_json": _json(plain.get("extra")), "after_json": _json(plain.get("after"))}
+    return fields | ({"arguments_json": arguments_text(plain)} if plain.get("type") == "toolCall" else {})
+
+
+def arguments_text(call: Mapping[str, Any]) -> str:
+    """Return the text of a tool call's arguments, given the call as `to_json` encodes it."""
+    arguments = call.get("arguments")
+    if isinstance(arguments, Mapping) and (call.get("custom") or call.get("invalid_arguments")):
+        text = next(iter(arguments.values()), "")
+        return text if isinstance(text, str) else ""
+    return _json(arguments)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode() if isinstance(value, Mapping | list) else ""
+
+
+def _arguments(text: str) -> dict[str, Any] | None:
+    return {} if text.strip() in ("", "null") else _object(text)
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """Decode a JSON object; `None` for any other text."""
+    try:
+        parsed = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):  # a model can write anything
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _list(text: str) -> list[dict[str, Any]]:
+    return msgspec.json.decode(text, type=list[dict[str, Any]]) if text else []

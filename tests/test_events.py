@@ -82,7 +82,7 @@ def test_the_names_and_fields_are_those_of_the_protocol() -> None:
 
 
 def test_the_reasons_are_those_of_the_protocol() -> None:
-    assert set(typing.get_args(events.DoneReason)) == {"stop", "length", "toolUse", "refusal"}
+    assert set(typing.get_args(events.DoneReason)) == {"stop", "length", "toolUse", "refusal", "pause"}
     assert set(typing.get_args(events.ErrorReason)) == {"error", "aborted"}
 
 
@@ -101,11 +101,20 @@ def test_a_tool_calls_arguments_are_a_fresh_dict_each_time() -> None:
 
 @pytest.mark.parametrize(
     "written",
-    ["", "[]", '"Paris"', "null", '{"city": "Pa', "{" * 5000, '{"a":' * 100_000, "\ud800"],
+    ["[]", '"Paris"', '{"city": "Pa', "{" * 5000, '{"a":' * 100_000, "\ud800"],
     ids=lambda each: each[:12],
 )
-def test_what_is_no_json_object_is_no_arguments(written: str) -> None:
-    assert ToolCall("call_1", "weather", written).arguments == {}
+def test_arguments_that_are_no_object_say_so(written: str) -> None:
+    call = ToolCall("call_1", "weather", written)
+    assert call.has_invalid_arguments
+    assert call.arguments == {"INVALID_JSON": written}
+
+
+@pytest.mark.parametrize("written", ["", " ", "null", "{}"])
+def test_no_arguments_are_an_empty_object(written: str) -> None:
+    call = ToolCall("call_1", "weather", written)
+    assert not call.has_invalid_arguments
+    assert call.arguments == {}
 
 
 @given(st.text())

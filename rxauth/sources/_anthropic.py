@@ -1,4 +1,4 @@
-"""Anthropic Messages: server-sent events to assistant events, and the source that makes the request.
+"""Read Anthropic Messages: server-sent events to assistant events, and the source that makes the request.
 
 Protocol: https://docs.anthropic.com/en/docs/build-with-claude/streaming.
 """
@@ -6,17 +6,27 @@ Protocol: https://docs.anthropic.com/en/docs/build-with-claude/streaming.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 from reactivex import Observable
 
 from rxauth.events import AssistantEvent, DoneReason, Usage
 from rxauth.sources._errors import Exchange, read_error
-from rxauth.sources._http import MAX_EVENT_BYTES, AuthHeader, prepared, stream
-from rxauth.sources._message import Answer, OpenBlock, OpenText, OpenThinking, OpenToolCall
-from rxauth.sources._payload import MALFORMED, NotThisProtocolError, repaired
+from rxauth.sources._http import stream
+from rxauth.sources._message import (
+    Answer,
+    OpenBlock,
+    OpenText,
+    OpenThinking,
+    OpenToolCall,
+    ProviderBlock,
+    is_complete,
+)
+from rxauth.sources._payload import MALFORMED, count, string
 from rxauth.sources._reader import Reader
+from rxauth.sources._request import MAX_EVENT_BYTES, AuthHeader, prepared
 
 if TYPE_CHECKING:
     import aiohttp
@@ -35,29 +45,32 @@ def anthropic_messages(
     connect_timeout: float | None = 30.0,
     read_timeout: float | None = 300.0,
     max_event_bytes: int = MAX_EVENT_BYTES,
+    pings: bool = False,
 ) -> Observable[AssistantEvent]:
-    """The answer to a request in the Anthropic Messages format, as a cold stream of assistant events.
+    """Stream the answer to a request in the Anthropic Messages format, as a cold Observable of assistant events.
 
     Each subscription emits `start`, makes one request to `{base_url}/v1/messages`, and ends with exactly one `done` or
     `error`. An error's `cause` is a `ProviderError`, or what `credentials` raised. Dispose closes the connection.
 
     Args:
-        request: the wire payload; `stream` is set here. It is taken as it is now: changing it later changes nothing.
+        request: the wire payload; `stream` is set here. It is copied now: changing it later changes nothing.
         base_url: `https://host` and perhaps a path; plain http for loopback only, since a token goes along.
         credentials: asked once per subscription, just before the request.
-        session: used and left open. Without one, connections live as long as there are streams under way on the loop,
-            and a little longer after a rejected credential, so that the next attempt need not connect again.
+        session: used and left open. Without one, connections live as long as streams run on the loop, and a little
+            longer after a rejected credential, so that the next attempt need not connect again.
         headers: go with the request and may replace its own, except for those that carry the token.
         auth_header: where the token goes: `Authorization: Bearer`, or `x-api-key`.
         connect_timeout: seconds for name, connection and TLS together; `None` for no limit.
         read_timeout: seconds without a byte, from the request on; `None` for no limit. There is no total limit.
         max_event_bytes: a larger server-sent event ends the stream with a `ProtocolError`.
+        pings: emit a `ping` event for each ping and comment of the server (see `limit_silence`).
 
     Raises:
         TypeError: `request` is not a mapping, or holds what JSON cannot; `credentials` is not a credential source.
         ValueError: `stream` is false in the request; the URL, a header or a limit cannot be used.
 
-    Blocks of tools that run at the provider (`server_tool_use` and their results) are not part of the answer's events.
+    A tool that the provider runs itself, and the tool's result, have no events; they are kept in the `after` of the
+    block before them. After the reason `pause`, send the message back and the provider continues.
 
     >>> from rxauth.credentials import StaticCredentials
     >>> answer = anthropic_messages(
@@ -79,195 +92,233 @@ def anthropic_messages(
         read_timeout=read_timeout,
         max_event_bytes=max_event_bytes,
     )
-    return stream(call, credentials, session, MessagesReader)
+    return stream(call, credentials, session, partial(MessagesReader, pings=pings))
 
 
-class _Delta(msgspec.Struct, gc=False):
-    type: str = ""
-    text: str | None = None
-    partial_json: str | None = None
-    thinking: str | None = None
-    signature: str | None = None
-    stop_reason: str | None = None
-    stop_details: Any = None
+class _TextDelta(msgspec.Struct, gc=False, tag_field="type", tag="text_delta"):
+    text: str
 
 
-class _Event(msgspec.Struct, gc=False):
-    """Every event in one shape. What is not needed to follow the answer may be anything."""
+class _InputDelta(msgspec.Struct, gc=False, tag_field="type", tag="input_json_delta"):
+    partial_json: str
 
-    type: str = ""
-    index: int = 0
-    delta: _Delta | None = None
-    content_block: Any = None
-    message: Any = None
-    usage: Any = None
-    error: Any = None
 
+class _DeltaEvent(msgspec.Struct, gc=False, tag_field="type", tag="content_block_delta"):
+    """The two deltas that come by the thousand, typed: a dict of each would cost as much as emitting its event."""
+
+    index: int
+    delta: _TextDelta | _InputDelta
+
+
+_decode_delta = msgspec.json.Decoder(_DeltaEvent).decode
 
 _STOP_REASONS: dict[str, DoneReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
-    "pause_turn": "stop",
+    "pause_turn": "pause",
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
     "tool_use": "toolUse",
     "refusal": "refusal",
 }
 
+_BLOCK_FIELDS = {  # read into fields of our own; the rest is extra
+    "text": ("type", "text"),
+    "thinking": ("type", "thinking", "signature"),
+    "redacted_thinking": ("type", "data"),
+    "tool_use": ("type", "id", "name", "input"),
+}
+
 
 class MessagesReader(Reader):
-    """Anthropic's events to the answer's."""
+    """Turn Anthropic's events into the answer's."""
 
-    protocol = "Anthropic Messages"
+    protocol: ClassVar[str] = "Anthropic Messages"
+    api = "anthropic-messages"
 
-    def __init__(self, answer: Answer, exchange: Exchange) -> None:
-        super().__init__(answer, exchange)
-        self._blocks: dict[int, OpenBlock] = {}  # by the provider's index
-        self._foreign: set[int] = set()  # blocks that are not part of the answer's vocabulary
+    def __init__(self, answer: Answer, exchange: Exchange, *, pings: bool = False) -> None:
+        super().__init__(answer, exchange, pings=pings)
+        self._blocks: dict[int, OpenBlock | ProviderBlock] = {}  # open ones, by the provider's index
+        self._last_thinking: OpenThinking | None = None
 
     def on_event(self, name: bytes, data: bytes) -> None:
         if self.answer.ended:
             return
-        try:
-            event = _decode(data)
-        except MALFORMED:
+        if name == b"content_block_delta":
             try:
-                event = repaired(data, _Event)
-            except NotThisProtocolError:
-                self._not_an_event(name, data)
-                return
-        kind = event.type or name.decode("utf-8", "replace")
-        if kind == "content_block_delta":
-            if event.delta is not None:
-                self._delta(event.index, event.delta)
-        elif kind == "content_block_start":
-            self._start(event.index, event.content_block)
-        elif kind == "content_block_stop":
-            block = self._blocks.pop(event.index, None)
-            if block is not None:
-                block.close()
-        elif kind == "message_start":
-            self._message(event.message)
-        elif kind == "message_delta":
-            self._stop(event)
-        elif kind == "message_stop":
-            self.answer.done()
-        elif kind == "error" or event.error:
-            self._error(name, data)
-        elif kind != "ping":
-            self._strange = True  # ignored: the protocol may grow
+                event = _decode_delta(data)
+            except MALFORMED:
+                pass  # another delta, or one to be repaired
+            else:
+                delta = event.delta
+                block = self._blocks.get(event.index)
+                if isinstance(delta, _TextDelta):
+                    if block.__class__ is OpenText:
+                        block.add(delta.text)
+                        return
+                elif block.__class__ is OpenToolCall:
+                    block.add(delta.partial_json)
+                    return
+        self.on_data(name, data)
 
-    def _error(self, name: bytes, data: bytes) -> None:
-        try:
-            body = repaired(data, dict[str, Any])
-        except NotThisProtocolError:  # a closer look finds more: a number of thousands of digits
-            self._not_an_event(name, data)
-        else:
-            self.told(read_error(body))
+    def on_object(self, body: dict[str, Any], name: str) -> None:
+        place = body.get("index")
+        index = place if isinstance(place, int) else 0
+        match string(body.get("type")) or name:
+            case "content_block_delta":
+                self._delta(index, _mapping(body.get("delta")))
+            case "content_block_start":
+                self._start(index, _mapping(body.get("content_block")))
+            case "content_block_stop":
+                self._close(index)
+            case "message_start":
+                self._head(_mapping(body.get("message")))
+            case "message_delta":
+                self._stop(_mapping(body.get("delta")), body)
+            case "message_stop":
+                self.complete()
+            case "message" if isinstance(body.get("content"), list):
+                self._whole(body)
+            case "ping":
+                self.on_ping()
+            case "error":
+                self.told(read_error(body))
+            case _:
+                self.on_foreign_object(body)  # ignored if it is no error: the protocol may grow
 
-    def _not_an_event(self, name: bytes, data: bytes) -> None:
-        text = data.decode("utf-8", "replace")
-        if name == b"error":
-            self.told(read_error({"error": text}))
-        elif text.strip() == "[DONE]" and self._understood:
-            self.answer.done()
-        elif text.strip():
-            self.fail(self.not_this_protocol(text))
-
-    def _message(self, message: object) -> None:
+    def _head(self, message: Mapping[str, Any]) -> None:
         self._understood = True
-        if isinstance(message, dict):
-            self.answer.id = _string(message.get("id")) or self.answer.id
-            self.answer.model = _string(message.get("model")) or self.answer.model
-            self._usage(message.get("usage"))
+        self.answer.id = string(message.get("id")) or self.answer.id
+        self.answer.model = string(message.get("model")) or self.answer.model
+        self._usage(message.get("usage"))
 
-    def _stop(self, event: _Event) -> None:
+    def _stop(self, delta: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         self._understood = True
-        self._usage(event.usage)
-        reason = event.delta.stop_reason if event.delta is not None else None
-        if event.delta is not None and reason:
-            details = event.delta.stop_details
-            said = _string(details.get("explanation")) if isinstance(details, dict) else None
+        self._usage(event.get("usage"))
+        reason = string(delta.get("stop_reason"))
+        if reason is not None:
+            explanation = string(_mapping(delta.get("stop_details")).get("explanation"))
             self.answer.stop_reason = _STOP_REASONS.get(reason, "stop")
-            self.answer.stop_details = said or reason
+            self.answer.stop_details = explanation or reason
+
+    def _whole(self, message: dict[str, Any]) -> None:
+        """Read an answer that came as one object, although a stream was asked for."""
+        self._head(message)
+        for index, block in enumerate(message["content"]):
+            self._start(index, _mapping(block))
+            self._close(index)
+        self._stop(message, message)
+        self.complete()
 
     def _usage(self, wire: object) -> None:
         if isinstance(wire, dict):
             old = self.answer.usage
             self.answer.usage = Usage(
-                input_tokens=_count(wire.get("input_tokens"), old.input_tokens),
-                output_tokens=_count(wire.get("output_tokens"), old.output_tokens),
-                cache_read_tokens=_count(wire.get("cache_read_input_tokens"), old.cache_read_tokens),
-                cache_write_tokens=_count(wire.get("cache_creation_input_tokens"), old.cache_write_tokens),
+                input_tokens=count(wire.get("input_tokens"), old.input_tokens),
+                output_tokens=count(wire.get("output_tokens"), old.output_tokens),
+                cache_read_tokens=count(wire.get("cache_read_input_tokens"), old.cache_read_tokens),
+                cache_write_tokens=count(wire.get("cache_creation_input_tokens"), old.cache_write_tokens),
             )
 
-    def _start(self, index: int, wire: object) -> None:
-        if not isinstance(wire, dict):
+    def _start(self, index: int, wire: Mapping[str, Any]) -> None:
+        if not wire:
             return  # its deltas will say what it is
         self._understood = True
-        self._close(index)
         kind = wire.get("type")
-        if kind == "text":
-            text = self._blocks[index] = self.answer.open_text()
-            text.add(_string(wire.get("text")) or "")
-        elif kind == "thinking":
-            thinking = self._blocks[index] = self.answer.open_thinking()
-            thinking.signature.append(_string(wire.get("signature")) or "")
-            thinking.add(_string(wire.get("thinking")) or "")
-        elif kind == "redacted_thinking":
-            thinking = self._blocks[index] = self.answer.open_thinking()
-            thinking.redacted = True
-            thinking.signature.append(_string(wire.get("data")) or "")
-        elif kind == "tool_use":
-            call = self.answer.open_tool_call(_string(wire.get("id")) or "", _string(wire.get("name")) or "")
-            self._blocks[index] = call
-            if wire.get("input"):
-                call.whole = msgspec.json.encode(wire["input"]).decode()
-        else:
-            self._foreign.add(index)
+        if kind == "tool_use" and self._continues(index, wire):
+            return
+        self._close(index)
+        block: OpenBlock | ProviderBlock
+        match kind:
+            case "text":
+                block = self.answer.open_text()
+                block.add(string(wire.get("text")) or "")
+            case "thinking" | "redacted_thinking":
+                block = self._last_thinking = self.answer.open_thinking()
+                block.redacted = kind == "redacted_thinking"
+                block.signature = string(wire.get("data" if block.redacted else "signature")) or ""
+                block.add(string(wire.get("thinking")) or "")
+            case "tool_use":
+                block = self.answer.open_tool_call(string(wire.get("id")) or "", string(wire.get("name")) or "")
+                if wire.get("input"):
+                    block.whole = msgspec.json.encode(wire["input"]).decode()
+            case _:
+                block = self.answer.add_provider_block(wire)
+        if isinstance(block, OpenBlock):
+            known = _BLOCK_FIELDS[str(kind)]
+            block.keep({name: value for name, value in wire.items() if name not in known and value})
+        self._blocks[index] = block
 
-    def _delta(self, index: int, delta: _Delta) -> None:
-        kind: type[OpenBlock]
+    def _continues(self, index: int, wire: Mapping[str, Any]) -> bool:
+        """Whether this start belongs to a call under way: some servers repeat it, or number one call anew."""
+        call_id, name = string(wire.get("id")), string(wire.get("name")) or ""
+        for place, block in self._blocks.items():
+            if not isinstance(block, OpenToolCall) or block.name != name:
+                continue
+            is_renumbered = place == index and block.content and not is_complete(block.content)
+            if block.id == call_id or is_renumbered:
+                self._blocks[index] = block
+                return True
+        return False
+
+    def _delta(self, index: int, delta: Mapping[str, Any]) -> None:
         block = self._blocks.get(index)
-        if delta.type == "text_delta":
-            kind, said = OpenText, delta.text
-        elif delta.type == "input_json_delta":
-            kind, said = OpenToolCall, delta.partial_json
-        elif delta.type == "thinking_delta":
-            kind, said = OpenThinking, delta.thinking
-        else:
-            if delta.type == "signature_delta" and isinstance(block, OpenThinking):
-                block.signature.append(delta.signature or "")
-            return
-        if not said:
-            return
-        if block is None or block.__class__ is not kind:
-            if index in self._foreign:
+        kind: type[OpenBlock]
+        match delta.get("type"):
+            case "text_delta":
+                kind, said = OpenText, string(delta.get("text"))
+            case "input_json_delta":
+                kind, said = OpenToolCall, string(delta.get("partial_json"))
+            case "thinking_delta":
+                kind, said = OpenThinking, string(delta.get("thinking"))
+            case "signature_delta":
+                kind, said = OpenThinking, None
+            case "citations_delta":
+                if block is not None:
+                    block.keep({"citations": [delta.get("citation")]})
                 return
-            # Never opened, closed already, or opened as something else: what is said is kept, in a block of its own.
-            self._close(index)
-            block = self._blocks[index] = self._opened(kind)
-        block.add(said)
+            case _:
+                if block is not None:
+                    block.keep({name: value for name, value in delta.items() if name != "type"})
+                return
+        if isinstance(block, ProviderBlock):
+            block.input_json += said or ""
+            return
+        if said is not None:
+            if block.__class__ is not kind or block is None:
+                # Never opened, closed already, or opened as another kind: the text is kept in a block of its own.
+                self._close(index)
+                block = self._blocks[index] = self._opened(kind)
+            block.add(said)
+        signature = string(delta.get("signature"))
+        if signature is not None:
+            self._sign(index, block, signature)
+
+    def _sign(self, index: int, block: OpenBlock | None, signature: str) -> None:
+        """Keep a signature: with the thinking it is for, or on the block that it came with."""
+        thinking = block if isinstance(block, OpenThinking) else None if block is not None else self._last_thinking
+        if thinking is not None:
+            thinking.signature += signature
+        elif block is not None:
+            block.keep({"signature": signature})
+        else:
+            opened = self._blocks[index] = self._last_thinking = self.answer.open_thinking()
+            opened.signature = signature
 
     def _opened(self, kind: type[OpenBlock]) -> OpenBlock:
         self._understood = True
         if kind is OpenText:
             return self.answer.open_text()
-        return self.answer.open_thinking() if kind is OpenThinking else self.answer.open_tool_call()
+        if kind is OpenToolCall:
+            return self.answer.open_tool_call()
+        self._last_thinking = self.answer.open_thinking()
+        return self._last_thinking
 
     def _close(self, index: int) -> None:
-        self._foreign.discard(index)
         block = self._blocks.pop(index, None)
-        if block is not None:
+        if isinstance(block, OpenBlock) and block not in self._blocks.values():  # one call may have several indexes
             block.close()
 
 
-def _string(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _count(value: object, otherwise: int) -> int:
-    return value if type(value) is int and value >= 0 else otherwise
-
-
-_decode = msgspec.json.Decoder(_Event).decode
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

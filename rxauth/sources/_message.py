@@ -1,13 +1,16 @@
-"""The message that a stream builds, block by block, and the events that say so. Pure: knows no provider."""
+"""Build the message of a stream, block by block, and emit its events. Pure: knows no provider."""
 
 from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeAlias, TypeVar
+
+import msgspec
 
 from rxauth.events import (
+    Api,
     AssistantEvent,
     AssistantMessage,
     Block,
@@ -15,6 +18,7 @@ from rxauth.events import (
     DoneReason,
     Error,
     ErrorReason,
+    Ping,
     Text,
     TextDelta,
     TextEnd,
@@ -34,27 +38,33 @@ Emit: TypeAlias = Callable[[AssistantEvent], None]
 
 
 class OpenBlock(ABC):
-    """A block that is being said: its start has been emitted; deltas and one end follow."""
+    """A block that grows: its start has been emitted; deltas and one end follow."""
 
-    __slots__ = ("_emit", "_text", "_write", "index", "is_open")
+    __slots__ = ("_emit", "_text", "_write", "after", "extra", "index", "is_open")
 
     _delta: ClassVar[type[TextDelta | ThinkingDelta | ToolCallDelta]]
 
     def __init__(self, index: int, emit: Emit) -> None:
         self.index = index
         self.is_open = True
+        self.extra: dict[str, Any] | None = None
+        self.after: list[ProviderBlock] = []  # without events, in the order in which they came
         self._emit = emit
         self._text = io.StringIO()  # grows with the text alone; a list would keep an object for every delta
         self._write = self._text.write
 
     def add(self, delta: str) -> None:
-        """The next piece. An empty one is not an event."""
+        """Add the next piece. An empty one is not an event."""
         if delta:
             self._write(delta)
             self._emit(self._delta(self.index, delta))
 
+    def keep(self, extra: Mapping[str, Any]) -> None:
+        """Keep fields of the provider that have no event; pieces of one field are joined."""
+        self.extra = joined(self.extra, extra) if self.extra else dict(extra)
+
     def close(self) -> None:
-        """The block is complete. A second time does nothing."""
+        """Complete the block. A second time does nothing."""
         if self.is_open:
             self.is_open = False
             self._emit(self._end())
@@ -64,11 +74,15 @@ class OpenBlock(ABC):
         return self._text.getvalue()
 
     @abstractmethod
-    def said(self) -> Block:
-        """The block as far as it has been said."""
+    def block(self) -> Block:
+        """Return the block as far as it has come."""
 
     @abstractmethod
     def _end(self) -> AssistantEvent: ...
+
+    def _unannounced(self) -> tuple[str, str]:
+        after = [block.content for block in self.after]
+        return _encoded(self.extra), _encoded(after)
 
 
 class OpenText(OpenBlock):
@@ -76,52 +90,82 @@ class OpenText(OpenBlock):
 
     _delta = TextDelta
 
-    def said(self) -> Text:
-        return Text(self.content)
+    def block(self) -> Text:
+        return Text(self.content, *self._unannounced())
 
     def _end(self) -> TextEnd:
         return TextEnd(self.index, self.content)
 
 
 class OpenThinking(OpenBlock):
-    __slots__ = ("redacted", "signature")
+    """Thinking. `repeated` is its text in fields that repeat it; it counts if no delta brings the text itself."""
+
+    __slots__ = ("field", "redacted", "repeated", "signature")
 
     _delta = ThinkingDelta
 
     def __init__(self, index: int, emit: Emit) -> None:
         super().__init__(index, emit)
-        self.signature: list[str] = []
+        self.signature = ""
         self.redacted = False
+        self.field = ""
+        self.repeated = ""
 
-    def said(self) -> Thinking:
-        return Thinking(self.content, "".join(self.signature) or None, self.redacted)
+    def block(self) -> Thinking:
+        text = self.content or self.repeated
+        return Thinking(text, self.signature or None, self.redacted, self.field, *self._unannounced())
 
     def _end(self) -> ThinkingEnd:
-        said = self.said()
-        return ThinkingEnd(self.index, said.thinking, said.signature, said.redacted)
+        return ThinkingEnd(self.index, self.content, self.signature or None, self.redacted)
 
 
 class OpenToolCall(OpenBlock):
-    __slots__ = ("id", "name", "whole")
+    __slots__ = ("custom", "id", "name", "whole")
 
     _delta = ToolCallDelta
 
-    def __init__(self, index: int, emit: Emit, id: str, name: str) -> None:
+    def __init__(self, index: int, emit: Emit, id: str, name: str, custom: bool) -> None:
         super().__init__(index, emit)
         self.id = id
         self.name = name
+        self.custom = custom
         self.whole = ""  # arguments that came in one piece at the start; they count if no deltas follow
 
+    def add(self, delta: str) -> None:
+        """Add a piece of the arguments, unless it repeats all of them, as some servers do at the end."""
+        if delta[:1] == "{" and len(delta) == self._text.tell() and delta == self.content and is_complete(delta):
+            return
+        super().add(delta)
+
     def close(self) -> None:
-        if not self.content:
+        if self.is_open and not self.content:
             self.add(self.whole)
         super().close()
 
-    def said(self) -> ToolCall:
-        return ToolCall(self.id, self.name, self.content or self.whole)
+    def block(self) -> ToolCall:
+        return ToolCall(self.id, self.name, self.content or self.whole, self.custom, *self._unannounced())
 
     def _end(self) -> ToolCallEnd:
-        return ToolCallEnd(self.index, self.said())
+        return ToolCallEnd(self.index, self.block())
+
+
+class ProviderBlock:
+    """A block without events. Deltas bring its input as JSON, and further fields."""
+
+    __slots__ = ("_data", "input_json")
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self._data = dict(data)
+        self.input_json = ""
+
+    def keep(self, extra: Mapping[str, Any]) -> None:
+        self._data = joined(self._data, extra)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        if not self.input_json:
+            return self._data
+        return self._data | {"input": ToolCall("", "", self.input_json).arguments}
 
 
 B = TypeVar("B", bound=OpenBlock)
@@ -130,9 +174,10 @@ B = TypeVar("B", bound=OpenBlock)
 class Answer:
     """The message so far. Blocks are numbered in the order in which they open; nothing follows `done` or `fail`."""
 
-    __slots__ = ("_blocks", "_emit", "cause", "ended", "id", "model", "stop_details", "stop_reason", "usage")
+    __slots__ = ("_blocks", "_emit", "api", "cause", "ended", "id", "model", "stop_details", "stop_reason", "usage")
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, api: Api | None = None) -> None:
+        self.api = api
         self.ended = False
         self.cause: Exception | None = None
         self.id: str | None = None
@@ -143,6 +188,10 @@ class Answer:
         self._emit = emit
         self._blocks: list[OpenBlock] = []
 
+    @property
+    def blocks(self) -> tuple[OpenBlock, ...]:
+        return tuple(self._blocks)
+
     def open_text(self) -> OpenText:
         block = OpenText(len(self._blocks), self._emit)
         return self._open(block, TextStart(block.index))
@@ -151,19 +200,31 @@ class Answer:
         block = OpenThinking(len(self._blocks), self._emit)
         return self._open(block, ThinkingStart(block.index))
 
-    def open_tool_call(self, id: str = "", name: str = "") -> OpenToolCall:
+    def open_tool_call(self, id: str = "", name: str = "", custom: bool = False) -> OpenToolCall:
         index = len(self._blocks)
-        # The caller answers a call by its id; one without could not be told from the next.
-        block = OpenToolCall(index, self._emit, id or f"{self.id or 'call'}_{index}", name)
+        # The caller answers a call by its id; one without could not be distinguished from the next.
+        block = OpenToolCall(index, self._emit, id or f"{self.id or 'call'}_{index}", name, custom)
         return self._open(block, ToolCallStart(index, block.id, name))
+
+    def add_provider_block(self, data: Mapping[str, Any]) -> ProviderBlock:
+        """Keep a block without events after the last block, or after an empty text if it is the first."""
+        if not self._blocks:
+            self.open_text().close()
+        block = ProviderBlock(data)
+        self._blocks[-1].after.append(block)
+        return block
 
     def _open(self, block: B, start: AssistantEvent) -> B:
         self._blocks.append(block)
         self._emit(start)
         return block
 
+    def ping(self) -> None:
+        """Report that the connection is alive."""
+        self._emit(Ping())
+
     def done(self) -> None:
-        """Complete: close what is open, in order, and say so."""
+        """Complete the answer: close the open blocks in order, then emit `done`."""
         self.ended = True
         for block in self._blocks:
             block.close()
@@ -174,9 +235,9 @@ class Answer:
         self._emit(Done(reason, self._message(reason)))
 
     def fail(self, cause: Exception, message: str) -> None:
-        """Failed: what is open stays open (a tool call cut off is not one to run), and is kept in the message.
+        """End the answer with an error. Open blocks stay open (half a tool call must not run) and in the message.
 
-        Does nothing once the answer has ended: what is broken behind a complete answer breaks nothing.
+        Does nothing once the answer has ended: damage after a complete answer is no failure.
         """
         if self.ended:
             return
@@ -186,11 +247,62 @@ class Answer:
 
     def _message(self, reason: DoneReason | ErrorReason, error: str | None = None) -> AssistantMessage:
         return AssistantMessage(
-            content=tuple(block.said() for block in self._blocks),
+            content=tuple(block.block() for block in self._blocks),
             id=self.id,
             model=self.model,
             usage=self.usage,
             stop_reason=reason,
             stop_details=self.stop_details,
             error_message=error,
+            api=self.api,
         )
+
+
+def _encoded(value: object) -> str:
+    return msgspec.json.encode(value).decode() if value else ""
+
+
+def is_complete(text: str) -> bool:
+    """Whether the text is one whole JSON value."""
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def joined(old: Any, new: Any) -> Any:
+    """Join two pieces of one value: mappings by key, lists by their items' `index`, strings one after the other.
+
+    A string that is repeated as it was, such as an id, stays as it is; so does a value followed by `null`.
+
+    >>> joined({"id": "a", "text": "Hel"}, {"id": "a", "text": "lo", "data": None})
+    {'id': 'a', 'text': 'Hello', 'data': None}
+    >>> joined([{"index": 0, "text": "a"}], [{"index": 0, "text": "b"}, {"index": 1}])
+    [{'index': 0, 'text': 'ab'}, {'index': 1}]
+    """
+    if new is None or old == new:
+        return old
+    if isinstance(old, dict) and isinstance(new, Mapping):
+        return old | {name: joined(old.get(name), value) for name, value in new.items()}
+    if isinstance(old, list) and isinstance(new, list):
+        items = list(old)
+        for item in new:
+            last = items[-1] if items else None
+            if _is_continued(last, item):
+                items[-1] = joined(last, item)
+            else:
+                items.append(item)
+        return items
+    if isinstance(old, str) and isinstance(new, str):
+        return old + new
+    return new
+
+
+def _is_continued(last: Any, item: Any) -> bool:
+    return (
+        isinstance(last, dict)
+        and isinstance(item, dict)
+        and isinstance(item.get("index"), int)
+        and all(last.get(name) == item.get(name) for name in ("index", "type"))
+    )

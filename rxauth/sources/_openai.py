@@ -1,12 +1,13 @@
-"""OpenAI Chat Completions: server-sent chunks to assistant events, and the source that makes the request.
+"""Read OpenAI Chat Completions: server-sent chunks to assistant events, and the source that makes the request.
 
-Protocol: https://platform.openai.com/docs/api-reference/chat-streaming, and what compatible servers make of it.
+Protocol: https://platform.openai.com/docs/api-reference/chat-streaming, and its variants at compatible servers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 from reactivex import Observable
@@ -14,10 +15,12 @@ from reactivex import Observable
 from rxauth.errors import ProviderError
 from rxauth.events import AssistantEvent, DoneReason, Usage
 from rxauth.sources._errors import Exchange, Told, read_error
-from rxauth.sources._http import MAX_EVENT_BYTES, AuthHeader, prepared, stream
-from rxauth.sources._message import Answer, OpenBlock, OpenText, OpenThinking, OpenToolCall
-from rxauth.sources._payload import MALFORMED, NotThisProtocolError, repaired
+from rxauth.sources._http import stream
+from rxauth.sources._message import Answer, OpenBlock, OpenText, OpenThinking
+from rxauth.sources._payload import MALFORMED, count, string
 from rxauth.sources._reader import Reader
+from rxauth.sources._request import MAX_EVENT_BYTES, AuthHeader, prepared
+from rxauth.sources._tool_calls import ToolCalls
 
 if TYPE_CHECKING:
     import aiohttp
@@ -37,29 +40,32 @@ def openai_chat(
     connect_timeout: float | None = 30.0,
     read_timeout: float | None = 300.0,
     max_event_bytes: int = MAX_EVENT_BYTES,
+    pings: bool = False,
 ) -> Observable[AssistantEvent]:
-    """The answer to a request in the Chat Completions format, as a cold stream of assistant events.
+    """Stream the answer to a request in the Chat Completions format, as a cold Observable of assistant events.
 
     Each subscription emits `start`, makes one request to `{base_url}/chat/completions`, and ends with exactly one
     `done` or `error`. An error's `cause` is a `ProviderError`, or what `credentials` raised. Dispose closes the
     connection.
 
-    Of several choices only the first (`index` 0) is read. `reasoning_content` and `reasoning` are thinking. A refusal's
-    text is in the `stop_details` of the message, and the answer ends with the reason `refusal`.
+    Of several choices only the first (`index` 0) is read. `reasoning_content`, `reasoning`, `reasoning_text` and
+    `thinking` are thinking. `reasoning_details`, which repeat it, are kept on its block. A refusal's text is in the
+    `stop_details` of the message, and the answer ends with the reason `refusal`.
 
     Args:
-        request: the wire payload; `stream` is set here, and `stream_options` unless it is there. It is taken as it is
-            now: changing it later changes nothing.
+        request: the wire payload; `stream` is set here, and `stream_options` unless it is there. It is copied now:
+            changing it later changes nothing.
         base_url: `https://host/v1`, as a rule; plain http for loopback only, since a token goes along.
         credentials: asked once per subscription, just before the request.
-        session: used and left open. Without one, connections live as long as there are streams under way on the loop,
-            and a little longer after a rejected credential, so that the next attempt need not connect again.
+        session: used and left open. Without one, connections live as long as streams run on the loop, and a little
+            longer after a rejected credential, so that the next attempt need not connect again.
         headers: go with the request and may replace its own, except for those that carry the token.
         auth_header: where the token goes: `Authorization: Bearer`, or `x-api-key`.
         include_usage: ask for the token counts; `False` for a server that refuses `stream_options`.
         connect_timeout: seconds for name, connection and TLS together; `None` for no limit.
         read_timeout: seconds without a byte, from the request on; `None` for no limit. There is no total limit.
         max_event_bytes: a larger server-sent event ends the stream with a `ProtocolError`.
+        pings: emit a `ping` event for each ping and comment of the server (see `limit_silence`).
 
     Raises:
         TypeError: `request` is not a mapping, or holds what JSON cannot; `credentials` is not a credential source.
@@ -84,42 +90,29 @@ def openai_chat(
         read_timeout=read_timeout,
         max_event_bytes=max_event_bytes,
     )
-    return stream(call, credentials, session, ChatReader)
+    return stream(call, credentials, session, partial(ChatReader, pings=pings))
 
 
-class _Delta(msgspec.Struct, gc=False):
-    """What a server may send as something else than OpenAI does is `Any`, and looked at where it is used."""
-
-    content: Any = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    refusal: Any = None
-    tool_calls: Any = None
-    function_call: Any = None
+class _Piece(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    content: str
 
 
-class _Choice(msgspec.Struct, gc=False):
-    index: int | None = None
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-    usage: Any = None
-    error: Any = None
+class _PieceOfChoice(msgspec.Struct, gc=False):
+    delta: _Piece
+    index: Literal[0] = 0
+    finish_reason: None = None
+    error: None = None
 
 
-class _Chunk(msgspec.Struct, gc=False):
-    """What has to be known of every chunk. Each further field would cost more than reading the text does."""
+class _PieceOfText(msgspec.Struct, gc=False):
+    """The chunk that comes by the thousand, typed: a dict of each would cost a third of the whole client."""
 
-    choices: list[_Choice] | None = None
-    usage: Any = None
-    error: Any = None
+    choices: tuple[_PieceOfChoice]
+    usage: None = None
+    error: None = None
 
 
-class _Head(msgspec.Struct, gc=False):
-    """What is the same in every chunk."""
-
-    id: Any = None
-    model: Any = None
-
+_decode_piece = msgspec.json.Decoder(_PieceOfText).decode
 
 _FINISH_REASONS: dict[str, DoneReason] = {
     "stop": "stop",
@@ -132,69 +125,78 @@ _FINISH_REASONS: dict[str, DoneReason] = {
     "content_filter": "refusal",
     "refusal": "refusal",
     "sensitive": "refusal",
+    "pause_turn": "pause",
 }
 
-# Said where a reason for stopping belongs: the server gave up.
+# Reasons for stopping that mean: the server gave up.
 _FAILURES = frozenset({"error", "abort", "insufficient_system_resource", "network_error"})
+
+_THINKING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+_READ_FIELDS = frozenset({"role", "content", "refusal", "tool_calls", "function_call", *_THINKING_FIELDS})
+_OF_THINKING = frozenset({"reasoning_details", "reasoning_opaque", "thinking_blocks", "signature"})
+_OF_ANSWER = ("citations", "search_results")  # in the chunk instead of its delta, and whole in every one
 
 
 class ChatReader(Reader):
-    """Chat Completions chunks to the answer's events.
+    """Turn Chat Completions chunks into the answer's events.
 
     Text and thinking take turns: when one begins the other is complete. Tool calls stay open to the end, since some
     servers send the arguments of several in turns.
     """
 
-    protocol = "Chat Completions"
+    protocol: ClassVar[str] = "Chat Completions"
+    api = "openai-chat"
 
-    def __init__(self, answer: Answer, exchange: Exchange) -> None:
-        super().__init__(answer, exchange)
-        self._headed = False
-        self._speaking: OpenBlock | None = None
+    def __init__(self, answer: Answer, exchange: Exchange, *, pings: bool = False) -> None:
+        super().__init__(answer, exchange, pings=pings)
+        self._speaking: OpenText | OpenThinking | None = None
+        self._last: dict[type[OpenBlock], OpenBlock] = {}  # the last block of each kind, open or closed
         self._refusal: list[str] = []
-        self._calls: list[_Call] = []
-        self._by_index: dict[int, _Call] = {}
-        self._by_id: dict[str, _Call] = {}
-        self._last_call: _Call | None = None
+        self._calls = ToolCalls(answer, self._be_quiet)
+        self._had_delta = False
 
     def on_event(self, name: bytes, data: bytes) -> None:
         if self.answer.ended:
             return
-        try:
+        block = self._speaking
+        if block.__class__ is OpenText and not name:
             try:
-                chunk = _decode(data)
+                piece = _decode_piece(data).choices[0].delta.content
             except MALFORMED:
-                chunk = repaired(data, _Chunk)
-            if chunk.choices is None or chunk.error or name == b"error":
-                self._other(name, data, chunk)
+                pass  # another kind of chunk, or one to be repaired
+            else:
+                block.add(piece)
                 return
-            if chunk.choices and not self._headed:
-                self._head(data)
-        except NotThisProtocolError:  # also of what only a closer look finds: a number of thousands of digits
-            self._not_a_chunk(name, data)
+        self.on_data(name, data)
+
+    def on_object(self, body: dict[str, Any], name: str) -> None:
+        choices = body.get("choices")
+        if not isinstance(choices, list) or body.get("error"):
+            self._without_choices(body)
             return
-        self._understood = True
-        for choice in chunk.choices:
-            if not choice.index and not self.answer.ended:
+        self.answer.id = self.answer.id or string(body.get("id"))
+        self.answer.model = self.answer.model or string(body.get("model"))
+        self._understood = self._understood or bool(choices) or "usage" in body or "id" in body
+        for choice in choices:
+            if isinstance(choice, dict) and not choice.get("index") and not self.answer.ended:
                 self._choice(choice)
-        if chunk.usage:
-            self._usage(chunk.usage)
+        if "usage" in body:
+            self._usage(body["usage"])
+        for field in _OF_ANSWER:
+            if body.get(field) and not self.answer.ended:
+                self._keep_whole(field, body[field])
 
-    def _head(self, data: bytes) -> None:
-        head = repaired(data, _Head)
-        self._headed = True
-        self.answer.id = _string(head.id)
-        self.answer.model = _string(head.model)
-
-    def _other(self, name: bytes, data: bytes, chunk: _Chunk) -> None:
-        """An error, the token counts alone, or something strange."""
-        body = repaired(data, dict[str, Any])
-        if chunk.error or name == b"error" or body.get("object") == "error":
+    def _without_choices(self, body: dict[str, Any]) -> None:
+        """Take an error, the token counts alone, or something strange."""
+        error = body.get("error")
+        if error or body.get("object") == "error":
             self.told(read_error(body))
-        elif chunk.usage:
-            self._usage(chunk.usage)
+        elif isinstance(body.get("usage"), dict):
+            self._usage(body["usage"])
+        elif body.get("type") == "ping":
+            self.on_ping()
         else:
-            self._strange = True
+            self.on_foreign_object(body)
 
     def complete(self) -> None:
         self._settle()
@@ -205,117 +207,103 @@ class ChatReader(Reader):
         super().fail(cause)
 
     def _settle(self) -> None:
-        """Nothing more comes: calls that waited for their id or name are told as they are, and so is a refusal."""
-        for call in self._calls:
-            call.open(self.answer)
+        """Open the calls that waited for their id or name, and put the refusal in its place: nothing more comes."""
+        self._calls.settle()
         if self._refusal:
             self.answer.stop_reason, self.answer.stop_details = "refusal", "".join(self._refusal)
 
-    def _not_a_chunk(self, name: bytes, data: bytes) -> None:
-        text = data.decode("utf-8", "replace").strip()
-        if name == b"error":
-            self.told(read_error({"error": text}))
-        elif text == "[DONE]":
-            # The end by itself, also for servers that never tell a reason; but not if nothing came before it.
-            if self._understood:
-                self.complete()
-            else:
-                self.on_end()
-        elif text:
-            self.fail(self.not_this_protocol(text))
+    def _choice(self, choice: dict[str, Any]) -> None:
+        delta, message = choice.get("delta"), choice.get("message")
+        if isinstance(delta, dict) and (delta or not message):
+            self._had_delta = True
+            self._delta(delta)
+        elif isinstance(message, dict):
+            self._delta(self._new_in(message) if self._had_delta else message)
+        elif isinstance(text := choice.get("text"), str):  # of the older completions
+            self._say(OpenText, text)
+        if choice.get("usage"):
+            self._usage(choice["usage"])
+        if choice.get("error"):
+            self.told(read_error({"error": choice["error"]}))
+        elif isinstance(reason := choice.get("finish_reason"), str) and reason:
+            self._finish(reason)
 
-    def _choice(self, choice: _Choice) -> None:
-        delta = choice.delta
-        if delta is not None:
-            thinking = delta.reasoning_content or delta.reasoning
-            if thinking:
-                self._say(OpenThinking, thinking)
-            if delta.content:
-                self._say(OpenText, delta.content)
-            if delta.tool_calls:
-                self._tool_calls(delta.tool_calls)
-            if delta.function_call:
-                self._function_call(delta.function_call)
-            if delta.refusal and isinstance(delta.refusal, str):
-                self._refusal.append(delta.refusal)
-        if choice.usage:
-            self._usage(choice.usage)
-        if choice.error:
-            self.told(read_error({"error": choice.error}))
-        elif choice.finish_reason:
-            self._finish(choice.finish_reason)
+    def _delta(self, delta: dict[str, Any]) -> None:
+        for field in _THINKING_FIELDS:
+            if delta.get(field):
+                self._say(OpenThinking, delta[field], field)
+                break  # servers repeat it under another name
+        self._say(OpenText, delta.get("content"))
+        if delta.get("tool_calls"):
+            self._calls.on_tool_calls(delta["tool_calls"])
+        if delta.get("function_call"):
+            self._calls.on_function_call(delta["function_call"])
+        if refusal := string(delta.get("refusal")):
+            self._refusal.append(refusal)
+        for field, value in delta.items():
+            if field not in _READ_FIELDS and value:
+                self._keep(field, value)
 
-    def _say(self, kind: type[OpenText | OpenThinking], said: object) -> None:
-        """`said`: a string, or a list of parts."""
+    def _new_in(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Return what deltas have not brought of a message that repeats them: some servers end with the whole."""
+        texts = [block.content for block in self.answer.blocks if isinstance(block, OpenText)]
+        said, content = "".join(texts), message.get("content")
+        new = {field: value for field, value in message.items() if field not in _THINKING_FIELDS}
+        if isinstance(content, str):
+            new["content"] = content.removeprefix(said)
+        if OpenThinking not in self._last:
+            new |= {field: message[field] for field in _THINKING_FIELDS if field in message}
+        if self._calls:
+            new.pop("tool_calls", None)
+        if self._refusal:
+            new.pop("refusal", None)
+        return new
+
+    def _say(self, kind: type[OpenText | OpenThinking], said: object, field: str = "") -> None:
+        """Add a piece of text or thinking: a string, or a list of parts."""
         if isinstance(said, str):
             block = self._speaking
             if block.__class__ is not kind or block is None:
-                self._be_quiet()
-                block = self._speaking = self.answer.open_text() if kind is OpenText else self.answer.open_thinking()
+                if not said:
+                    return
+                block = self._opened(kind)
+            if isinstance(block, OpenThinking):
+                block.field = block.field or field
             block.add(said)
             return
         for part in said if isinstance(said, list) else ():
-            if isinstance(part, dict):
-                thinking = part.get("thinking")
-                self._say(OpenThinking if thinking else kind, thinking or part.get("text") or [])
+            if not isinstance(part, dict):
+                continue
+            if refusal := string(part.get("refusal")):
+                self._refusal.append(refusal)
+            elif thinking := part.get("thinking"):
+                self._say(OpenThinking, thinking, "content")
+            else:
+                self._say(kind, part.get("text") or [])
+
+    def _opened(self, kind: type[OpenText | OpenThinking]) -> OpenText | OpenThinking:
+        self._be_quiet()
+        self._speaking = self.answer.open_text() if kind is OpenText else self.answer.open_thinking()
+        self._last[kind] = self._speaking
+        return self._speaking
 
     def _be_quiet(self) -> None:
         if self._speaking is not None:
             self._speaking.close()
             self._speaking = None
 
-    def _tool_calls(self, wire: object) -> None:
-        for each in wire if isinstance(wire, list) else ():
-            if isinstance(each, dict):
-                told = each.get("function")
-                function = told if isinstance(told, dict) else {}
-                call_id, name = _string(each.get("id")), _string(function.get("name"))
-                call = self._call(each.get("index"), call_id, name)
-                self._hear(call, call_id, name, function.get("arguments"))
+    def _keep(self, field: str, value: Any) -> None:
+        """Keep a field that has no event on the block that it belongs to."""
+        kind: type[OpenText | OpenThinking] = OpenThinking if field in _OF_THINKING else OpenText
+        block = self._last.get(kind) or self._opened(kind)
+        block.keep({field: value})
+        if isinstance(block, OpenThinking):
+            _sign(block, field, value)
 
-    def _function_call(self, wire: object) -> None:
-        """The older form: one call, without an id."""
-        if isinstance(wire, dict):
-            call_id = f"{self.answer.id or 'call'}_function"
-            call = self._call(None, call_id, None)
-            self._hear(call, call_id, _string(wire.get("name")), wire.get("arguments"))
-
-    def _call(self, index: object, call_id: str | None, name: str | None) -> _Call:
-        """The call that a delta belongs to. Some servers leave the index out, some give the same one to every call."""
-        call: _Call | None
-        if isinstance(index, int):
-            call = self._by_index.get(index)
-            if call is not None and call_id and name and call.id and call.id != call_id:
-                call = None
-        elif call_id:
-            call = self._by_id.get(call_id)
-        else:
-            call = self._last_call
-            if call is not None and call.name and name:
-                call = None
-        if call is None:
-            call = _Call()
-            self._calls.append(call)
-        if isinstance(index, int):
-            self._by_index[index] = call
-        if call_id:
-            self._by_id[call_id] = call
-        self._last_call = call
-        return call
-
-    def _hear(self, call: _Call, call_id: str | None, name: str | None, arguments: object) -> None:
-        call.id = call.id or call_id or ""
-        call.name = call.name or name or ""
-        if isinstance(arguments, dict | list):
-            arguments = msgspec.json.encode(arguments).decode()
-        delta = arguments if isinstance(arguments, str) else ""
-        if call.block is not None:
-            call.block.add(delta)
-            return
-        call.held.append(delta)
-        if call.id and call.name:
-            self._be_quiet()
-            call.open(self.answer)
+    def _keep_whole(self, field: str, value: Any) -> None:
+        block = self._last.get(OpenText)
+        if block is not None:
+            block.extra = (block.extra or {}) | {field: value}
 
     def _finish(self, reason: str) -> None:
         if reason in _FAILURES:
@@ -331,40 +319,22 @@ class ChatReader(Reader):
         details = told if isinstance(told, dict) else {}
         old = self.answer.usage
         self.answer.usage = Usage(
-            input_tokens=_count(wire.get("prompt_tokens"), old.input_tokens),
-            output_tokens=_count(wire.get("completion_tokens"), old.output_tokens),
-            cache_read_tokens=_count(
+            input_tokens=count(wire.get("prompt_tokens"), old.input_tokens),
+            output_tokens=count(wire.get("completion_tokens"), old.output_tokens),
+            cache_read_tokens=count(
                 details.get("cached_tokens", wire.get("prompt_cache_hit_tokens", wire.get("cached_tokens"))),
                 old.cache_read_tokens,
             ),
-            cache_write_tokens=_count(details.get("cache_write_tokens"), old.cache_write_tokens),
+            cache_write_tokens=count(details.get("cache_write_tokens"), old.cache_write_tokens),
         )
 
 
-class _Call:
-    """A tool call of which the id and the name may be still to come; it opens when both are known."""
-
-    __slots__ = ("block", "held", "id", "name")
-
-    def __init__(self) -> None:
-        self.id = ""
-        self.name = ""
-        self.held: list[str] = []
-        self.block: OpenToolCall | None = None
-
-    def open(self, answer: Answer) -> None:
-        if self.block is None:
-            self.block = answer.open_tool_call(self.id, self.name)
-            self.block.add("".join(self.held))
-            self.held.clear()
-
-
-def _string(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _count(value: object, otherwise: int) -> int:
-    return value if type(value) is int and value >= 0 else otherwise
-
-
-_decode = msgspec.json.Decoder(_Chunk).decode
+def _sign(block: OpenThinking, field: str, value: Any) -> None:
+    """Take the signature and the text out of a field that repeats them."""
+    if isinstance(value, str):
+        block.signature += value
+    for detail in value if isinstance(value, list) else ():
+        if isinstance(detail, Mapping):
+            block.signature += string(detail.get("signature")) or ""
+            block.repeated += string(detail.get("text")) or string(detail.get("summary")) or ""
+            block.redacted = block.redacted or detail.get("type") == "reasoning.encrypted"

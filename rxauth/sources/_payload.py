@@ -1,39 +1,52 @@
-"""JSON as providers send it, decoded into a type."""
+"""Decode JSON as providers send it."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TypeVar
 
 import msgspec
 
-T = TypeVar("T")
-
-
-# What decoders raise for bytes that are not JSON, or not of the shape asked for.
+# Raised by decoders for bytes that are not JSON.
 MALFORMED = (msgspec.DecodeError, ValueError, RecursionError)
 
 
-class NotThisProtocolError(ValueError):
-    """The bytes are not JSON, or not of the shape that was asked for."""
+class NotJSONError(ValueError):
+    """The bytes are not JSON, and cannot be read as such."""
 
 
-def repaired(data: bytes, shape: type[T]) -> T:
-    """What a strict decoder refused, read leniently: NaN, invalid UTF-8, half a surrogate pair. U+FFFD is the damage.
+def decoded(data: bytes) -> object:
+    """Decode JSON, also where a strict decoder refuses it: NaN, invalid UTF-8, half a surrogate pair.
+
+    Damaged characters become U+FFFD.
 
     Raises:
-        NotThisProtocolError: it cannot be repaired, or is of another shape.
+        NotJSONError: the bytes cannot be repaired.
 
-    >>> repaired(rb'["\\ud83d!", "\\ud83d\\ude00"]', list[str])
-    ['�!', '😀']
+    >>> decoded(rb'["\\ud83d!", "\\ud83d\\ude00", NaN]')
+    ['�!', '😀', nan]
     """
     try:
-        text = _ESCAPE.sub(_whole, data.decode("utf-8", "replace"))
-        return msgspec.convert(json.loads(text), shape)
+        return _decode(data)
+    except MALFORMED:
+        pass
+    try:
+        return json.loads(_ESCAPE.sub(_whole, data.decode("utf-8", "replace")))
     except MALFORMED as error:
-        raise NotThisProtocolError(type(error).__name__) from None
+        raise NotJSONError(type(error).__name__) from None
 
+
+def string(value: object) -> str | None:
+    """Return a string that is not empty; `None` for anything else."""
+    return value if isinstance(value, str) and value else None
+
+
+def count(value: object, otherwise: int) -> int:
+    """Return a number of tokens; `otherwise` where the value is none."""
+    return value if type(value) is int and value >= 0 else otherwise
+
+
+_decode = msgspec.json.Decoder().decode
 
 # A surrogate pair, half of one, or any other escape: the last so that the backslash before "ud800" is its own.
 _ESCAPE = re.compile(

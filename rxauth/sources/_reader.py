@@ -1,55 +1,133 @@
-"""What the readers of the protocols share: how an answer ends that does not end well. Pure."""
+"""Read a body that may or may not be of the protocol, and decide how its answer ends. Pure."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from rxauth.errors import ProtocolError, ProviderError, StreamCut
-from rxauth.sources._errors import Exchange, Told
-from rxauth.sources._message import Answer
+from rxauth.events import Api
+from rxauth.sources._errors import Exchange, Told, read_error
+from rxauth.sources._message import Answer, OpenToolCall
+from rxauth.sources._payload import NotJSONError, decoded
+from rxauth.sources._unframed import headline, is_page, read_body, read_words
+
+_WORDS = 64 * 2**10  # bytes of unframed lines that are kept, enough for an error and its page
+_JSON = 16 * 2**20  # bytes of them if they are JSON, which may be a whole answer
 
 
 class Reader(ABC):
-    """Server-sent events in, the events of an answer out. The answer's `ended` says when there is no more to read.
+    """Turn the parts of an event stream into the events of an answer. `answer.ended` says when nothing more counts.
+
+    The content decides, not its label: unframed JSON is read like an event, and unframed words end an answer that is
+    not complete without them.
 
     Args:
         answer: emits the events.
         exchange: makes the causes of errors.
+        pings: whether a ping or a comment of the server is a `ping` event.
     """
 
     protocol: ClassVar[str]
+    api: ClassVar[Api]
 
-    def __init__(self, answer: Answer, exchange: Exchange) -> None:
+    def __init__(self, answer: Answer, exchange: Exchange, *, pings: bool = False) -> None:
+        answer.api = self.api
         self.answer = answer
         self.exchange = exchange
+        self._pings = pings
         self._understood = False  # something came that only this protocol sends
-        self._strange = False  # something came that it does not send
+        self._strange = ""  # the beginning of something that this protocol does not send
+        self._warning: Told | None = None  # an object that is an error if the answer does not become complete
+        self._lines = bytearray()  # unframed lines
 
     @abstractmethod
     def on_event(self, name: bytes, data: bytes) -> None:
-        """The next event of the stream. Ignored once the answer has ended."""
+        """Take the next event of the stream. Ignored once the answer has ended."""
 
-    def on_end(self) -> None:
-        """The body has ended, cleanly. That is an end of the answer too, if the reason for stopping was told."""
+    @abstractmethod
+    def on_object(self, body: dict[str, Any], name: str) -> None:
+        """Take an event whose data is decoded."""
+
+    def on_data(self, name: bytes, data: bytes) -> None:
+        """Take an event of any kind: a ping, an object of the protocol or not, an error, the end mark, words."""
+        if name == b"ping":
+            self.on_ping()
+            return
+        try:
+            body = decoded(data)
+        except NotJSONError:
+            self._on_words(name, data)
+            return
+        told = read_error(body) if isinstance(body, list) or name == b"error" else None
+        if told is not None or name == b"error":
+            self.told(told or read_body(data))
+        elif isinstance(body, dict):
+            self.on_object(body, name.decode("utf-8", "replace"))
+        else:
+            self.fail(self.not_this_protocol(data.decode("utf-8", "replace")))
+
+    def on_ping(self) -> None:
+        """Take a ping or a comment. Its content, if any, is not looked at."""
+        if self._pings and not self.answer.ended:
+            self.answer.ping()
+
+    def on_line(self, line: bytes) -> None:
+        """Take a line that is no field of an event: an error without its frame, a page, words."""
+        if self.answer.ended:
+            return
+        field, _, value = line.partition(b":")
+        text = line.strip()
+        if field == b"error" and value:
+            self.on_data(b"error", value.strip())
+        elif self._lines[:1] not in _BRACKETS and _is_whole(text):
+            self.on_data(b"", text)
+        elif len(self._lines) + len(line) < (_JSON if (self._lines or text)[:1] in _BRACKETS else _WORDS):
+            self._lines += line + b"\n"
+
+    def on_end(self, rest: tuple[bytes, bytes] | None = None) -> None:
+        """Take the clean end of the body. `rest`: a last event without its empty line, which counts if it is whole.
+
+        The end of the body is the end of the answer, if the reason for stopping is known.
+        """
+        if rest is not None and (rest[1][:1] not in _BRACKETS or _is_whole(rest[1])):
+            self.on_event(*rest)
+        lines = bytes(self._lines).strip()
+        if _is_whole(lines):
+            self._lines.clear()
+            self.on_event(b"", lines)
         if self.answer.ended:
             return
         if self.answer.stop_reason is not None:
             self.complete()
-        elif not self._understood and (self._strange or not self.exchange.is_event_stream):
-            self.fail(self.not_this_protocol())
         else:
-            sentence = f"{self.exchange.host} ended the stream before the answer was complete."
-            self.fail(self.exchange.error(StreamCut, sentence))
+            self.fail(self.incomplete(f"{self.exchange.host} ended the stream before the answer was complete."))
+
+    def incomplete(self, sentence: str) -> ProviderError:
+        """Make the error of an answer that is not complete. `sentence` describes it where the server has not."""
+        lines = bytes(self._lines)
+        told = self._warning or read_body(lines)
+        if told is not None and (self._understood or self._warning or self._is_known(told)):
+            return self.exchange.failure(told)
+        words = told.message if told is not None else self._strange
+        if not self._understood and (words or not self.exchange.is_event_stream):
+            return self.not_this_protocol(words)
+        return self.exchange.error(StreamCut, sentence)
 
     def complete(self) -> None:
-        """The answer is complete."""
-        self.answer.done()
+        """Complete the answer, unless it has a tool call that no program can run."""
+        calls = [block for block in self.answer.blocks if isinstance(block, OpenToolCall)]
+        if all(call.name for call in calls):
+            self.answer.done()
+        else:
+            sentence = f"{self.exchange.host} sent a tool call without a name; its arguments are in the message."
+            self.fail(self.exchange.error(ProtocolError, sentence))
 
-    def not_this_protocol(self, what: str = "") -> ProtocolError:
-        """What came is not of this protocol. `what`: its beginning is shown, for a person to recognise."""
+    def not_this_protocol(self, words: str = "") -> ProtocolError:
+        """Make the error of a body that is not of this protocol. The beginning of `words` is shown."""
         exchange = self.exchange
-        shown = exchange.clean(what, 80)
+        shown = exchange.clean(words, 80)
         sentence = (
             f"{exchange.host} did not answer with {self.protocol} events, but with "
             f"{exchange.content_type or 'no content type'}{f' ({shown})' if shown else ''}: "
@@ -58,8 +136,68 @@ class Reader(ABC):
         return exchange.error(ProtocolError, sentence)
 
     def told(self, error: Told | None) -> None:
-        """The provider told an error in-band."""
+        """End the answer with an error of the provider."""
         self.fail(self.exchange.failure(error or Told()))
 
     def fail(self, cause: ProviderError) -> None:
         self.answer.fail(cause, str(cause))
+
+    def on_foreign_object(self, body: Mapping[str, Any]) -> None:
+        """Take an object that this protocol does not send: an error if it says so, else perhaps one."""
+        told = read_error(body)
+        if told is not None and _is_error(body, told):
+            self.told(told)
+            return
+        self._warning = self._warning or told
+        self._strange = self._strange or str(body)[:200]
+
+    def _on_words(self, name: bytes, data: bytes) -> None:
+        text = data.decode("utf-8", "replace").strip()
+        if text == "[DONE]":
+            self.on_end_mark()
+        elif name == b"error" and not text:
+            self.told(None)
+        elif text:
+            told = read_words(headline(data) if is_page(data) else text)
+            if told is not None and (name == b"error" or self._understood or self._is_known(told)):
+                self.told(told)
+            else:
+                self.fail(self.not_this_protocol(text if told is None else told.message))
+
+    def on_end_mark(self) -> None:
+        """Take `[DONE]`: the end of an answer, if one came before it."""
+        if self._understood and (self.answer.stop_reason is not None or self._warning is None):
+            self.complete()
+        else:
+            sentence = f"{self.exchange.host} ended the stream before there was an answer."
+            self.fail(self.incomplete(sentence))
+
+    def _is_known(self, told: Told) -> bool:
+        """Whether the words say by themselves which kind of error they are."""
+        return told.code is not None or type(self.exchange.failure(told)) is not ProviderError
+
+
+_BRACKETS = (b"{", b"[")
+_SUCCESS = ("ok", "success", "succeeded")
+
+
+def _is_error(body: Mapping[str, Any], told: Told) -> bool:
+    """Whether an object is an error in any case; one that has only a message may be a notice."""
+    if any(body.get(name) for name in ("error", "errors", "error_message", "error_type", "errorMessage")):
+        return True
+    if isinstance(told.code, int):
+        return told.code != 0 and not 200 <= told.code < 300
+    if isinstance(told.code, str):
+        return told.code.casefold() not in _SUCCESS
+    return "error" in str(body.get("type")).casefold() or body.get("object") == "error" or body.get("success") is False
+
+
+def _is_whole(text: bytes) -> bool:
+    """Whether the text is one JSON object or list, or the end mark."""
+    if text[:1] + text[-1:] in (b"{}", b"[]"):
+        try:
+            decoded(text)
+        except NotJSONError:
+            return text == b"[DONE]"
+        return True
+    return False

@@ -1,7 +1,7 @@
-"""Server-sent events from raw bytes, cut anywhere (WHATWG HTML, section 9.2.6). Pure: no I/O.
+"""Decode server-sent events from raw bytes, cut anywhere (WHATWG HTML, section 9.2.6). Pure: no I/O.
 
-What an event carries stays bytes: its reader decodes it (invalid UTF-8 is replaced there, which gives the same text as
-replacing it in the whole stream, since no line break is ever part of an invalid sequence).
+An event's data stays bytes. Its reader decodes them and replaces invalid UTF-8, which gives the same text as replacing
+it in the whole stream, because no line break is ever part of an invalid sequence.
 """
 
 from __future__ import annotations
@@ -10,22 +10,29 @@ from collections.abc import Callable
 from typing import NoReturn
 
 _BOM = b"\xef\xbb\xbf"
+_RECONNECTING = (b"id", b"retry")  # fields for a client that connects again; a request with a body cannot
 _CR = 0x0D  # looking for an integer in bytes is eight times quicker than for bytes of length one
 
 
 class EventTooLargeError(Exception):
-    """One event, or one line, is larger than the decoder was told to hold."""
+    """One event, or one line, is larger than the decoder may hold."""
+
+
+def _ignore(*_: bytes) -> None:
+    """Do what the standard does with a comment and with an unknown field: nothing."""
 
 
 class EventStreamDecoder:
-    """Calls `on_event(name, data)` for every event, inside the `feed` that completes it.
+    """Call `on_event(name, data)` for every event, inside the `feed` that completes it.
 
-    Takes time linear in the input and holds at most one event. An event that the stream ends in the middle of is
-    dropped, as the standard says.
+    Takes time linear in the input and holds at most one event.
 
     Args:
-        on_event: is given the event's name (empty for none) and its data.
-        max_event_bytes: a larger line, or data lines that are larger together, are an `EventTooLargeError`.
+        on_event: receives the event's name (empty for none) and its data.
+        on_line: receives each line that is no field of the standard. The standard ignores such lines; some servers
+            write an error there without framing it.
+        on_comment: called for each comment.
+        max_event_bytes: a larger line, or data lines that are larger together, raise `EventTooLargeError`.
 
     >>> decoder = EventStreamDecoder(lambda name, data: print(name, data), max_event_bytes=1000)
     >>> decoder.feed(b"event: greeting\\r\\ndata: hel")
@@ -41,28 +48,35 @@ class EventStreamDecoder:
         "_held",
         "_more",
         "_name",
+        "_on_comment",
         "_on_event",
+        "_on_line",
         "_room",
         "_special",
-        "last_event_id",
         "max_event_bytes",
-        "retry",
     )
 
-    def __init__(self, on_event: Callable[[bytes, bytes], object], *, max_event_bytes: int) -> None:
+    def __init__(
+        self,
+        on_event: Callable[[bytes, bytes], object],
+        *,
+        on_line: Callable[[bytes], object] = _ignore,
+        on_comment: Callable[[], object] = _ignore,
+        max_event_bytes: int,
+    ) -> None:
         self.max_event_bytes = max_event_bytes
-        self.last_event_id = b""
-        self.retry: int | None = None
         self._on_event = on_event
+        self._on_line = on_line
+        self._on_comment = on_comment
         self._name = b""
         self._data: bytes | None = None
-        self._more: list[bytes] = []  # the data lines behind the first: most events have one
-        self._room = max_event_bytes  # what the next line may be long
-        self._held = bytearray()  # a line that is not complete: grown in place, or a long one would cost quadratic time
+        self._more: list[bytes] = []  # the data lines after the first: most events have one
+        self._room = max_event_bytes  # bytes that the next line may have
+        self._held = bytearray()  # an incomplete line, grown in place: joining anew would cost quadratic time
         self._head = b""
         self._begun = False
         self._after_cr = False
-        self._special = True  # at the start, and after a CR, the next chunk needs a closer look
+        self._special = True  # at the start and after a CR the next chunk needs a closer look
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream.
@@ -89,7 +103,7 @@ class EventStreamDecoder:
                 name = b""
             elif len(line) > room:
                 self._refuse()
-            elif line[:6] == b"data: " and data is None:  # what nearly all lines are; quicker than `startswith`
+            elif line[:6] == b"data: " and data is None:  # nearly every line; quicker than `startswith`
                 data = line[6:]
                 room -= len(line)
             elif line[:7] == b"event: ":
@@ -105,30 +119,47 @@ class EventStreamDecoder:
                     room -= len(line)
                 elif field == b"event":
                     name = value
-                elif field == b"id" and b"\0" not in value:
-                    self.last_event_id = value
-                elif field == b"retry" and value.isdigit() and len(value) < 16:
-                    self.retry = int(value)
+                elif field == b"":
+                    self._on_comment()
+                elif field not in _RECONNECTING:
+                    self._on_line(line)
         self._name, self._data, self._more, self._room = name, data, more, room
         if rest:
             self._held += rest
             if len(self._held) > room:
                 self._refuse()
 
+    def finish(self) -> tuple[bytes, bytes] | None:
+        """Take the end of the stream, and return the name and data of an event whose empty line is missing.
+
+        The standard drops such an event; servers that forget the empty line are common.
+
+        Raises:
+            EventTooLargeError: as `feed`.
+        """
+        if self._head or self._held:
+            self._begun = True  # half a byte order mark is damage, not a mark
+            self._held[:0], self._head = self._head.removeprefix(_BOM), b""
+            self.feed(b"\n")
+        if self._data is None:
+            return None
+        data, self._data = b"\n".join((self._data, *self._more)), None
+        return self._name, data
+
     def _refuse(self) -> NoReturn:
         raise EventTooLargeError(f"An event is larger than {self.max_event_bytes} bytes.")
 
     def _with_plain_line_ends(self, chunk: bytes) -> bytes:
-        """The chunk with LF for every line end, without the BOM that a stream may start with."""
+        """Return the chunk with LF for every line end, without the BOM that a stream may start with."""
         if not self._begun:
             chunk = self._head + chunk
             if _BOM.startswith(chunk):
                 self._head = chunk
                 return b""
-            self._begun = True
+            self._begun, self._head = True, b""
             chunk = chunk.removeprefix(_BOM)
         if self._after_cr and chunk:
-            # The CR has ended its line already; an LF behind it belongs to it, whichever chunk it comes in.
+            # The CR has ended its line already; an LF after it belongs to it, in whichever chunk it comes.
             chunk = chunk.removeprefix(b"\n")
             self._after_cr = False
         if _CR in chunk:

@@ -96,9 +96,9 @@ BLOCKS = [
         id="redacted thinking is its own signature",
     ),
     pytest.param(
-        [delta(0, "signature_delta", signature="s"), text(0, "a"), delta(0, "signature_delta", signature="s"), stop(0)],
-        [TextStart(0), TextDelta(0, "a"), TextEnd(0, "a")],
-        id="a signature of what is not thinking is none",
+        [delta(0, "signature_delta", signature="s"), stop(0), text(1, "a"), stop(1)],
+        [ThinkingStart(0), ThinkingEnd(0, "", "s"), TextStart(1), TextDelta(1, "a"), TextEnd(1, "a")],
+        id="a signature without thinking is kept",
     ),
     pytest.param(
         [
@@ -158,14 +158,14 @@ BLOCKS = [
         id="a delta for a block that was never opened opens it, and the end closes it",
     ),
     pytest.param(
-        [delta(0, "thinking_delta", thinking="a"), delta(1, "input_json_delta", partial_json="{}")],
+        [delta(0, "thinking_delta", thinking="a"), text(1, "b")],
         [
             ThinkingStart(0),
             ThinkingDelta(0, "a"),
-            ToolCallStart(1, "msg_1_1", ""),
-            ToolCallDelta(1, "{}"),
+            TextStart(1),
+            TextDelta(1, "b"),
             ThinkingEnd(0, "a"),
-            ToolCallEnd(1, ToolCall("msg_1_1", "", "{}")),
+            TextEnd(1, "b"),
         ],
         id="whatever kind of delta it is",
     ),
@@ -208,11 +208,11 @@ BLOCKS = [
     ),
     pytest.param(
         [block(0, "server_tool_use"), stop(0), block(0, "text"), stop(0), text(0, "a")],
-        [TextStart(0), TextEnd(0, ""), TextStart(1), TextDelta(1, "a"), TextEnd(1, "a")],
+        [TextStart(0), TextEnd(0, ""), TextStart(1), TextEnd(1, ""), TextStart(2), TextDelta(2, "a"), TextEnd(2, "a")],
         id="an index that was foreign need not stay so",
     ),
     pytest.param(
-        [{"type": "novelty", "index": 3}, delta(0, "novel_delta", novelty=1), block(0, "novelty"), stop(0)],
+        [{"type": "novelty", "index": 3}, delta(0, "novel_delta", novelty=1)],
         [],
         id="what the protocol may grow is ignored",
     ),
@@ -236,7 +236,7 @@ def test_blocks_are_told_as_they_are_said(payloads: list[Payload], events: list[
     [
         ("end_turn", "stop"),
         ("stop_sequence", "stop"),
-        ("pause_turn", "stop"),
+        ("pause_turn", "pause"),
         ("max_tokens", "length"),
         ("model_context_window_exceeded", "length"),
         ("tool_use", "toolUse"),
@@ -387,10 +387,7 @@ def test_an_event_named_error_is_one_with_that_text(data: str) -> None:
         pytest.param(
             sse('{"type": "ping", "x": ' + "[" * 100_000 + "]" * 100_000 + "}"), id="an object that is as deep"
         ),
-        pytest.param(sse('{"type": "content_block_delta", "index": "one"}'), id="a field of another type"),
         pytest.param(sse('{"type": "content_block_delta", "index": ' + "9" * 5000 + "}"), id="a number without end"),
-        pytest.param(sse('{"type": "content_block_delta", "index": 1e999}'), id="an infinite number"),
-        pytest.param(sse("[DONE]"), id="the end of another dialect, and nothing else"),
         pytest.param(sse({"choices": [{"index": 0, "delta": {"content": "Hi"}}]}), id="another dialect"),
     ],
 )

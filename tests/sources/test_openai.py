@@ -265,7 +265,7 @@ BLOCKS = [
                 {"tool_calls": ["x", {"function": 1, "index": 0}], "function_call": "x", "refusal": 1, "reasoning": {}}
             )
         ],
-        [*tool_call(0, "chat_1_0", ""), tool_end(0, "chat_1_0", "")],
+        [],
         id="fields of another kind are not looked into",
     ),
     pytest.param([chunk(None), {"choices": []}, {"id": "x", "choices": [{}]}], [], id="chunks may be empty"),
@@ -460,7 +460,6 @@ def test_an_error_that_is_none_is_none(payload: Payload) -> None:
         pytest.param(sse("[" * 100_000), id="JSON deeper than a stack"),
         pytest.param(sse('{"x": ' + "[" * 100_000 + "]" * 100_000 + "}"), id="an object that is as deep"),
         pytest.param(sse('{"choices": {"0": 1}}'), id="a field of another type"),
-        pytest.param(sse('{"choices": [{"index": 1e999}]}'), id="an infinite number"),
         *(
             pytest.param(sse(begin + '"x": ' + "9" * 5000 + "}"), id=f"a number without end behind {begin}")
             for begin in ("{", '{"error": {"message": "m"}, ', '{"choices": [{"delta": {"content": "a"}}], ')

@@ -175,12 +175,6 @@ def test_comments_and_events_without_end_are_within_the_limit() -> None:
     assert len(decoded([stream], limit=99)) == 20
 
 
-def test_an_identifier_and_a_time_to_reconnect_are_remembered() -> None:
-    decoder = EventStreamDecoder(lambda name, data: None, max_event_bytes=LIMIT)
-    decoder.feed(b"id: 7\nretry: 250\ndata: x\n\nid: a\0b\nretry: 2s\nretry: -1\nretry:\n\n")
-    assert (decoder.last_event_id, decoder.retry) == (b"7", 250)
-
-
 def test_one_long_line_is_held_once() -> None:
     size = 8 * 2**20
     chunk = b"x" * 2**16
