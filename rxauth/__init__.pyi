@@ -21,6 +21,10 @@ from rxauth.events import (
     AssistantEvent as AssistantEvent,
     AssistantMessage as AssistantMessage,
 )
+from rxauth.messages import (
+    to_anthropic as to_anthropic,
+    to_openai as to_openai,
+)
 from rxauth.transcript import (
     Transcript as Transcript,
     collect_message as collect_message,

@@ -21,6 +21,7 @@ OPERATORS = {
 BRIDGE = {"from_async_iterable", "to_async_iterable"}
 EVENTS = {"AssistantEvent", "AssistantMessage", "Transcript", "collect_message"}
 SOURCES = {"anthropic_messages", "openai_chat"}
+MESSAGES = {"to_anthropic", "to_openai"}
 CLIENTS = {"httpx_auth", "aiohttp_middleware"}
 CREDENTIALS = {
     "Credential",
@@ -66,7 +67,7 @@ ERRORS = {
 
 def test_these_are_the_public_names() -> None:
     assert set(rxauth.__all__) == (
-        {"__version__"} | OPERATORS | BRIDGE | EVENTS | SOURCES | CLIENTS | CREDENTIALS | RECOVERY | ERRORS
+        {"__version__"} | OPERATORS | BRIDGE | EVENTS | SOURCES | MESSAGES | CLIENTS | CREDENTIALS | RECOVERY | ERRORS
     )
 
 
