@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import tenacity
 from reactivex import Observable
+from reactivex import operators as ops
 from reactivex.testing import TestScheduler
 
 from rxauth import (
@@ -45,7 +46,8 @@ TIMED_OUT = "start, text_start, text, TimeoutError"
 class Cell:
     """One cell of the table: how the provider behaves, and the outcome in words and numbers.
 
-    `advance` is the time that passes at each gate that a reply reaches; `leaves` disposes there instead.
+    `advance` is the time that passes at each gate that a reply reaches; `leaves` disposes there instead. `each_ping` is
+    the time that has passed when a ping comes.
     """
 
     words: str
@@ -57,6 +59,7 @@ class Cell:
     stale: bool = False
     revoked: bool = False
     advance: float = 0.0
+    each_ping: float = 0.0
     leaves: bool = False
 
 
@@ -67,6 +70,10 @@ CLOSED = "the connection is closed; no further request"
 
 def silent(gate: Gate) -> Reply:
     return Reply.hang(gate, after=LIVE)
+
+
+def pings(_: Gate) -> Reply:
+    return Reply(body=[": a comment is a ping\n\n"] * 20)
 
 
 def before(words: str, reply: Callable[[Gate], Reply | None], **options: Any) -> Cell:
@@ -106,6 +113,10 @@ TABLE: dict[str, tuple[Cell | None, Cell | None]] = {
         before(f"ended after `idle`; {AGAIN}", lambda gate: Reply.hang(gate, after=0), requests=3, advance=IDLE),
         None,
     ),
+    "pings only": (
+        before(f"ended after `first`; {AGAIN}", pings, requests=3, each_ping=IDLE / 2),
+        None,
+    ),
     "silence in the middle": (
         None,
         after(silent, "`TimeoutError` after `idle`, behind the text", seen=TIMED_OUT, advance=IDLE),
@@ -141,11 +152,11 @@ def test_the_table_in_the_notebook_is_this_one() -> None:
     assert any("\n".join(markdown()) in text for text in texts)
 
 
-def source(wire: str, fake: FakeProvider, credentials: Any) -> Observable[Any]:
+def source(wire: str, fake: FakeProvider, credentials: Any, *, pings: bool = False) -> Observable[Any]:
     request: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
     if wire == "anthropic":
-        return anthropic_messages(request | {"max_tokens": 99}, base_url=fake.url, credentials=credentials)
-    return openai_chat(request, base_url=fake.url + "/v1", credentials=credentials)
+        return anthropic_messages(request | {"max_tokens": 99}, base_url=fake.url, credentials=credentials, pings=pings)
+    return openai_chat(request, base_url=fake.url + "/v1", credentials=credentials, pings=pings)
 
 
 async def no_wait(seconds: float) -> None:
@@ -170,9 +181,15 @@ async def test_each_cell(cell: Cell, wire: str) -> None:
         seen: list[Any] = []
         ended = asyncio.get_running_loop().create_future()
         at_once = tenacity.Retrying(stop=tenacity.stop_after_attempt(3))
+
+        def let_time_pass(event: Any) -> None:
+            if event.type == "ping":
+                clock.advance_by(cell.each_ping)
+
         subscription = (
-            source(wire, fake, credentials)
+            source(wire, fake, credentials, pings=True)
             .pipe(
+                ops.do_action(let_time_pass),
                 limit_silence(first=FIRST, idle=IDLE),
                 buffer_until_live(),
                 retry_on_first_auth_error(credentials.refresh),
