@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import peers_needed
 
 _PEER = """
 const fs = require('fs');
@@ -25,7 +25,7 @@ const does = {
   release: async ({ path }) => { await holds[path](); },
   compromised: async ({ path }) => holds[path] === null,
   read: async ({ path }) => JSON.parse(fs.readFileSync(path, 'utf-8')),
-  // What pi does for every change: lock, read, write in place.
+  // pi does this for every change: lock, read, write in place.
   count: async ({ path, times, lock = path, options = { stale: 30000 } }) => {
     for (let i = 0; i < times; i++) {
       const retries = { retries: 1000, factor: 1, minTimeout: 5, maxTimeout: 20 };
@@ -58,7 +58,7 @@ def rxauth_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 
 class NodePeer:
-    """A Node process that does what it is told, one line of JSON at a time."""
+    """A Node process that takes requests, one line of JSON at a time."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -70,7 +70,7 @@ class NodePeer:
         self.process.stdin.flush()
 
     def answer(self) -> Any:
-        """What it returned; the code of what it threw, as an exception."""
+        """Return its answer; raise the code of an error that it threw."""
         assert self.process.stdout
         reply = json.loads(self.process.stdout.readline())
         if "error" in reply:
@@ -83,20 +83,20 @@ class NodePeer:
 
 
 class NodeError(Exception):
-    """What Node threw."""
+    """Node threw an error."""
 
 
 @pytest.fixture(scope="session")
 def proper_lockfile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with proper-lockfile installed in it."""
-    npm = shutil.which("npm")
-    if npm is None:
-        if os.environ.get("CI"):
-            pytest.fail("npm is missing; these tests talk to Node's proper-lockfile")
-        pytest.skip("npm is not installed")
+    peers_needed.program("node")
+    npm = peers_needed.program("npm")
     directory = tmp_path_factory.mktemp("node")
     command = [npm, "install", "--prefix", str(directory), "--no-audit", "--no-fund", "proper-lockfile@4.1.2"]
-    subprocess.run(command, check=True, capture_output=True, timeout=100)
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=100)
+    except (subprocess.SubprocessError, OSError) as error:
+        peers_needed.missing(f"npm cannot install proper-lockfile ({type(error).__name__})")
     (directory / "peer.js").write_text(_PEER)
     return directory
 

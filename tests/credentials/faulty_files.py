@@ -1,17 +1,22 @@
-"""The operating system, with one call that fails."""
+"""The operating system's calls, with some that fail."""
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
 
 class FaultyFiles:
-    """The module `os`, but call number `fails_at` (from 0) raises `errno`. Without it, it only counts."""
+    """The module `os`, but call number `fails_at` (from 0) raises `code`. Without it, calls are only counted.
 
-    def __init__(self, fails_at: int | None = None, errno: int = 0) -> None:
+    With `for_good` every later call fails too, as if the process were killed there: it cleans nothing up.
+    """
+
+    def __init__(self, fails_at: int | None = None, code: int = errno.EIO, *, for_good: bool = False) -> None:
         self.fails_at = fails_at
-        self.errno = errno
+        self.code = code
+        self.for_good = for_good
         self.calls: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -19,10 +24,11 @@ class FaultyFiles:
 
         def counted(*args: Any, **options: Any) -> Any:
             self.calls.append(name)
-            if len(self.calls) - 1 == self.fails_at:
+            number = len(self.calls) - 1
+            if self.fails_at is not None and (number == self.fails_at or (self.for_good and number > self.fails_at)):
                 if name == "close":
                     call(*args)  # the descriptor is gone all the same
-                raise OSError(self.errno, os.strerror(self.errno))
+                raise OSError(self.code, os.strerror(self.code))
             return call(*args, **options)
 
         return counted if name != "geteuid" else call
@@ -31,6 +37,19 @@ class FaultyFiles:
     def failed(self) -> str | None:
         """The name of the call that failed."""
         return self.calls[self.fails_at] if self.fails_at is not None and self.fails_at < len(self.calls) else None
+
+
+class BindMounted(FaultyFiles):
+    """A system on which the file cannot be renamed over, as one that is bind-mounted."""
+
+    def replace(self, source: str, target: str) -> None:
+        self.__getattr__("replace")(*self._checked(source, target))
+
+    def _checked(self, source: str, target: str) -> tuple[str, str]:
+        if not target.endswith(".bak"):
+            self.calls.append("replace")
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return source, target
 
 
 class ShortWrites:
@@ -45,7 +64,7 @@ class ShortWrites:
 
 
 class AnotherUser:
-    """The module `os`, for somebody who does not own the files."""
+    """The module `os`, for a user who does not own the files."""
 
     def __getattr__(self, name: str) -> Any:
         return (lambda: os.geteuid() + 1) if name == "geteuid" else getattr(os, name)

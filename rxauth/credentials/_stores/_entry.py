@@ -45,10 +45,11 @@ def credential_from(entry: object) -> Credential:
 
 def entry_from(credential: Credential, kept: object = None) -> dict[str, Any]:
     """Return the object to store for `credential`, in the order and with the unknown fields of `kept`."""
+    at = credential.expires_at
     standard = {
         "access_token": credential.access_token,
         "refresh_token": credential.refresh_token,
-        "expires_at": credential.expires_at,
+        "expires_at": int(at) if at is not None and at.is_integer() else at,
         "token_type": credential.token_type,
         "scope": credential.scope,
     }

@@ -154,7 +154,8 @@ class Room:
     def __init__(self, path: str, size: int, files: Files, *, private: bool) -> None:
         self._path = path
         self._files = files
-        self._file = self._target = -1
+        self._file = self._target = self._length = -1
+        self._times = (0, 0)
         self._stem = ""
         try:
             self._take(size, private)

@@ -112,7 +112,7 @@ class PiStore(OtherProgramStore):
             "refresh": fields.pop("refresh_token", ""),
             "expires": round(fields.pop("expires_at", 0) * 1000),
         }
-        return document | {self._provider: raw(in_order(login or {}, written | fields))}
+        return document | {self._provider: raw(in_order(login or {}, written | _rest(fields)))}
 
     def _without(self, document: Document) -> Document:
         return {name: value for name, value in document.items() if name != self._provider}

@@ -1,0 +1,366 @@
+"""What all stores in JSON files promise about the file, on real files."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rxauth.credentials import Credential, CredentialStore, FileStore
+from rxauth.errors import StoreError
+from tests.credentials.faulty_files import AnotherUser, FaultyFiles, ShortWrites
+from tests.credentials.kinds import KIMI_CODE, KINDS, NEW, OLD, OTHERS, OWN, PI, Kind, Waits, no_time, tokens
+from tests.credentials.tracebacks import told_with_variables
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    found: Kind = request.param
+    return found
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# What it keeps -------------------------------------------------------------------------------------------------------
+
+
+async def test_store_returns_what_was_saved(kind: Kind, tmp_path: Path) -> None:
+    store = kind.store(tmp_path / "new")
+    assert isinstance(store, CredentialStore)
+    assert await store.load() is None
+    assert await store.delete() is False
+    assert not kind.path(tmp_path / "new").exists(), "looking makes no file"
+    for credential in (OLD, NEW, Credential("bare")):
+        await store.save(credential)
+        loaded = await kind.store(tmp_path / "new").load()
+        assert loaded is not None
+        assert (tokens(loaded), loaded.expires_at) == (tokens(credential), credential.expires_at)
+        assert loaded.account_id == credential.account_id, "a new login does not inherit the old one's account"
+    assert (mode(kind.path(tmp_path / "new")), mode(kind.path(tmp_path / "new").parent)) == (0o600, 0o700)
+
+
+@pytest.mark.parametrize(
+    ("layout", "end"),
+    [(2, ""), (2, "\n"), (4, "\n"), ("\t", ""), (None, "")],
+    ids=["2 spaces", "a last line break", "4 spaces", "tabs", "one line"],
+)
+async def test_save_keeps_the_style_of_the_file(kind: Kind, layout: Any, end: str, tmp_path: Path) -> None:
+    """Indentation, the order of the fields, and the fields that are unknown stay: a diff shows the new values alone."""
+    path = kind.write(tmp_path, indent=layout, end=end, theirs={"n": [1.0, None, "é"]})
+    before = path.read_text()
+    await kind.store(tmp_path).save(NEW)
+    expected = before.replace("access-1", "access-2").replace("refresh-1", "refresh-2").replace("17000", "18000")
+    left = path.read_text()
+    if kind.key is None:
+        assert json.loads(left)["expires_in"] > 900, "until it expires: the credential does not say its lifetime"
+        expected = expected.replace('"expires_in": 900', f'"expires_in": {json.loads(left)["expires_in"]}')
+    assert left.rstrip() == expected.rstrip()
+    assert kind is OWN or left.endswith("\n") == bool(end)
+
+
+@pytest.mark.parametrize("kind", [OWN, PI], ids=["own", "pi"])
+async def test_save_keeps_foreign_values_as_they_are_written(kind: Kind, tmp_path: Path) -> None:
+    path = kind.write(tmp_path)
+    theirs = '{"huge": 1e400, "exact": 1.10, "big": 123456789012345678901234567890, "twice": "\\u00e9é"}'
+    path.write_text(path.read_text().replace("{", '{"theirs": ' + theirs + ",", 1))
+    await kind.store(tmp_path).save(NEW)
+    for lexeme in ("1e400", "1.10", "123456789012345678901234567890", '"\\u00e9é"'):
+        assert lexeme in path.read_text()
+
+
+async def test_delete_removes_its_login_alone(kind: Kind, tmp_path: Path) -> None:
+    path = kind.write(tmp_path, other={"b": 1})
+    store = kind.store(tmp_path)
+    assert await store.delete() is True
+    assert (json.loads(path.read_text()) == {"other": {"b": 1}}) if kind.key else not path.exists()
+    assert await store.load() is None
+    assert await store.delete() is False
+
+
+async def test_extra_fields_that_are_no_json_are_refused(kind: Kind, tmp_path: Path) -> None:
+    path = kind.write(tmp_path)
+    before = path.read_bytes()
+    for odd in (object(), float("nan"), {1, 2}):
+        with pytest.raises(StoreError, match="not JSON; nothing was stored"):
+            await kind.store(tmp_path).save(Credential("a", extra={"odd": odd}))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("written", "loaded"),
+    [
+        pytest.param("1700000000.5", 1_700_000_000.5, id="seconds"),
+        pytest.param("1700000000500", 1_700_000_000.5, id="milliseconds"),
+        pytest.param('"1700000000.5"', 1_700_000_000.5, id="text"),
+        *((odd, None) for odd in ("1e400", "1" + "0" * 400, "true", '"soon"', "null", "[]")),
+    ],
+)
+async def test_expiry_is_read_in_seconds(kind: Kind, written: str, loaded: float | None, tmp_path: Path) -> None:
+    path = kind.write(tmp_path)
+    name = "expires" if kind is PI else "expires_at"
+    path.write_text(path.read_text().replace(f'"{name}": {kind.login[name]}', f'"{name}": {written}'))
+    credential = await kind.store(tmp_path).load()
+    assert credential is not None
+    assert credential.expires_at == loaded
+
+
+async def test_a_system_that_writes_byte_by_byte_is_no_obstacle(kind: Kind, tmp_path: Path) -> None:
+    store = kind.store(tmp_path, files=ShortWrites())
+    await store.save(OLD)
+    assert tokens(await store.load()) == tokens(OLD)
+
+
+# What it refuses -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b'{"kimi": {"access_token": "secret-token', id="half a file"),
+        pytest.param(b'{"x": NaN}', id="a number that only Python reads"),
+        pytest.param(b"\xff\xfe{}", id="not UTF-8"),
+        pytest.param(b"\x00" * 100, id="zeros, as a power cut leaves them"),
+        pytest.param(b"[" * 100_000, id="nested beyond reason"),
+        *(pytest.param(text, id=text.decode()) for text in (b"[]", b"null", b"secret-token", b'{"kimi": 1} {}')),
+    ],
+)
+async def test_a_file_that_is_no_json_object_is_left_as_it_is(kind: Kind, content: bytes, tmp_path: Path) -> None:
+    path = kind.write(tmp_path)
+    path.write_bytes(content)
+    store = kind.store(tmp_path, sleep=no_time)
+    for use in (store.load, lambda: store.save(NEW), store.delete):
+        with pytest.raises(StoreError, match=r"no JSON object.*Mend it") as caught:
+            await use()
+        assert "secret-token" not in f"{caught.value!r} {caught.value.__context__!r}"
+        assert "secret-token" not in told_with_variables(caught.value)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("access", [7, ["hush"], "hu\nsh", "hushé"], ids=["a number", "a list", "two lines", "é"])
+async def test_a_login_without_a_usable_token_is_an_error(kind: Kind, access: Any, tmp_path: Path) -> None:
+    kind.write(tmp_path, access=access)
+    store = kind.store(tmp_path)
+    with pytest.raises(StoreError, match=r"no credential: its? .*Log in again, or mend the file") as caught:
+        await store.load()
+    assert "hu" not in repr(caught.value)
+    await store.save(NEW)
+    assert tokens(await store.load()) == tokens(NEW), "a login replaces it"
+
+
+@pytest.mark.parametrize("access", ["", None])
+async def test_kimi_codes_empty_token_is_no_login(access: str | None, tmp_path: Path) -> None:
+    """kimi-code leaves that when the server has rejected its refresh token."""
+    KIMI_CODE.write(tmp_path, access=access)
+    store = KIMI_CODE.store(tmp_path)
+    assert await store.load() is None
+    assert await store.delete() is False
+    await store.save(NEW)
+    assert tokens(await store.load()) == tokens(NEW)
+
+
+@pytest.mark.parametrize("kind", OTHERS, ids=lambda kind: kind.name)
+async def test_a_half_written_file_is_read_again(kind: Kind, tmp_path: Path) -> None:
+    path = kind.write(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40])
+    waits = Waits({3: lambda: path.write_bytes(whole)})
+    assert tokens(await kind.store(tmp_path, sleep=waits).load()) == tokens(OLD)
+    assert waits.count == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf{}"], ids=["nothing", "a blank line", "a BOM"])
+async def test_another_programs_empty_file_holds_nothing(content: bytes, tmp_path: Path) -> None:
+    PI.write(tmp_path).write_bytes(content)
+    assert await PI.store(tmp_path).load() is None
+    await PI.store(tmp_path).save(NEW)
+    assert tokens(await PI.store(tmp_path).load()) == tokens(NEW)
+
+
+async def test_another_users_file_is_refused(kind: Kind, tmp_path: Path) -> None:
+    before = kind.write(tmp_path).read_bytes()
+    theirs = kind.store(tmp_path, files=AnotherUser())
+    for use in (theirs.load, lambda: theirs.save(NEW), theirs.delete):
+        with pytest.raises(StoreError, match="belongs to another user"):
+            await use()
+    assert kind.path(tmp_path).read_bytes() == before
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a pipe", "a directory"])
+async def test_a_file_that_is_no_regular_file_is_refused(kind: Kind, make: Any, tmp_path: Path) -> None:
+    kind.path(tmp_path).parent.mkdir(exist_ok=True)
+    make(kind.path(tmp_path))
+    for use in (kind.store(tmp_path).load, lambda: kind.store(tmp_path).save(NEW)):
+        with pytest.raises(StoreError, match="not a regular file"):
+            await use()
+
+
+# Mode, group, links --------------------------------------------------------------------------------------------------
+
+
+async def test_save_keeps_another_programs_mode(kind: Kind, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = kind.write(tmp_path)
+    path.chmod(0o640)
+    await kind.store(tmp_path).load()
+    await kind.store(tmp_path).save(NEW)
+    assert mode(path) == (0o600 if kind is OWN else 0o640)
+    told = f"The credential file {path} could be read by others (mode 0640); now it is its owner's alone."
+    assert caplog.messages == ([told] if kind is OWN else [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to any group")
+async def test_save_keeps_the_group(kind: Kind, tmp_path: Path) -> None:
+    path = kind.write(tmp_path)
+    os.chown(path, -1, 12345)
+    await kind.store(tmp_path).save(NEW)
+    assert path.stat().st_gid == 12345
+
+
+async def test_a_group_that_cannot_be_kept_is_kept_by_writing_in_place(kind: Kind, tmp_path: Path) -> None:
+    class Unprivileged(FaultyFiles):
+        def stat(self, path: str) -> os.stat_result:
+            status = Path(path).stat()
+            return os.stat_result([*status[:5], status.st_gid + 1, *status[6:]])
+
+        def fchown(self, fd: int, uid: int, gid: int) -> None:
+            raise PermissionError(errno.EPERM, "not a member")
+
+    path = kind.write(tmp_path)
+    inode = path.stat().st_ino
+    await kind.store(tmp_path, files=Unprivileged()).save(NEW)
+    assert path.stat().st_ino == inode
+    assert tokens(await kind.store(tmp_path).load()) == tokens(NEW)
+
+
+async def test_a_mode_that_cannot_be_changed_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class ReadOnly(FaultyFiles):
+        def fchmod(self, fd: int, mode: int) -> None:
+            raise OSError(errno.EROFS, "read-only")
+
+    OWN.write(tmp_path).chmod(0o644)
+    store = OWN.store(tmp_path, files=ReadOnly())
+    for _ in range(3):
+        assert tokens(await store.load()) == tokens(OLD)
+    assert [message.rpartition(")")[2] for message in caplog.messages] == [", and its mode cannot be changed."]
+
+
+async def test_a_symlink_stays(kind: Kind, tmp_path: Path) -> None:
+    path = kind.path(tmp_path)
+    path.parent.mkdir(exist_ok=True)
+    real = tmp_path / "elsewhere" / "real.json"
+    path.symlink_to(os.path.relpath(real, path.parent))
+    await kind.store(tmp_path).save(NEW)
+    assert path.is_symlink()
+    assert real.exists()
+    assert tokens(await kind.store(tmp_path).load()) == tokens(NEW)
+
+
+async def test_a_hard_link_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = OWN.write(tmp_path)
+    path.with_name("second").hardlink_to(path)
+    await OWN.store(tmp_path).save(NEW)
+    assert "hard link" in caplog.text
+
+
+async def test_a_killed_process_s_temporary_file_is_removed(kind: Kind, tmp_path: Path) -> None:
+    """Also one that is a link by now: it is not followed."""
+    path = kind.write(tmp_path)
+    (tmp_path / "victim").write_text("content")
+    path.with_name(f".{path.name}.tmp").symlink_to(tmp_path / "victim")
+    await kind.store(tmp_path).save(NEW)
+    assert (tmp_path / "victim").read_text() == "content"
+    assert kind.names(tmp_path) == {kind.file, "victim"}
+
+
+# Retry-After and the endpoint ----------------------------------------------------------------------------------------
+
+
+async def test_retry_at_is_kept_for_the_stored_login_alone(kind: Kind, tmp_path: Path, rxauth_home: Path) -> None:
+    kind.write(tmp_path)
+    store = kind.store(tmp_path)
+    assert await store.load_retry_at() is None  # type: ignore[attr-defined]
+    await store.save_retry_at(1234.5)  # type: ignore[attr-defined]
+    other: Any = kind.store(tmp_path)
+    assert await other.load_retry_at() == 1234.5
+    assert tokens(await other.load()) == tokens(OLD)
+    assert ("retry_at" in kind.read(tmp_path)) == (kind is OWN), "another program's file gets no field of ours"
+    await other.save_retry_at(None)
+    assert await other.load_retry_at() is None
+    await other.save_retry_at(5)
+    await other.save(NEW)
+    assert await other.load_retry_at() is None, "a new login was not asked to wait"
+    written = b"".join(file.read_bytes() for file in rxauth_home.rglob("*") if file.is_file())
+    assert b"refresh-" not in written
+
+
+async def test_retry_at_without_a_login_or_a_home_is_dropped(
+    kind: Kind, tmp_path: Path, rxauth_home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store: Any = kind.store(tmp_path)
+    await store.save_retry_at(5.0)
+    assert await store.load_retry_at() is None
+    assert not kind.path(tmp_path).exists()
+    kind.write(tmp_path)
+    (rxauth_home / "notes.json").mkdir()
+    await store.save_retry_at(5.0)
+    assert await store.load_retry_at() == (5.0 if kind is OWN else None)
+    assert ("could not be kept" in caplog.text) == (kind is not OWN)
+
+
+@pytest.mark.parametrize("kind", OTHERS, ids=lambda kind: kind.name)
+async def test_the_endpoint_of_another_programs_login_is_known(kind: Kind, tmp_path: Path) -> None:
+    kind.write(tmp_path)
+    loaded = await kind.store(tmp_path).load()
+    assert loaded is not None
+    assert loaded.token_url == (None if kind is PI else "https://auth.kimi.com/api/oauth/token")
+    elsewhere = Credential("a", "r", extra={"token_url": "https://test.example/token"})
+    await kind.store(tmp_path).save(elsewhere)
+    loaded = await kind.store(tmp_path).load()
+    assert loaded is not None
+    assert loaded.token_url == "https://test.example/token"
+    assert "token_url" not in kind.read(tmp_path), "another program's file gets no field of ours"
+
+
+async def test_the_endpoint_of_our_own_login_is_a_field(tmp_path: Path) -> None:
+    await OWN.store(tmp_path).save(Credential("a", extra={"token_url": "https://test.example/token"}))
+    assert OWN.read(tmp_path)["token_url"] == "https://test.example/token"
+    await OWN.store(tmp_path).save(Credential("b"))
+    assert "token_url" not in OWN.read(tmp_path)
+
+
+# Its names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "error"),
+    [
+        ("", "k", ValueError),
+        ("a\0b", "k", ValueError),
+        ("a", "", ValueError),
+        ("a", None, ValueError),
+        (None, "k", TypeError),
+    ],
+)
+def test_file_store_refuses_nonsense(path: Any, key: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        FileStore(path, key)
+
+
+async def test_two_keys_share_a_file(tmp_path: Path) -> None:
+    one, other = FileStore(tmp_path / "a.json", "one"), FileStore(tmp_path / "a.json", "other")
+    await asyncio.gather(one.save(OLD), other.save(NEW))
+    assert (tokens(await one.load()), tokens(await other.load())) == (tokens(OLD), tokens(NEW))
+    assert one.lock_order == other.lock_order
+
+
+async def test_extra_fields_cannot_replace_a_token(kind: Kind, tmp_path: Path) -> None:
+    odd = {"access_token": "x", "refresh_token": "y", "access": "z", "refresh": "z", "expires": 1, "type": "z"}
+    await kind.store(tmp_path).save(Credential("a", "r", extra=odd))
+    assert tokens(await kind.store(tmp_path).load()) == ("a", "r")

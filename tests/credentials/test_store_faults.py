@@ -1,0 +1,194 @@
+"""What a failing file operation, or the end of the process, leaves of a credential file."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rxauth.errors import StoreError
+from tests.credentials.faulty_files import BindMounted, FaultyFiles
+from tests.credentials.kinds import KIMI_CODE, KINDS, NEW, OLD, OWN, PI, Kind, no_time, tokens
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    found: Kind = request.param
+    return found
+
+
+async def refresh(kind: Kind, directory: Path, files: Any) -> StoreError | None:
+    """Do what a refresh does; return its error."""
+    store = kind.store(directory, files=files)
+    try:
+        async with store.locked():
+            await store.load()
+            await store.check_can_save()
+            await store.save(NEW)
+    except StoreError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("system", [FaultyFiles, BindMounted], ids=["renamed", "in place"])
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        *(pytest.param(OWN, code, id=f"own-{errno.errorcode[code]}") for code in (errno.EACCES, errno.EIO)),
+        *(pytest.param(kind, errno.ENOSPC, id=f"{kind.name}-ENOSPC") for kind in (OWN, PI, KIMI_CODE)),
+    ],
+)
+async def test_whichever_call_fails_the_file_is_whole(
+    kind: Kind, system: type[FaultyFiles], code: int, tmp_path: Path, rxauth_home: Path
+) -> None:
+    counting = system()
+    kind.write(tmp_path)
+    await refresh(kind, tmp_path, counting)
+    refused = saved = 0
+    for number, name in enumerate(counting.calls):
+        before = kind.write(tmp_path).read_bytes()
+        files = system(number, code)
+        error = await refresh(kind, tmp_path, files)
+        assert files.failed == name
+        loaded = tokens(await kind.store(tmp_path).load())
+        if error is None:
+            saved += 1
+            assert loaded == tokens(NEW)
+        elif loaded == tokens(OLD):
+            refused += 1
+            assert kind.path(tmp_path).read_bytes().rstrip() == before.rstrip()
+        else:
+            # In place, with its backup complete: the new credential is in the backup.
+            assert (loaded, system) == (tokens(NEW), BindMounted)
+        assert "access-" not in f"{error!r} {error and error.__cause__!r}"
+        left = kind.names(tmp_path) - {kind.file}
+        backup = f"{Path(kind.file).parent / f'.{Path(kind.file).name}'}.bak"
+        assert left == set() or (left == {backup} and system is BindMounted), name
+        async with asyncio.timeout(5), kind.store(tmp_path, sleep=no_time).locked():
+            pass
+        kind.path(tmp_path).with_name(f".{kind.path(tmp_path).name}.bak").unlink(missing_ok=True)
+    assert refused > 5
+    assert saved > 5
+
+
+@pytest.mark.parametrize("kind", [OWN, KIMI_CODE], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("system", [FaultyFiles, BindMounted], ids=["renamed", "in place"])
+async def test_killed_at_any_call_it_leaves_the_old_or_the_new(
+    kind: Kind, system: type[FaultyFiles], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the call that fails no other does anything: nothing is cleaned up. A reader still finds one of both."""
+    caplog.set_level(logging.CRITICAL)
+    counting = system()
+    kind.write(tmp_path)
+    await refresh(kind, tmp_path, counting)
+    seen = []
+    for number in range(len(counting.calls)):
+        kind.write(tmp_path)
+        await refresh(kind, tmp_path, system(number, for_good=True))
+        seen.append(tokens(await kind.store(tmp_path, sleep=no_time).load()))
+        await kind.store(tmp_path).save(OLD)
+        assert kind.names(tmp_path) == {kind.file}, "the next save cleans up"
+    assert set(seen) == {tokens(OLD), tokens(NEW)}
+    assert seen == sorted(seen, key=[tokens(OLD), tokens(NEW)].index), "once it was new it stays new"
+
+
+async def test_content_is_on_the_disk_before_its_name(tmp_path: Path) -> None:
+    """A power cut leaves the old file or the new one, no empty one."""
+    OWN.write(tmp_path)
+    files = FaultyFiles()
+    await OWN.store(tmp_path, files=files).save(NEW)
+    order = [name for name in files.calls if name in ("pwrite", "ftruncate", "fsync", "replace")]
+    assert order == ["pwrite", "fsync", "pwrite", "ftruncate", "fsync", "replace", "fsync"]
+
+
+async def test_a_backup_that_is_older_is_not_preferred(kind: Kind, tmp_path: Path) -> None:
+    """The other program has written since."""
+    path = kind.write(tmp_path)
+    backup = path.with_name(f".{path.name}.bak")
+    backup.write_bytes(path.read_bytes().replace(b"access-1", b"access-0"))
+    os.utime(backup, (1, 1))
+    assert tokens(await kind.store(tmp_path).load()) == tokens(OLD)
+    os.utime(backup)
+    loaded = await kind.store(tmp_path).load()
+    assert loaded is not None
+    assert loaded.access_token == "access-0", "the writing of the file was interrupted before it began"
+
+
+# Before a refresh token is spent -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (errno.ENOSPC, "the disk is full. Free some space"),
+        (errno.EDQUOT, "the disk quota is used up. Free some space"),
+        (errno.EROFS, "the file system is read-only. Make it writable"),
+        (errno.EACCES, "permission denied. Make the file and its directory writable"),
+    ],
+    ids=lambda value: errno.errorcode[value] if isinstance(value, int) else "",
+)
+async def test_check_can_save_says_what_to_do(kind: Kind, code: int, sentence: str, tmp_path: Path) -> None:
+    class Full(FaultyFiles):
+        def pwrite(self, fd: int, data: Any, offset: int) -> int:
+            raise OSError(code, os.strerror(code))
+
+    before = kind.write(tmp_path).read_bytes()
+    with pytest.raises(StoreError) as caught:
+        await kind.store(tmp_path, files=Full()).check_can_save()
+    assert f"cannot be written: {sentence}" in str(caught.value)
+    assert kind.path(tmp_path).read_bytes() == before
+    assert kind.names(tmp_path) == {kind.file}
+
+
+async def test_check_can_save_keeps_the_room_until_the_lock_is_released(kind: Kind, tmp_path: Path) -> None:
+    path = kind.write(tmp_path)
+    reserved = path.with_name(f".{path.name}.tmp")
+    store = kind.store(tmp_path)
+    async with store.locked():
+        await store.check_can_save()
+        await store.check_can_save()
+        assert reserved.stat().st_size >= path.stat().st_size + 4096
+        assert reserved.stat().st_blocks * 512 >= path.stat().st_size
+    assert not reserved.exists()
+    assert tokens(await store.load()) == tokens(OLD)
+    async with store.locked():
+        await store.check_can_save()
+        await store.save(NEW)
+        await store.save(NEW)
+    assert tokens(await store.load()) == tokens(NEW)
+    assert kind.names(tmp_path) == {kind.file}
+
+
+async def test_a_file_that_is_written_in_place_keeps_its_room_too(kind: Kind, tmp_path: Path) -> None:
+    """And is as it was if it is not written: the room was a tail of spaces, which JSON allows."""
+
+    class NoBackupBeside(FaultyFiles):
+        def open(self, path: str, *arguments: Any) -> int:
+            if path.endswith(".tmp") and Path(path).parent == kind.path(tmp_path).parent:
+                raise PermissionError(errno.EACCES, "read-only directory")
+            return os.open(path, *arguments)
+
+    path = kind.write(tmp_path)
+    os.utime(path, (1, 1))
+    before, inode = path.read_bytes(), path.stat().st_ino
+    store = kind.store(tmp_path, files=NoBackupBeside())
+    async with store.locked():
+        await store.check_can_save()
+        assert path.stat().st_size >= len(before) + 4096
+        assert path.stat().st_mtime == 1
+        assert tokens(await store.load()) == tokens(OLD)
+    assert (path.read_bytes(), path.stat().st_mtime) == (before, 1)
+    await store.save(NEW)
+    assert (tokens(await store.load()), path.stat().st_ino) == (tokens(NEW), inode)
+    assert kind.names(tmp_path) == {kind.file}
+
+
+async def test_a_new_file_in_a_directory_that_cannot_be_made_is_refused(kind: Kind, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be had"):
+        await kind.store(tmp_path / "file" / "x").check_can_save()

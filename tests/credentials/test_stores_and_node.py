@@ -1,0 +1,160 @@
+"""Node's real proper-lockfile on the other side, as pi and Kimi Code use it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from rxauth.credentials import KimiCodeStore
+from rxauth.errors import StoreError
+from tests.credentials.kinds import KIMI_CODE, NEW, PI, Kind, Waits
+from tests.credentials.test_lock_directory import Clock
+
+if TYPE_CHECKING:
+    from tests.credentials.conftest import NodePeer
+
+pytestmark = pytest.mark.peer
+
+
+class Protocol(NamedTuple):
+    """How one program calls proper-lockfile."""
+
+    kind: Kind
+    target: str
+    options: dict[str, Any]
+
+
+PROTOCOLS = [
+    Protocol(PI, "auth.json", {"stale": 30000}),
+    Protocol(KIMI_CODE, "oauth/kimi-code", {"stale": 5000, "realpath": False}),
+]
+
+
+@pytest.fixture(params=PROTOCOLS, ids=lambda protocol: protocol.kind.name)
+def theirs(request: pytest.FixtureRequest, tmp_path: Path) -> Protocol:
+    found: Protocol = request.param
+    found.kind.write(tmp_path, counted={"count": 0})
+    (tmp_path / found.target).parent.mkdir(exist_ok=True)
+    (tmp_path / found.target).touch()
+    return found
+
+
+@pytest.mark.parametrize("way", ["lock", "lockSync"])
+async def test_node_is_refused_while_we_hold_the_lock(
+    theirs: Protocol, tmp_path: Path, node: NodePeer, way: str
+) -> None:
+    request = {"path": tmp_path / theirs.target, "options": theirs.options}
+    async with theirs.kind.store(tmp_path).locked():
+        with pytest.raises(Exception, match="ELOCKED"):
+            node.ask(way, **request)
+    node.ask(way, **request)
+    node.ask("release", path=request["path"])
+
+
+async def test_we_wait_while_node_holds_the_lock(theirs: Protocol, tmp_path: Path, node: NodePeer) -> None:
+    path = tmp_path / theirs.target
+    node.ask("lock", path=path, options=theirs.options)
+    waits = Waits({7: lambda: node.ask("release", path=path)})
+    async with theirs.kind.store(tmp_path, sleep=waits).locked():
+        assert waits.count == 7
+
+
+async def test_node_waits_for_us(theirs: Protocol, tmp_path: Path, node: NodePeer) -> None:
+    retries = {"retries": 1000, "factor": 1, "minTimeout": 5, "maxTimeout": 10}
+    async with theirs.kind.store(tmp_path).locked():
+        node.tell("lock", path=tmp_path / theirs.target, options=theirs.options | {"retries": retries})
+    await asyncio.to_thread(node.answer)
+    assert (tmp_path / theirs.kind.lock).is_dir()
+
+
+@pytest.mark.looptime
+async def test_node_takes_our_lock_for_alive_while_we_show_it(tmp_path: Path, node: NodePeer) -> None:
+    path, lock = PI.write(tmp_path), tmp_path / PI.lock
+    before = path.read_bytes()
+    clock = Clock(-31)
+    store = PI.store(tmp_path, clock=clock)
+    async with store.locked():
+        clock.offset = 0
+        await asyncio.sleep(2.01)
+        with pytest.raises(Exception, match="ELOCKED"):
+            node.ask("lock", path=path, options={"stale": 30000})
+    clock.offset = -31
+    async with store.locked():
+        assert time.time() - lock.stat().st_mtime > 30
+        node.ask("lock", path=path, options={"stale": 30000})
+        with pytest.raises(StoreError, match="lost"):
+            await store.save(NEW)
+    assert lock.is_dir(), "Node's now"
+    assert path.read_bytes() == before
+    node.ask("release", path=path)
+
+
+async def test_we_take_over_from_a_dead_node(theirs: Protocol, tmp_path: Path, node: NodePeer) -> None:
+    node.ask("lock", path=tmp_path / theirs.target, options=theirs.options)
+    node.process.kill()
+    node.process.wait()
+    clock = Clock()
+    late = theirs.options["stale"] / 1000 + 3  # Node dates a fresh lock up to a second ahead
+    waits = Waits({4: clock.moves_to(late)})
+    await theirs.kind.store(tmp_path, clock=clock, sleep=waits).save(NEW)
+    assert waits.count >= 4
+    assert not (tmp_path / theirs.kind.lock).exists()
+
+
+async def test_node_reads_what_we_saved(theirs: Protocol, tmp_path: Path, node: NodePeer) -> None:
+    path = theirs.kind.path(tmp_path)
+    before = node.ask("read", path=path)
+    await theirs.kind.store(tmp_path).save(NEW)
+    after = node.ask("read", path=path)
+    assert after == json.loads(path.read_bytes())
+    assert list(after) == list(before)
+    assert after["counted"] == before["counted"]
+
+
+async def test_nothing_is_lost_when_node_and_python_write_at_once(
+    tmp_path: Path, start_node: Callable[[], NodePeer]
+) -> None:
+    """Each reads a number and writes the next one, under its lock; every lost update would be missing."""
+    auth, times = PI.write(tmp_path, counted={"count": 0}), 25
+    script = f"""
+import asyncio
+from rxauth.credentials import PiStore
+from tests.credentials.test_store_locks import count
+asyncio.run(count(PiStore({str(auth)!r}, sleep=lambda seconds: asyncio.sleep(0.005)), {times}))
+"""
+    peers = [start_node(), start_node()]
+    for peer in peers:
+        peer.tell("count", path=auth, times=times)
+    pythons = [subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2]) for _ in range(2)]
+    for python in pythons:
+        assert await asyncio.to_thread(python.wait) == 0
+    for peer in peers:
+        await asyncio.to_thread(peer.answer)
+    document = json.loads(auth.read_bytes())
+    assert (document["counted"]["count"], document["kimi-coding"]["n"]) == (2 * times, 2 * times)
+    assert list(tmp_path.iterdir()) == [auth]
+
+
+async def test_kimi_code_and_we_never_get_in_together(tmp_path: Path, start_node: Callable[[], NodePeer]) -> None:
+    theirs, times, counted = PROTOCOLS[1], 20, tmp_path / "counted"
+    counted.write_text(json.dumps({"counted": {"count": 0}}))
+    (tmp_path / "oauth").mkdir()
+    (tmp_path / theirs.target).touch()
+    peers = [start_node(), start_node()]
+    for peer in peers:
+        peer.tell("count", path=counted, times=times, lock=tmp_path / theirs.target, options=theirs.options)
+    for _ in range(times):
+        async with KimiCodeStore(tmp_path, sleep=lambda seconds: asyncio.sleep(0.002)).locked():
+            count = json.loads(counted.read_bytes())["counted"]["count"]
+            counted.write_text(json.dumps({"counted": {"count": count + 1}}))
+    for peer in peers:
+        await asyncio.to_thread(peer.answer)
+    assert json.loads(counted.read_bytes())["counted"]["count"] == 3 * times
