@@ -1,29 +1,34 @@
-"""`rxauth`, and `python -m rxauth`."""
+"""Run `rxauth`, and `python -m rxauth`, as a process."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import NoReturn
 
-INTERRUPTED = 130
-
 
 def main() -> NoReturn:
-    """Run a command, and leave: no thread that still resolves a name holds it up, no second Ctrl-C tears it apart."""
-    try:
+    """Run a command and end the process.
+
+    `os._exit` does not wait for a thread that still resolves a name, and a late Ctrl-C cannot print a traceback.
+    """
+    code: int = 130
+    with suppress(KeyboardInterrupt):
+        # By default SIGTERM runs no Python: a token request under way would be lost, and the login with it.
+        signal.signal(signal.SIGTERM, _terminate)
         from rxauth.cli import main as run
 
-        code: int | str | None = run()
-    except KeyboardInterrupt:  # before the command could see to it, or while it did
-        code = INTERRUPTED
-    except SystemExit as leaving:
-        code = leaving.code
+        code = run()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):
+        with suppress(AttributeError, OSError, ValueError, KeyboardInterrupt):
             stream.flush()
-    os._exit(code if isinstance(code, int) else 0)
+    os._exit(code)
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

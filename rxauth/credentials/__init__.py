@@ -13,6 +13,7 @@ stored, and asks the server only if nobody else has done it.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rxauth.credentials._device_login import device_login
     from rxauth.credentials._device_prompt import DevicePrompt, DeviceWaiting
     from rxauth.credentials._oauth import OAuthCredentials
+    from rxauth.credentials._single_flight import SingleFlight
     from rxauth.credentials._static import StaticCredentials
     from rxauth.credentials._store import CredentialStore
     from rxauth.credentials._stores._file import FileStore
@@ -49,6 +51,8 @@ __all__ = [
     "DevicePrompt",
     "DeviceWaiting",
     "rejected_credential",
+    "finish_refreshes",
+    "is_refreshing",
 ]
 
 # Imported when they are asked for: aiohttp, filelock and redis cost more than all of rxauth.
@@ -69,6 +73,23 @@ _HOMES = {
     "DevicePrompt": "_device_prompt",
     "DeviceWaiting": "_device_prompt",
 }
+
+
+def finish_refreshes() -> None:
+    """End every refresh under way in this process. One whose token request was sent is finished and stored first."""
+    if flights := _flights():
+        flights.close()
+
+
+def is_refreshing() -> bool:
+    """Return whether a token request was sent whose outcome is not stored yet."""
+    flights = _flights()
+    return flights is not None and flights.unbreakable
+
+
+def _flights() -> SingleFlight | None:
+    module = sys.modules.get(f"{__name__}._single_flight")
+    return None if module is None else module.flights  # not imported: no refresh was begun
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The problem and its solution, run for real: one question, asked three ways with a token that has just died."""
+"""Show the problem and its solution for real: one question, asked in three ways with a token that was invalidated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rxauth.sources import anthropic_messages
 from rxauth.testing import FakeProvider, Reply
 from rxauth.transcript import Transcript, TranscriptEntry
 
-PHANTOM = "the phantom: nothing follows it"  # short enough to hang beside the answer, wherever that begins
+PHANTOM = "the phantom: nothing follows it"  # short enough to stand beside the answer, at any column
 ANSWER = "The token had died, and you did not notice."
 REQUEST = {"model": "fake-model", "max_tokens": 256, "messages": [{"role": "user", "content": "What happened?"}]}
 
@@ -29,7 +29,7 @@ Refresh: TypeAlias = Callable[[object], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Scene:
-    """One way to ask, and what came of it."""
+    """One way to ask, and its outcome."""
 
     name: str
     remark: str
@@ -40,22 +40,22 @@ class Scene:
 
     @property
     def whole(self) -> bool:
-        """Exactly one message, complete, after exactly one refresh."""
-        told = [request for request, _ in self.requests]
+        """Whether there is exactly one message, complete, after exactly one refresh."""
+        requests = [request for request, _ in self.requests]
         return (
             [(entry.open, entry.message.text) for entry in self.transcript] == [(False, ANSWER)]
             and [type(event) for event in self.events if isinstance(event, Start | Done)] == [Start, Done]
-            and told.count("POST /oauth/token") == 1
-            and told.count("POST /v1/messages") == 2
+            and requests.count("POST /oauth/token") == 1
+            and requests.count("POST /v1/messages") == 2
         )
 
 
 async def run_demo() -> tuple[Scene, ...]:
-    """The three scenes; the last one is rxauth's."""
+    """Run the three scenes; the last one is rxauth's."""
     return (
         await _scene(
             "1. no filter",
-            "The stream says start before the server has answered; the 401 reaches the user.",
+            "The stream emits start before the server has answered; the 401 reaches the user.",
             lambda stream, refresh: stream,
         ),
         await _scene(
@@ -65,14 +65,14 @@ async def run_demo() -> tuple[Scene, ...]:
         ),
         await _scene(
             "3. rxauth",
-            "start is held back until the stream is alive: one message, as if nothing was.",
+            "start is held until the stream is live: one message, as if nothing had happened.",
             lambda stream, refresh: stream.pipe(recover_auth(refresh)),
         ),
     )
 
 
 def _retry_without_buffer(stream: Stream, refresh: Refresh) -> Stream:
-    """What one writes first: an error event becomes an exception, an exception a refresh and a second try."""
+    """Retry as a first version does: raise an error event, refresh on an exception, subscribe again."""
 
     def thrown(event: Any) -> Stream:
         return rx.throw(event.cause) if event.type == "error" else rx.of(event)
@@ -93,7 +93,7 @@ async def _scene(name: str, remark: str, recover: Callable[[Stream, Refresh], St
         stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
         screen, transcript = Recorder("screen"), Transcript()
         shown = recover(stream, credentials.refresh).pipe(screen, ops.do(transcript))
-        # Not an async for: a Ctrl-C would leave its iterator to the garbage collector, and that comes after the loop.
+        # Not an async for: after a Ctrl-C the garbage collector would close its iterator when the loop is gone.
         events = await shown.pipe(ops.to_list())
         seen = [(f"{each.method} {each.path}", each.status, each.at) for each in fake.requests]
     (shown_to_user,) = screen.timelines

@@ -1,0 +1,294 @@
+"""Carry out the commands."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import os
+import sys
+import textwrap
+from argparse import Namespace
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rxauth.cli import screen
+from rxauth.cli.exits import DONE, FAILED, USAGE, CommandError, exit_code, sentences
+
+if TYPE_CHECKING:
+    from rxauth.cli.demo import Scene
+    from rxauth.cli.endpoint import Endpoint
+    from rxauth.cli.logins import Logins
+    from rxauth.credentials import CredentialStore
+
+__all__ = ["demo", "login", "logout", "status", "stream"]
+
+T = TypeVar("T")
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    async def shutdown_default_executor(self, *_: object) -> None:
+        """Do not wait for a thread that still resolves a name, for up to half a minute; the process ends without it."""
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    _show_remarks_of_stores()
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        return runner.run(work)
+
+
+def _show_remarks_of_stores() -> None:
+    """Write to standard error that a store's file could be read by others, and what else is odd about it."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("rxauth: %(message)s"))
+    logging.getLogger("rxauth.credentials._stores").handlers = [handler]
+
+
+# demo ----------------------------------------------------------------------------------------------------------------
+
+
+def demo(args: Namespace) -> int:
+    """Ask one question in three ways, with a token that the embedded provider has invalidated."""
+    from rxauth.cli.demo import run_demo
+
+    scenes = _run(run_demo())
+    if args.json:
+        screen.write(json.dumps({"scenes": [_scene_as_json(scene) for scene in scenes], "ok": scenes[-1].whole}))
+    else:
+        color = args.color == "always" or (args.color == "auto" and screen.has_color(sys.stdout))
+        screen.write("The token has not expired on this machine, but the server no longer accepts it.")
+        screen.write("The same question is asked in three ways.\n")
+        for scene in scenes:
+            _show_scene(scene, color)
+        screen.write("Your own streams:  stream.pipe(recover_auth(credentials.refresh))")
+    return DONE if scenes[-1].whole else FAILED
+
+
+def _show_scene(scene: Scene, color: bool) -> None:
+    bold, dim, plain = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if color else ("", "", "")
+    screen.write(f"{bold}{scene.name}{plain}\n{scene.remark}\n")
+    screen.write(scene.diagram.text(80, color=color, ascii_only=not screen.can_draw(sys.stdout)))
+    screen.write(f"\n{dim}saved in the transcript:{plain}")
+    for number, entry in enumerate(scene.transcript, start=1):
+        message = entry.message
+        text = json.dumps(message.text, ensure_ascii=False) if message.text else "(empty)"
+        end = "never ended: a phantom" if entry.open else message.error_message or "complete"
+        screen.write(textwrap.fill(f"{number}. {text}  {end}", 79, initial_indent="  ", subsequent_indent="     "))
+    screen.write("\n")
+
+
+def _scene_as_json(scene: Scene) -> dict[str, Any]:
+    from rxauth.events import to_json
+
+    return {
+        "name": scene.name,
+        "events": [json.loads(to_json(event)) for event in scene.events],
+        "transcript": [
+            {"open": entry.open, "message": json.loads(to_json(entry.message))} for entry in scene.transcript
+        ],
+        "requests": [{"request": request, "status": status} for request, status in scene.requests],
+    }
+
+
+# stream --------------------------------------------------------------------------------------------------------------
+
+
+def stream(args: Namespace) -> int:
+    """Stream the answer to a prompt."""
+    prompt = _prompt(args.prompt)
+    if args.json and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8 whatever the terminal takes: RFC 8259 section 8.1
+    return _run(_answer(args, prompt))
+
+
+def _prompt(given: str) -> str:
+    try:
+        prompt = screen.standard_input() if given == "-" else given
+        prompt.encode()
+    except UnicodeError:
+        raise CommandError("The prompt is not text: give it as UTF-8.", USAGE) from None
+    if not prompt.strip():
+        raise CommandError('The prompt is empty: say what to ask, as in `rxauth stream "hello"`.', USAGE)
+    return prompt
+
+
+async def _answer(args: Namespace, prompt: str) -> int:
+    from rxauth.bridge import to_async_iterable
+    from rxauth.events import to_json
+    from rxauth.operators import recover_auth
+
+    async with _endpoint(args) as endpoint:
+        try:
+            source = endpoint.stream(prompt, args.max_tokens)
+        except (TypeError, ValueError) as error:
+            raise CommandError(str(error), USAGE) from None
+        answer = screen.Answer()
+        async for event in to_async_iterable(source.pipe(recover_auth(endpoint.credentials.refresh))):
+            if args.json:
+                screen.write(to_json(event))
+            else:
+                answer.show(event)
+            if event.type == "error":
+                return _failed(event, endpoint)
+    return DONE
+
+
+@asynccontextmanager
+async def _endpoint(args: Namespace) -> AsyncIterator[Endpoint]:
+    from rxauth.cli.endpoint import embedded_endpoint, real_endpoint
+
+    if args.provider == "fake":
+        if args.base_url is not None or args.credentials is not None:
+            own = "--provider fake has an address and a credential of its own"
+            raise CommandError(f"{own}: leave out --base-url and --credentials.", USAGE)
+        async with embedded_endpoint(args.protocol, args.model) as endpoint:
+            yield endpoint
+        return
+    with sentences():
+        endpoint = await real_endpoint(
+            os.environ,
+            provider=args.provider,
+            base_url=args.base_url,
+            protocol=args.protocol,
+            model=args.model,
+            credentials=args.credentials,
+            account=args.account,
+            headers=args.header,
+        )
+    yield endpoint
+
+
+def _failed(event: Any, endpoint: Endpoint) -> int:
+    from rxauth.errors import CredentialError, CredentialRejected
+
+    cause = event.cause
+    sentence = event.error.error_message or "The stream failed."
+    if isinstance(cause, CredentialRejected) and isinstance(cause.__cause__, CredentialError):
+        cause = cause.__cause__  # the reason why the credential could not be refreshed
+        sentence = str(cause)
+    if action := _next_action(cause, endpoint):
+        stop = "" if sentence.endswith((".", "!", "?", "…")) else "."
+        sentence = f"{sentence}{stop} {action}"
+    screen.complain(sentence)
+    return exit_code(cause)
+
+
+def _next_action(cause: object, endpoint: Endpoint) -> str:
+    """Return the sentence that says how a person goes on, where the error's own does not."""
+    from rxauth.errors import ConnectionFailed, CredentialRejected, LoginRequired, ProviderUnavailable, RequestRejected
+
+    match cause:
+        case CredentialRejected() | LoginRequired():
+            return endpoint.next_action
+        case ConnectionFailed():
+            return "Check the address and the network, and try again."
+        case ProviderUnavailable(retry_after=int() | float() as seconds):
+            return f"Try again in {seconds:.0f} s."
+        case ProviderUnavailable():
+            return "Try again later."
+        case RequestRejected(status=401 | 402 | 403):
+            return "Check what your account may use."
+        case RequestRejected():
+            return "Change the prompt, --model or --base-url."
+    return ""
+
+
+# login, logout, status -----------------------------------------------------------------------------------------------
+
+
+def _logins(args: Namespace) -> Logins:
+    """Return the places for the login that the arguments name, with the headers that say who asks."""
+    from rxauth.cli.identity import identity
+    from rxauth.cli.logins import Logins, preset_named
+
+    preset = preset_named(args.provider)
+    headers = identity(os.environ, preset) | dict(getattr(args, "header", None) or {})
+    return Logins(os.environ, preset, account=args.account, file=args.credentials, headers=headers)
+
+
+def login(args: Namespace) -> int:
+    """Log in with a code in a browser, and store the credential."""
+    return _run(_log_in(args))
+
+
+async def _log_in(args: Namespace) -> int:
+    from rxauth.credentials import device_login
+
+    with sentences():
+        logins = _logins(args)
+        app = logins.app
+        if app is None:
+            raise CommandError(f"{args.provider} has no login: set {logins.preset.key_env} to an API key.", USAGE)
+        await _check_storable(logins.stores()[0])
+        store = await logins.own_store(new=True)
+        prompt = screen.LoginPrompt(sys.stderr, browser=not args.no_browser)
+        try:
+            credential = await device_login(
+                device_url=app.device_url,
+                token_url=app.token_url,
+                client_id=app.client_id,
+                scope=app.scope,
+                headers=logins.headers,
+                on_prompt=prompt.show,
+                on_waiting=prompt.tick,
+            )
+        finally:
+            prompt.end()
+        await store.save(logins.issued(credential))
+    screen.write(f"Logged in at {logins.name}. The credential is in {store.describe()}.")
+    return DONE
+
+
+async def _check_storable(store: CredentialStore) -> None:
+    """Fail before a person goes to the browser, where nothing can be stored."""
+    from rxauth.errors import StoreError
+
+    try:
+        async with asyncio.timeout(1), store.locked():
+            pass
+    except TimeoutError:  # another process has the lock, so there can be one
+        pass
+    except StoreError as error:
+        raise CommandError(f"{error} Set RXAUTH_HOME to a directory that can be written.", USAGE) from None
+
+
+def logout(args: Namespace) -> int:
+    """Delete the stored credential."""
+    return _run(_log_out(args))
+
+
+async def _log_out(args: Namespace) -> int:
+    with sentences():
+        logins = _logins(args)
+        store = await logins.own_store()
+        deleted = await store.delete()
+    where = store.describe()
+    screen.write(
+        f"Deleted the credential of {logins.name} from {where}." if deleted else f"Nothing to delete in {where}."
+    )
+    return DONE
+
+
+def status(args: Namespace) -> int:
+    """List the credentials that a stream would find."""
+    from rxauth.cli.statuses import statuses
+
+    with sentences():
+        found = _run(statuses(os.environ))
+    if args.json:
+        screen.write(json.dumps({"credentials": [each.as_json() for each in found]}))
+    elif not found:
+        screen.write(
+            "There are no credentials. Log in: `rxauth login kimi`, or set a provider's key: `rxauth stream --help`."
+        )
+    else:
+        width = max(10, *(len(each.provider) for each in found))
+        for each in found:
+            if each.trouble is None:
+                screen.write(each.sentence(width))
+    troubles = dict.fromkeys(each.trouble for each in found if each.trouble is not None)
+    for trouble in troubles:  # one broken file may be named for several providers
+        screen.complain(trouble)
+    return USAGE if troubles else DONE

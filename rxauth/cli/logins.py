@@ -1,0 +1,275 @@
+"""Find the login of a provider: in the environment, in our own file, in the files of other programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from rxauth.addresses import checked_url
+from rxauth.credentials import FileStore, StaticCredentials
+from rxauth.errors import LoginRequired, StoreError
+from rxauth.providers import PROVIDERS, OAuthApp, Provider
+
+if TYPE_CHECKING:
+    from rxauth.credentials import Credential, CredentialSource, CredentialStore
+
+__all__ = ["Login", "Logins", "home", "oauth_app", "own_stores", "preset_named"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """A credential and the place that keeps it."""
+
+    store: CredentialStore
+    credential: Credential
+
+
+class Logins:
+    """The places that may hold a login for one provider.
+
+    Args:
+        environ: environment variables.
+        preset: the provider.
+        account: a name that tells several logins at one provider apart; only our own file has those.
+        file: a credential file that is used instead of all others.
+        headers: more headers of every request for a token.
+
+    Raises:
+        ValueError: a variable that names a login host does not hold an address; the text names it.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        preset: Provider,
+        *,
+        account: str | None = None,
+        file: Path | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.environ = environ
+        self.preset = preset
+        self.name = preset.name if account is None else f"{preset.name}/{account}"
+        self.app = oauth_app(environ, preset)
+        self._only_own = account is not None or file is not None
+        self._file = file
+        self.headers = headers or {}
+
+    def key_variable(self) -> str | None:
+        """Return the name of the environment variable that holds a key."""
+        if self._only_own:
+            return None
+        variables = ("RXAUTH_TOKEN", self.preset.key_env)
+        return next((each for each in variables if each and self.environ.get(each, "").strip()), None)
+
+    async def credentials(self) -> CredentialSource:
+        """Return the key in the environment, else the stored login.
+
+        Raises:
+            LoginRequired: there is none.
+            StoreError: a file cannot be read.
+            ValueError: a variable holds no token; the text names it.
+        """
+        variable = self.key_variable()
+        if variable is None:
+            return self.renewing(await self.login())
+        try:
+            return StaticCredentials(self.environ[variable].strip())
+        except ValueError:
+            raise ValueError(f"{variable} does not hold a token: it has characters that no header takes.") from None
+
+    def renewing(self, login: Login) -> CredentialSource:
+        """Return a source of the login's tokens, which renews them where that is possible."""
+        app = self.app or _app_of(login.credential)
+        if app is None or login.credential.refresh_token is None:
+            return StaticCredentials(login.credential)
+        from rxauth.credentials import OAuthCredentials
+
+        return OAuthCredentials(login.store, token_url=app.token_url, client_id=app.client_id, headers=self.headers)
+
+    async def login(self) -> Login:
+        """Return the stored login.
+
+        Raises:
+            LoginRequired: there is none for this server.
+            StoreError: a file cannot be read, or the one that was given does not exist.
+        """
+        trouble: StoreError | None = None
+        elsewhere: Login | None = None
+        for number, store in enumerate(self.stores()):
+            try:
+                credential = await store.load()
+            except StoreError as error:
+                if number == 0:
+                    raise
+                trouble = trouble or error  # a broken file of another program does not hide the next program's
+                continue
+            if credential is None:
+                continue
+            if self._is_ours(credential):
+                return Login(store=store, credential=credential)
+            elsewhere = elsewhere or Login(store=store, credential=credential)
+        if trouble is not None:
+            raise trouble
+        if self._file is not None and not os.path.exists(os.path.expanduser(self._file)):  # noqa: ASYNC240, PTH110, PTH111 - as the store does
+            raise StoreError(f"There is no credential file {self._file}. Check --credentials.")
+        raise LoginRequired(self._nothing_found(elsewhere))
+
+    def issued(self, credential: Credential) -> Credential:
+        """Return the credential with the address of the server that issued it: it is sent to no other."""
+        from rxauth.credentials import Credential
+
+        assert self.app is not None
+        return Credential(
+            credential.access_token,
+            refresh_token=credential.refresh_token,
+            expires_at=credential.expires_at,
+            token_type=credential.token_type,
+            scope=credential.scope,
+            extra={**credential.extra, "token_url": self.app.token_url},
+        )
+
+    def stores(self) -> Sequence[CredentialStore]:
+        """Return the places to look at: ours first, then those of other programs."""
+        own = self._own_stores()
+        if self._only_own or not self.preset.shared_with_kimi:
+            return own
+        from rxauth.credentials import KimiCliStore, KimiCodeStore, PiStore
+
+        environ = self.environ
+        try:
+            return [*own, PiStore(environ=environ), KimiCodeStore(environ=environ), KimiCliStore(environ=environ)]
+        except RuntimeError:  # a user without a home directory, as in containers
+            return own
+
+    async def own_store(self, *, new: bool = False) -> FileStore:
+        """Return the entry of our file that holds this login, or that takes a new one.
+
+        A new login replaces none of another host, nor one that may be of another host.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        first, *others = self._own_stores()
+        credential = await first.load()
+        if (
+            others
+            and credential is not None
+            and not self._is_ours(credential, unknown=not new or self._at_usual_host())
+        ):
+            return others[0]
+        return first
+
+    def _own_stores(self) -> list[FileStore]:
+        """Return one entry of our file, and a second where a login at another host may stand under the first key."""
+        path = home(self.environ) / "credentials.json" if self._file is None else self._file
+        return [FileStore(path, key) for key in self.own_keys()]
+
+    def own_keys(self) -> list[str]:
+        """Return the keys under which our file may hold such a login."""
+        if self.app is None or self._file is not None:
+            return [self.name]
+        return [self.name, f"{self.name}@{urlsplit(self.app.token_url).netloc}"]
+
+    def _at_usual_host(self) -> bool:
+        usual = self.preset.oauth
+        return usual is None or self.app is None or usual.token_url == self.app.token_url
+
+    def _is_ours(self, credential: Credential, *, unknown: bool = True) -> bool:
+        """Return whether this server issued the credential; `unknown` if the credential does not say who did."""
+        issuer = credential.extra.get("token_url")
+        if self.app is None or not isinstance(issuer, str):
+            return unknown
+        return issuer == self.app.token_url
+
+    def _nothing_found(self, elsewhere: Login | None) -> str:
+        if elsewhere is not None:
+            host = urlsplit(str(elsewhere.credential.extra["token_url"])).netloc
+            sentence = f"The login in {elsewhere.store.describe()} belongs to {host}, which is not where you ask now"
+        else:
+            sentence = f"There is no credential for {self.name}"
+        return f"{sentence}: {self._how_to_get_one()}."
+
+    def _how_to_get_one(self) -> str:
+        if self._file is not None:
+            return f"put one into {self._file} under the key {self.name!r}"
+        ways = [f"`{self.login_command()}`"] if self.app else []
+        ways.append(f"set {self.preset.key_env or 'RXAUTH_TOKEN'}")
+        return ", or ".join(ways)
+
+    def login_command(self) -> str:
+        """Return the command that makes such a login."""
+        provider, _, account = self.name.partition("/")
+        return f"rxauth login {provider}" + (f" --account {account}" if account and self.app else "")
+
+    def next_action(self) -> str:
+        """Return the sentence that says how a person replaces a credential that the provider refuses."""
+        if variable := self.key_variable():
+            return f"Check {variable}."
+        if self.app is not None:
+            return f"Run `{self.login_command()}`."
+        return f"Check the credential in {self._file or home(self.environ)}."
+
+
+def preset_named(name: str, choices: Sequence[str] = tuple(PROVIDERS)) -> Provider:
+    """Return the provider of that name.
+
+    Raises:
+        ValueError: there is none; the text lists `choices`.
+    """
+    try:
+        return PROVIDERS[name]
+    except KeyError:
+        raise ValueError(f"There is no provider named {name!r} here: choose {', '.join(choices)}.") from None
+
+
+def oauth_app(environ: Mapping[str, str], preset: Provider) -> OAuthApp | None:
+    """Return how to log in at a provider, at the host that the environment names.
+
+    Raises:
+        ValueError: a variable does not hold an address to which tokens can go; the text names it.
+    """
+    app = preset.oauth
+    if app is None:
+        return None
+    name = next((each for each in app.host_envs if environ.get(each, "").strip()), None)
+    if name is None:
+        return app
+    host = checked_url(environ[name].strip().rstrip("/"), name)
+    return replace(app, device_url=host + urlsplit(app.device_url).path, token_url=host + urlsplit(app.token_url).path)
+
+
+def home(environ: Mapping[str, str]) -> Path:
+    """Return `$RXAUTH_HOME`, else `~/.rxauth`.
+
+    Raises:
+        StoreError: the user has no home directory.
+    """
+    named = environ.get("RXAUTH_HOME") or "~/.rxauth"
+    try:
+        return Path(named).expanduser()
+    except RuntimeError:
+        raise StoreError(f"There is no home directory for {named}. Set RXAUTH_HOME to a directory.") from None
+
+
+def own_stores(environ: Mapping[str, str]) -> dict[str, FileStore]:
+    """Return a store for each key of our own credential file; none if the file cannot be read."""
+    path = home(environ) / "credentials.json"
+    try:
+        entries = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {key: FileStore(path, key) for key in entries if key} if isinstance(entries, dict) else {}
+
+
+def _app_of(credential: Credential) -> OAuthApp | None:
+    """Return how to renew a login at a server that is no preset, from what is stored with it."""
+    token_url, client_id = credential.extra.get("token_url"), credential.extra.get("client_id")
+    if isinstance(token_url, str) and isinstance(client_id, str):
+        return OAuthApp(client_id=client_id, device_url="", token_url=token_url)
+    return None

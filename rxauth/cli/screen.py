@@ -1,0 +1,176 @@
+"""Write to the terminal, or to the file or pipe in its place."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rxauth.cli.exits import FAILED, CommandError
+
+if TYPE_CHECKING:
+    from rxauth.credentials import DevicePrompt, DeviceWaiting
+
+__all__ = [
+    "Answer",
+    "LoginPrompt",
+    "can_draw",
+    "complain",
+    "complain_on_new_line",
+    "has_color",
+    "prepare_streams",
+    "standard_input",
+    "write",
+]
+
+
+def prepare_streams() -> None:
+    """Open standard streams that are closed on the null device, and escape characters that an encoding lacks."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - open as long as the process lives
+    for out in (sys.stdout, sys.stderr):
+        if isinstance(out, io.TextIOWrapper):
+            out.reconfigure(errors="backslashreplace")
+
+
+def write(text: str, end: str = "\n") -> None:
+    """Write to standard output at once.
+
+    Raises:
+        CommandError: the output cannot be written.
+        BrokenPipeError: its reader has left.
+    """
+    try:
+        sys.stdout.write(text + end)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"The output cannot be written: {error.strerror}. Write it elsewhere.", FAILED) from None
+
+
+def complain(sentence: str) -> None:
+    """Write one sentence to standard error."""
+    with suppress(OSError):  # standard error is closed or full
+        print(f"rxauth: {sentence}", file=sys.stderr, flush=True)
+
+
+def complain_on_new_line(sentence: str) -> None:
+    """Leave the line that shows ^C, then write the sentence, if there is one."""
+    with suppress(OSError):
+        print(file=sys.stderr, flush=True)
+    if sentence:
+        complain(sentence)
+
+
+def standard_input() -> str:
+    """Read all of standard input as UTF-8.
+
+    Raises:
+        UnicodeError: it is not UTF-8.
+    """
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    return sys.stdin.read()
+
+
+def can_draw(out: TextIO) -> bool:
+    """Return whether the encoding of `out` has the characters of a diagram."""
+    try:
+        "─│╰╯●‹›×…".encode(out.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def has_color(out: TextIO) -> bool:
+    """Return whether `out` is a terminal that shows colors, and NO_COLOR does not forbid them."""
+    with suppress(ValueError, AttributeError):
+        return out.isatty() and not os.environ.get("NO_COLOR") and not _is_dumb()
+    return False
+
+
+def _is_dumb() -> bool:
+    return os.environ.get("TERM") == "dumb"
+
+
+class Answer:
+    """Show events as they arrive: text on standard output, thinking and tool calls on standard error."""
+
+    def __init__(self) -> None:
+        self._dim, self._plain = ("\x1b[2m", "\x1b[0m") if has_color(sys.stderr) else ("", "")
+        self._at_line_start = True
+
+    def show(self, event: Any) -> None:
+        """Show one event."""
+        match event.type:
+            case "text_delta":
+                write(event.delta, end="")
+                self._at_line_start = event.delta.endswith("\n")
+            case "text_end" | "error":
+                if not self._at_line_start:
+                    write("")
+                    self._at_line_start = True
+            case "thinking_delta":
+                self._aside(event.delta, end="")
+            case "thinking_end":
+                self._aside("")
+            case "toolcall_end":
+                call = event.tool_call
+                self._aside(f"[calls {call.name}({call.arguments_json})]")
+
+    def _aside(self, text: str, end: str = "\n") -> None:
+        with suppress(OSError):  # the answer goes on without standard error
+            print(f"{self._dim}{text}{self._plain}", end=end, file=sys.stderr, flush=True)
+
+
+class LoginPrompt:
+    """Show the code and the address of a device login, and one line that says how long it has been waiting."""
+
+    def __init__(self, out: TextIO, *, browser: bool) -> None:
+        self._out = out
+        self._browser = browser
+        self._one_line = out.isatty() and not _is_dumb()
+        self._prompted = False
+        self._shown = False
+
+    def show(self, prompt: DevicePrompt) -> None:
+        """Show a code, and open the address in a browser."""
+        self.end()
+        if self._prompted:
+            print("That code has expired. Here is a new one.", file=self._out)
+        self._prompted = True
+        address = prompt.verification_uri_complete or prompt.verification_uri
+        print(f"Open   {prompt.verification_uri}\nEnter  {prompt.user_code}", file=self._out)
+        if address != prompt.verification_uri:
+            print(f"Or open {address}", file=self._out)
+        if self._browser:
+            import webbrowser
+
+            with suppress(webbrowser.Error):
+                webbrowser.open(address)
+
+    def tick(self, waiting: DeviceWaiting) -> None:
+        """Show how long the login has been waiting, and how long the code is good."""
+        import shutil
+        import textwrap
+
+        line = f"Waiting for you, {waiting.elapsed:.0f} s; the code is good for {waiting.remaining:.0f} s more."
+        if waiting.trouble:
+            line = f"{waiting.trouble} Trying again; the code is good for {waiting.remaining:.0f} s more."
+        if self._one_line:
+            # The next tick cannot erase a line that wraps.
+            line = textwrap.shorten(line, max(8, shutil.get_terminal_size().columns - 1), placeholder="…")
+            print(f"\r\x1b[K{line}", end="", file=self._out, flush=True)
+        elif not self._shown or waiting.trouble:
+            print(line, file=self._out, flush=True)
+        self._shown = True
+
+    def end(self) -> None:
+        """Erase the waiting line."""
+        if self._one_line and self._shown:
+            print("\r\x1b[K", end="", file=self._out, flush=True)
+        self._shown = False

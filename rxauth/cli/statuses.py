@@ -1,0 +1,88 @@
+"""Say which credentials there are, where they are kept, and how long they last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rxauth.cli.logins import Logins, own_stores
+from rxauth.credentials import CredentialStore
+from rxauth.errors import StoreError
+from rxauth.providers import PROVIDERS
+
+__all__ = ["Status", "statuses"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What is known of one credential, without its tokens.
+
+    `valid_for` is in seconds, negative after the expiry, `None` if the lifetime is unknown. `trouble` says in a
+    sentence why the credential cannot be read.
+    """
+
+    provider: str
+    where: str
+    valid_for: float | None = None
+    refreshable: bool = False
+    trouble: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return asdict(self)
+
+    def sentence(self, width: int = 10) -> str:
+        """Return it as a line for a person; the provider's name takes `width` columns."""
+        return f"{self.provider:<{width}} {self.trouble or self._life()}"
+
+    def _life(self) -> str:
+        if self.valid_for is None:
+            life = "of unknown lifetime"
+        elif self.valid_for > 0:
+            life = f"valid for {_duration(self.valid_for)}"
+        else:
+            life = f"expired {_duration(-self.valid_for)} ago"
+        return f"{life}{', renews itself' if self.refreshable else ''}; in {self.where}"
+
+
+async def statuses(environ: Mapping[str, str], clock: Callable[[], float] = time.time) -> list[Status]:
+    """Return every credential that a stream would find, and every file that cannot be read."""
+    found: list[Status] = []
+    if environ.get("RXAUTH_TOKEN", "").strip():
+        found.append(Status(provider="any", where="$RXAUTH_TOKEN"))
+    others = own_stores(environ)
+    for preset in PROVIDERS.values():
+        if preset.key_env and environ.get(preset.key_env, "").strip():
+            found.append(Status(provider=preset.name, where=f"${preset.key_env}"))
+        logins = Logins(environ, preset)
+        found += [each for store in logins.stores() if (each := await _status(preset.name, store, clock))]
+        for key in logins.own_keys():
+            others.pop(key, None)
+    # Logins at a base URL, named accounts, logins at other hosts.
+    found += [each for key, store in others.items() if (each := await _status(key, store, clock))]
+    return found
+
+
+async def _status(provider: str, store: CredentialStore, clock: Callable[[], float]) -> Status | None:
+    try:
+        credential = await store.load()
+    except StoreError as error:
+        return Status(provider=provider, where=store.describe(), trouble=str(error))
+    if credential is None:
+        return None
+    ends = credential.expires_at
+    return Status(
+        provider=provider,
+        where=store.describe(),
+        valid_for=None if ends is None else round(ends - clock(), 1),
+        refreshable=credential.refresh_token is not None,
+    )
+
+
+def _duration(seconds: float) -> str:
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,127 @@
+"""`rxauth login` and `rxauth logout`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from filelock import FileLock
+
+from rxauth.cli.screen import LoginPrompt
+from rxauth.credentials import DeviceWaiting
+from rxauth.testing import FakeProvider
+
+from .running import CommandLine, Screen, Terminal, entry, own_file, write
+
+LOGIN = ["login", "kimi", "--no-browser"]
+
+
+def test_a_login_is_stored_and_used_until_logout(cli: CommandLine, fake: FakeProvider) -> None:
+    done = cli.at(fake)(*LOGIN, err=Screen(Enter=fake.approve))
+    assert (done.code, done.out.startswith("Logged in at kimi.")) == (0, True)
+    assert done.err.startswith(f"Open   {fake.url}")
+
+    status = cli("status")
+    assert (status.code, "kimi" in status.out, "renews itself" in status.out) == (0, True, True)
+
+    answer = cli("stream", "--provider", "kimi", "hello")
+    assert (answer.code, answer.out) == (0, "Hello from the other side.\n")
+    token = fake.api_requests[-1].token
+    assert token
+    assert token not in status.out + done.out + done.err
+
+    first, second = cli("logout", "kimi"), cli("logout", "kimi")
+    assert first.out.startswith("Deleted the credential of kimi from ")
+    assert second.out.startswith("Nothing to delete")
+
+
+def test_a_login_that_is_refused_exits_with_3(cli: CommandLine, fake: FakeProvider) -> None:
+    done = cli.at(fake)(*LOGIN, err=Screen(Enter=fake.deny))
+    assert (done.code, "rxauth: " in done.err) == (3, True)
+
+
+def test_headers_from_the_command_line_go_with_every_request(cli: CommandLine, fake: FakeProvider) -> None:
+    cli.at(fake)(*LOGIN, "--header", "X-Gateway: me", err=Screen(Enter=fake.approve))
+    assert {each.headers["X-Gateway"] for each in fake.requests} == {"me"}
+    assert len(fake.requests) == 2
+
+
+def test_a_login_checks_first_that_it_can_be_stored(cli: CommandLine, fake: FakeProvider) -> None:
+    write(cli.home / "rxauth", "a file in the place of the directory")
+    done = cli.at(fake)(*LOGIN)
+    assert (done.code, fake.requests) == (2, [])
+    assert str(cli.home) in done.sentence
+    assert done.sentence.endswith("Set RXAUTH_HOME to a directory that can be written.\n")
+
+
+def test_a_login_waits_for_the_files_lock_only_to_save(cli: CommandLine, fake: FakeProvider) -> None:
+    (cli.home / "rxauth").mkdir(parents=True)
+    lock = FileLock(cli.home / "rxauth/credentials.json.lock")
+    lock.acquire()
+
+    def answer() -> None:
+        fake.approve()
+        lock.release()
+
+    done = cli.at(fake)(*LOGIN, err=Screen(Enter=answer))
+    assert (done.code, "Logged in at kimi." in done.out) == (0, True)
+
+
+def test_an_expired_code_is_followed_by_another(cli: CommandLine, fake: FakeProvider) -> None:
+    answers = iter([fake.expire_devices, fake.approve])
+    done = cli.at(fake)(*LOGIN, err=Screen(Enter=lambda: next(answers)()))
+    codes = [line.split()[1] for line in done.err.splitlines() if line.startswith("Enter")]
+    assert (done.code, len(codes), len(set(codes))) == (0, 2, 2)
+    assert "That code has expired. Here is a new one.\n" in done.err
+
+
+def test_a_login_at_another_host_leaves_the_first_one_alone(cli: CommandLine, fake: FakeProvider) -> None:
+    usual = entry(fake.credential(), token_url="https://auth.kimi.com/api/oauth/token")
+    file = own_file(cli.at(fake), kimi=usual)
+    assert cli(*LOGIN, err=Screen(Enter=fake.approve)).code == 0
+    stored = json.loads(file.read_text())
+    assert stored["kimi"] == usual
+    assert cli("stream", "--provider", "kimi", "hello").code == 0
+    assert cli("logout").code == 0
+    assert json.loads(file.read_text()) == {"kimi": usual}
+
+
+def test_two_accounts_stand_side_by_side(cli: CommandLine, fake: FakeProvider) -> None:
+    cli.at(fake)
+    for account in ([], ["--account", "work"]):
+        assert cli(*LOGIN, *account, err=Screen(Enter=fake.approve)).code == 0
+        assert cli("stream", "hi", "--provider", "kimi", *account).code == 0
+    assert len({each.token for each in fake.api_requests}) == 2
+    names = [line.split()[0] for line in cli("status").out.splitlines()]
+    assert names == ["kimi", "kimi/work"]
+    missing = cli("stream", "hi", "--provider", "kimi", "--account", "other")
+    assert "rxauth login kimi --account other" in missing.sentence
+
+
+@pytest.mark.parametrize(
+    ("term", "lines"),
+    [
+        pytest.param(
+            "xterm", ["", "Waiting for you, 1 s; the code is good…", "The token endpoint…", ""], id="one line"
+        ),
+        pytest.param(
+            "dumb",
+            [
+                "Waiting for you, 1 s; the code is good for 599 s more.\n"
+                "The token endpoint did not answer within 10 s. Trying again; the code is good for 599 s more.\n"
+            ],
+            id="a terminal that cannot erase",
+        ),
+    ],
+)
+def test_the_waiting_line_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, term: str, lines: list[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", term)
+    terminal = Terminal()
+    prompt = LoginPrompt(terminal, browser=False)
+    for trouble in (None, "The token endpoint did not answer within 10 s."):
+        prompt.tick(DeviceWaiting(elapsed=1, remaining=599, trouble=trouble))
+    prompt.end()
+    shown = terminal.getvalue().split("\r\x1b[K")
+    assert [line[:12] for line in shown] == [line[:12] for line in lines]
+    assert all(len(line) < 40 for line in shown) or term == "dumb"

@@ -1,0 +1,145 @@
+"""The command line as a process of its own: signals, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rxauth
+from rxauth.testing import FakeProvider, Gate, Reply
+
+from .running import CLIENT_ID, KEY, CommandLine, login_at
+
+both_signals = pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[sys.executable, "-m", "rxauth"], [str(Path(sys.executable).with_name("rxauth"))]],
+    ids=["python -m rxauth", "rxauth"],
+)
+def test_both_names_print_the_version(command: list[str]) -> None:
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"rxauth {rxauth.__version__}\n", "")
+
+
+@pytest.mark.parametrize("ending", ["the rest of the answer", "Ctrl-C"])
+def test_text_arrives_as_it_is_sent_until_ctrl_c(cli: CommandLine, ending: str) -> None:
+    gate = Gate()
+    replies = [Reply(hold=gate, hold_after=5)]
+    with (
+        FakeProvider(answer="one two three four", api_keys=[KEY], replies=replies) as fake,
+        cli.process("stream", "--base-url", fake.url, "hello", env={"RXAUTH_TOKEN": KEY}) as process,
+    ):
+        assert process.read(3) == "one"
+        if ending == "Ctrl-C":
+            process.popen.send_signal(signal.SIGINT)
+            done = process.outcome()
+            assert (done.code, done.err) == (130, "\n")
+        else:
+            gate.open()
+            done = process.outcome()
+            assert (done.code, done.out.endswith("four\n"), done.err) == (0, True, "")
+
+
+@both_signals
+def test_a_token_request_under_way_is_finished_and_stored(
+    cli: CommandLine, tmp_path: Path, sent: int, code: int
+) -> None:
+    gate = Gate()
+    with FakeProvider(token_replies=[Reply(hold=gate, hold_after=0)]) as fake:
+        file = login_at(fake, tmp_path / "credentials.json")
+        before = json.loads(file.read_text())[fake.url]
+        fake.invalidate()
+        with cli.process("stream", "hi", "--base-url", fake.url, "--credentials", str(file)) as process:
+            asyncio.run(gate.reached())
+            process.popen.send_signal(sent)
+            gate.open()
+            done = process.outcome()
+        assert (done.code, "Traceback" in done.err) == (code, False)
+        after = json.loads(file.read_text())[fake.url]
+        assert after["refresh_token"] != before["refresh_token"]
+        assert fake.accepts(after["access_token"])
+
+
+# A process that stops before it waits for the token request: while it writes that it will.
+STOPPED = """
+import io, sys, threading
+from rxauth.__main__ import main
+
+class Stopping(io.StringIO):
+    def write(self, text):
+        if "Ctrl-C again leaves at once" in text:
+            print("stopped", flush=True)
+            threading.Event().wait()
+
+sys.stderr = Stopping()
+main()
+"""
+
+
+@pytest.mark.parametrize("when", ["while it waits", "before it waits"])
+def test_a_second_ctrl_c_leaves_at_once(cli: CommandLine, tmp_path: Path, when: str) -> None:
+    gate = Gate()
+    with FakeProvider(token_replies=[Reply(hold=gate)]) as fake:
+        file = login_at(fake, tmp_path / "credentials.json")
+        fake.invalidate()
+        args = ["stream", "hi", "--base-url", fake.url, "--credentials", str(file)]
+        with cli.process(*args, code=STOPPED if when == "before it waits" else "") as process:
+            asyncio.run(gate.reached())
+            process.popen.send_signal(signal.SIGINT)
+            if when == "before it waits":
+                assert process.read() == "stopped\n"
+            else:
+                assert process.read(err=True) == "\n"
+                assert "Ctrl-C again leaves at once" in process.read(err=True)
+            process.popen.send_signal(signal.SIGINT)
+            done = process.outcome(within=5)  # the token request takes at least 10 s to time out
+        assert (done.code, done.err.strip()) == (130, "")
+
+
+# A name server that never answers.
+RESOLVING = """
+import sys, threading
+from rxauth.__main__ import main
+
+def hang(event, args):
+    if event == "socket.getaddrinfo":
+        print("resolving", flush=True)
+        threading.Event().wait()
+
+sys.addaudithook(hang)
+main()
+"""
+
+
+@both_signals
+@pytest.mark.parametrize("command", ["stream hi --base-url", "login kimi --no-browser"])
+def test_a_name_that_is_being_resolved_holds_no_exit_up(cli: CommandLine, command: str, sent: int, code: int) -> None:
+    address = "https://no-answer.invalid"
+    args = [*command.split(), address] if command.startswith("stream") else command.split()
+    env = {"RXAUTH_TOKEN": "a-token-of-sorts", "KIMI_CODE_OAUTH_HOST": address}
+    with cli.process(*args, code=RESOLVING, env=env) as process:
+        assert process.read() == "resolving\n"
+        process.popen.send_signal(sent)
+        done = process.outcome()
+    assert (done.code, done.err.strip()) == (code, "")
+
+
+def test_a_login_that_waits_leaves_at_once_with_ctrl_c(cli: CommandLine) -> None:
+    with (
+        FakeProvider(interval=60, client_id=CLIENT_ID) as fake,
+        cli.at(fake).process("login", "kimi", "--no-browser") as process,
+    ):
+        process.read(err=True)
+        process.popen.send_signal(signal.SIGINT)
+        done = process.outcome()
+    assert (done.code, "Traceback" in done.err) == (130, False)

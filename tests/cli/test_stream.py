@@ -1,0 +1,152 @@
+"""`rxauth stream`: the answer on standard output, the exit code, one sentence if it fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rxauth.testing import FakeProvider, Reply
+
+from .running import CLIENT_ID, KEY, CommandLine, entry, login_at, own_file
+
+PLAN_LIMITS = [
+    "Your current subscription does not have access to K3",
+    "current plan supports only kimi-k3 up to 256k context",
+]
+
+
+def test_the_embedded_provider_answers_with_a_dead_token(cli: CommandLine) -> None:
+    done = cli("stream", "--provider", "fake", "hello")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("I am the embedded provider.")
+    assert done.out.endswith("\n")
+
+
+@pytest.mark.parametrize(("protocol", "path"), [("anthropic-messages", ""), ("openai-chat", "/v1")])
+def test_any_compatible_server_answers(cli: CommandLine, fake: FakeProvider, protocol: str, path: str) -> None:
+    flags = ["--base-url", fake.url + path, "--protocol", protocol, "--model", "m", "--header", "X-Gateway: me"]
+    done = cli("stream", "hello", *flags, env={"RXAUTH_TOKEN": KEY})
+    assert (done.code, done.out, done.err) == (0, "Hello from the other side.\n", "")
+    assert fake.api_requests[0].json()["model"] == "m"
+    assert fake.api_requests[0].headers["X-Gateway"] == "me"
+
+
+def test_a_dash_reads_the_prompt_from_standard_input(cli: CommandLine, fake: FakeProvider) -> None:
+    done = cli("stream", "-", "--base-url", fake.url, stdin="from a pipe: ü".encode(), env={"RXAUTH_TOKEN": KEY})
+    assert done.code == 0
+    assert fake.api_requests[0].json()["messages"] == [{"role": "user", "content": "from a pipe: ü"}]
+
+
+def test_json_is_one_event_per_line(cli: CommandLine) -> None:
+    done = cli("stream", "--provider", "fake", "--json", "hello")
+    types = [json.loads(line)["type"] for line in done.out.splitlines()]
+    assert (types[0], types[-1], types.count("start")) == ("start", "done", 1)
+
+
+def test_a_login_in_a_file_is_renewed_and_other_fields_stay(cli: CommandLine, fake: FakeProvider) -> None:
+    file = login_at(fake, cli.home / "credentials.json")
+    before = json.loads(file.read_text())
+    before[fake.url]["mine"] = "kept"
+    file.write_text(json.dumps(before | {"other": {"access_token": "untouched"}}))
+    fake.invalidate()
+    done = cli("stream", "hello", "--base-url", fake.url, "--credentials", str(file), "--header", "X-Gateway: me")
+    assert (done.code, done.out, done.err) == (0, "Hello from the other side.\n", "")
+    after = json.loads(file.read_text())
+    assert after[fake.url]["access_token"] != before[fake.url]["access_token"]
+    assert (after[fake.url]["mine"], after["other"]) == ("kept", {"access_token": "untouched"})
+    assert fake.token_requests[0].headers["X-Gateway"] == "me"
+
+
+@pytest.mark.parametrize("protocol", ["anthropic-messages", "openai-chat"])
+def test_kimis_401_costs_one_refresh(cli: CommandLine, fake: FakeProvider, protocol: str) -> None:
+    own_file(cli.at(fake), kimi=entry(fake.credential()))
+    fake.invalidate()
+    for number in range(2):
+        done = cli("stream", "hello", "--provider", "kimi", "--protocol", protocol)
+        assert (done.code, done.out, done.err) == (0, "Hello from the other side.\n", ""), number
+    assert (len(fake.api_requests), len(fake.token_requests)) == (3, 1)
+    assert {each.headers["X-Msh-Platform"] for each in fake.requests} == {"rxauth"}
+    assert len({each.headers["X-Msh-Device-Id"] for each in fake.requests}) == 1
+    path = "/coding/v1/messages" if protocol == "anthropic-messages" else "/coding/v1/chat/completions"
+    assert {each.path for each in fake.api_requests} == {path}
+
+
+@pytest.mark.parametrize("message", PLAN_LIMITS)
+def test_a_401_about_a_plan_spends_no_refresh_token(cli: CommandLine, message: str) -> None:
+    error = {"error": {"type": "authentication_error", "message": message}, "type": "error"}
+    with FakeProvider(client_id=CLIENT_ID, replies=[Reply(status=401, body=error)]) as fake:
+        file = own_file(cli.at(fake), kimi=entry(fake.credential()))
+        before = file.read_bytes()
+        done = cli("stream", "hello", "--provider", "kimi")
+        assert (done.code, done.out, file.read_bytes()) == (1, "", before)
+        assert done.sentence.startswith(f"rxauth: {message}")
+        assert "log in" not in done.sentence.lower()
+        assert (len(fake.api_requests), fake.token_requests) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("reply", "part"),
+    [
+        pytest.param(Reply.html(), "text/html", id="HTML instead of an event stream"),
+        pytest.param(Reply(status=529), "529, overloaded_error). Try again later.", id="an overload"),
+        pytest.param(Reply.rate_limited(30), "Try again in 30 s.", id="a rate limit"),
+        pytest.param(Reply(status=400, message="max_tokens: too large"), "Change the prompt", id="a bad request"),
+        pytest.param(Reply(status=403), "what your account may use", id="no permission"),
+        pytest.param(Reply.cut(200), "complete. Try again later.", id="a stream that is cut"),
+        pytest.param(Reply.reset(), "Check the address and the network", id="a reset connection"),
+    ],
+)
+def test_a_failed_stream_is_one_sentence_with_an_action(cli: CommandLine, reply: Reply, part: str) -> None:
+    with FakeProvider(api_keys=[KEY], replies=[reply]) as fake:
+        done = cli("stream", "hi", "--base-url", fake.url, env={"RXAUTH_TOKEN": KEY})
+    assert done.code == 1
+    assert part in done.sentence
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "part"),
+    [
+        pytest.param(Reply(status=400, error="invalid_grant"), 3, "Log in again.", id="a login that has ended"),
+        pytest.param(Reply(status=400, error="invalid_client"), 1, "client_id", id="an unknown client"),
+    ],
+)
+def test_a_failed_refresh_names_the_action_and_keeps_the_file(
+    cli: CommandLine, reply: Reply, code: int, part: str
+) -> None:
+    with FakeProvider(token_replies=[reply], client_id=CLIENT_ID) as fake:
+        file = own_file(cli.at(fake), kimi=entry(fake.credential()))
+        fake.invalidate()
+        before = file.read_bytes()
+        done = cli("stream", "hi", "--provider", "kimi")
+    assert (done.code, file.read_bytes()) == (code, before)
+    assert part in done.sentence
+    assert ("Run `rxauth login kimi`." in done.sentence) == (code == 3)
+
+
+def test_a_refused_key_is_named_but_not_printed(cli: CommandLine, fake: FakeProvider) -> None:
+    done = cli("stream", "hi", "--base-url", fake.url, env={"RXAUTH_TOKEN": "canary-token-4711"})
+    assert done.code == 1
+    assert "Check RXAUTH_TOKEN" in done.sentence
+    assert "4711" not in done.err + done.out
+    assert len(fake.requests) == 1
+
+
+def test_a_file_that_others_can_read_is_tightened(cli: CommandLine, fake: FakeProvider, tmp_path: Path) -> None:
+    file = tmp_path / "credentials.json"
+    file.write_text(json.dumps({fake.url: {"access_token": KEY}}))
+    file.chmod(0o644)
+    done = cli("stream", "hi", "--base-url", fake.url, "--credentials", str(file))
+    assert (done.code, done.out) == (0, "Hello from the other side.\n")
+    assert "could be read by others" in done.sentence
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("provider", ["kimi", None])
+def test_a_made_up_block_is_dropped_where_a_provider_makes_it_up(cli: CommandLine, provider: str | None) -> None:
+    with FakeProvider(answer="(Empty response: the model only thought)", api_keys=[KEY]) as fake:
+        flags: list[Any] = ["--provider", provider] if provider else ["--base-url", fake.url]
+        done = cli.at(fake)("stream", "hi", *flags, env={"RXAUTH_TOKEN": KEY})
+    assert (done.code, bool(done.out)) == (0, provider is None)

@@ -1,0 +1,89 @@
+"""Arguments and files that cannot be used: one sentence, exit code 2."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from .running import CommandLine, write
+
+EMPTY = "prompt is empty"
+STREAM = ["stream", "hi"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "part"),
+    [
+        pytest.param(["stream", "", "--provider", "fake"], 2, EMPTY, id="an empty prompt"),
+        pytest.param(["stream", "-", "--provider", "fake"], 2, EMPTY, id="an empty standard input"),
+        pytest.param(["stream", "\udcff", "--provider", "fake"], 2, "UTF-8", id="a prompt that is no text"),
+        pytest.param([*STREAM, "you", "--provider", "fake"], 2, "quotes", id="a prompt without quotes"),
+        pytest.param(STREAM, 2, "--provider anthropic|fake|kimi|", id="no provider"),
+        pytest.param([*STREAM, "--provider", "nope"], 2, "anthropic, fake, kimi, ", id="an unknown provider"),
+        pytest.param([*STREAM, "--base-url", "nope"], 2, "--base-url is not an http(s) URL", id="no URL"),
+        pytest.param([*STREAM, "--base-url", "http://[::1"], 2, "--base-url is not", id="half an address"),
+        pytest.param([*STREAM, "--base-url", "http://example.org"], 2, "https", id="a token without TLS"),
+        pytest.param([*STREAM, "--base-url", "http://127.0.0.1:1"], 1, "Check the address", id="no server"),
+        pytest.param([*STREAM, "--provider", "fake", "--base-url", "http://127.0.0.1:1"], 2, "leave out",
+                     id="an address for the embedded provider"),
+        pytest.param([*STREAM, "--provider", "anthropic", "--protocol", "openai-chat"], 2, "speaks anthropic-messages",
+                     id="a protocol that the provider does not speak"),
+        pytest.param([*STREAM, "--provider", "fake", "--max-tokens", "0"], 2, "whole number", id="no tokens"),
+        pytest.param([*STREAM, "--provider", "fake", "--header", "x"], 2, "Name: value", id="no header"),
+        pytest.param([*STREAM, "--provider", "kimi", "--account", "a/b"], 2, "not a name", id="no account"),
+        pytest.param([*STREAM, "--provider", "kimi", "--credentials", "c" * 300], 2, "too long", id="no file name"),
+        pytest.param([*STREAM, "--provider", "kimi", "--credentials", "c"], 2, "no credential file c. Check",
+                     id="a file that does not exist"),
+        pytest.param(["login", "fake"], 2, "choose anthropic, kimi, ", id="a login at fake"),
+        pytest.param(["login", "anthropic"], 2, "ANTHROPIC_API_KEY", id="a login where there are only keys"),
+        pytest.param(["logout", "kimmi"], 2, "choose anthropic, kimi, ", id="a logout from nowhere"),
+        pytest.param([], 2, "COMMAND", id="no command"),
+        pytest.param(["nope"], 2, "nope", id="an unknown command"),
+    ],
+)  # fmt: skip
+def test_bad_arguments_get_one_sentence(cli: CommandLine, args: list[str], code: int, part: str) -> None:
+    done = cli(*args, env={"RXAUTH_TOKEN": "a-token-of-sorts"})
+    assert done.code == code
+    assert part in done.sentence
+
+
+def test_a_missing_credential_names_the_login_command(cli: CommandLine) -> None:
+    done = cli(*STREAM, "--provider", "kimi")
+    assert done.code == 3
+    assert "`rxauth login kimi`, or set KIMI_API_KEY." in done.sentence
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"kimi": 1}', "\xff", '{"kimi": {"access_token": 5}}'])
+def test_a_broken_credential_file_stays_as_it_is(cli: CommandLine, tmp_path: Path, content: str) -> None:
+    file = write(tmp_path / "credentials.json", "")
+    file.write_bytes(content.encode("latin-1"))
+    done = cli(*STREAM, "--provider", "kimi", "--credentials", str(file))
+    assert (done.code, file.read_bytes()) == (2, content.encode("latin-1"))
+    assert str(file) in done.sentence
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user")
+def test_a_credential_file_of_another_user_is_refused(cli: CommandLine, tmp_path: Path) -> None:
+    file = write(tmp_path / "credentials.json", {"kimi": {"access_token": "theirs"}})
+    os.chown(file, 12345, 12345)
+    done = cli(*STREAM, "--provider", "kimi", "--credentials", str(file))
+    assert done.code == 2
+    assert "theirs" not in done.sentence
+
+
+@pytest.mark.parametrize("command", ["status", "status --json", "login", "logout"])
+def test_a_home_of_an_unknown_user_is_one_sentence(cli: CommandLine, command: str) -> None:
+    done = cli(*command.split(), env={"RXAUTH_HOME": "~no-such-user/rxauth"})
+    assert done.code == 2
+    assert "Set RXAUTH_HOME" in done.sentence
+
+
+@pytest.mark.parametrize("host", ["auth.example.com", "http://example.com", "https://", "https://me:secret@host"])
+def test_a_login_host_that_takes_no_tokens_is_named(cli: CommandLine, host: str) -> None:
+    for variable in ("KIMI_CODE_OAUTH_HOST", "KIMI_OAUTH_HOST"):
+        done = cli("login", "kimi", env={variable: host})
+        assert done.code == 2
+        assert variable in done.sentence
+        assert "secret" not in done.sentence
