@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from importlib import import_module, resources
+from importlib import import_module
 from typing import Any
 
 from rxauth._version import __version__ as __version__
@@ -31,6 +31,7 @@ def _modules_by_name() -> dict[str, str]:
     installed, such as in a page with Pyodide.
     """
     import ast
+    from importlib import resources
 
     stub = ast.parse(resources.files(__name__).joinpath("__init__.pyi").read_text("utf-8"))
     imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import urllib.request
 from urllib.parse import urlsplit
 
 __all__ = ["checked_url", "is_loopback", "proxy_for", "same_address"]
@@ -71,6 +70,8 @@ def is_loopback(host: str) -> bool:
 
 def proxy_for(url: str) -> str | None:
     """Return the proxy that the environment names for the URL; never one for loopback."""
+    import urllib.request  # takes longer to import than the rest of what needs no network
+
     # Not aiohttp's trust_env: it would also take a password out of ~/.netrc, and send loopback requests to a proxy.
     parts = urlsplit(url)
     host = parts.hostname or ""

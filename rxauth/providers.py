@@ -1,4 +1,4 @@
-"""Providers by name: where they are, what they speak, how one logs in. Data, no behaviour.
+"""Providers by name: their addresses, protocols and logins. Data, no behaviour.
 
 >>> from rxauth import OAuthCredentials, PiStore, anthropic_messages
 >>> kimi = PROVIDERS["kimi"]
@@ -6,31 +6,31 @@
 >>> request = {"model": kimi.model, "max_tokens": 99, "messages": [{"role": "user", "content": "hello"}]}
 >>> answer = anthropic_messages(request, base_url=kimi.base_urls["anthropic-messages"], credentials=credentials)
 
-One that is not here needs no preset: every source takes a base URL, `OAuthCredentials` a token URL.
+Another provider needs no preset: every source takes a base URL, `OAuthCredentials` a token URL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-__all__ = ["ANTHROPIC", "KIMI", "OPENAI", "PROVIDERS", "OAuthApp", "Protocol", "Provider"]
+__all__ = ["ANTHROPIC", "KIMI", "KIMI_GLOBAL", "OPENAI", "PROVIDERS", "OAuthApp", "Protocol", "Provider"]
 
 Protocol: TypeAlias = Literal["anthropic-messages", "openai-chat"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OAuthApp:
-    """A public OAuth client that a provider knows (RFC 6749 section 2.1, RFC 8628).
+    """Name a public OAuth client that a provider knows (RFC 6749 section 2.1, RFC 8628).
 
     Args:
         client_id: as registered.
         device_url: the device authorization endpoint.
         token_url: the token endpoint.
-        scope: asked for at login; `None` asks for none.
-        host_envs: the environment variables that name another host for both endpoints; the first that is set counts.
+        scope: requested at login; `None` requests none.
+        host_envs: environment variables that name another host for both endpoints; the first that is set counts.
     """
 
     client_id: str
@@ -42,20 +42,21 @@ class OAuthApp:
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
-    """Where a provider is and what it speaks.
+    """Describe a provider.
 
     Args:
-        name: what a person types.
-        base_urls: by protocol, as the official SDKs take them; the first is the usual one.
+        name: its name on the command line.
+        base_urls: by protocol, in the form that the official SDKs take; the first is the usual one.
         model: the usual model.
-        auth_header: where a key goes.
+        auth_header: the header that carries a key.
         key_env: the environment variable that holds a key.
         base_url_env: the environment variable that names another base URL, with `/v1` at its end or without.
-        oauth: how to log in, if one can.
-        wraps_empty: whether an answer without text is wrapped into a marker (see `suppress_empty_response`).
-        shared_with_kimi: whether the credential files of pi, kimi-code and kimi-cli hold its credential too.
+        oauth: how to log in; `None` if there are only keys.
+        wraps_empty: whether it wraps an answer without text into a marker (see `suppress_empty_response`).
+        shared_with_kimi: whether the credential files of pi, kimi-code and kimi-cli may hold a login for it.
         headers: more headers of every request.
-        device_header_prefix: of the headers by which it tells programs and devices apart.
+        device_header_prefix: the prefix of the headers by which it tells programs and devices apart.
+        regions: the names of its other deployments, by region.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Provider:
     shared_with_kimi: bool = False
     device_header_prefix: str | None = None
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    regions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 KIMI = Provider(
@@ -91,6 +93,21 @@ KIMI = Provider(
     wraps_empty=True,
     shared_with_kimi=True,
     device_header_prefix="X-Msh-",
+    regions=MappingProxyType({"mainland-cn": "kimi", "global": "kimi-global"}),
+)
+
+KIMI_GLOBAL = replace(
+    KIMI,
+    name="kimi-global",
+    base_urls=MappingProxyType(
+        {"anthropic-messages": "https://api.kimi.ai/coding", "openai-chat": "https://api.kimi.ai/coding/v1"}
+    ),
+    oauth=OAuthApp(
+        client_id="17e5f671-d194-4dfb-9706-5516cb48c098",
+        device_url="https://auth.kimi.ai/api/oauth/device_authorization",
+        token_url="https://auth.kimi.ai/api/oauth/token",  # noqa: S106 - an address
+        host_envs=("KIMI_CODE_OAUTH_HOST", "KIMI_OAUTH_HOST"),
+    ),
 )
 
 ANTHROPIC = Provider(
@@ -108,4 +125,6 @@ OPENAI = Provider(
     key_env="OPENAI_API_KEY",
 )
 
-PROVIDERS: Mapping[str, Provider] = MappingProxyType({each.name: each for each in (ANTHROPIC, KIMI, OPENAI)})
+PROVIDERS: Mapping[str, Provider] = MappingProxyType(
+    {each.name: each for each in (ANTHROPIC, KIMI, KIMI_GLOBAL, OPENAI)}
+)

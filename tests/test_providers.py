@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from rxauth.providers import ANTHROPIC, KIMI, OPENAI, PROVIDERS, OAuthApp, Provider
+from rxauth.providers import ANTHROPIC, KIMI, KIMI_GLOBAL, OPENAI, PROVIDERS, OAuthApp, Provider
 
 every_preset = pytest.mark.parametrize("preset", PROVIDERS.values(), ids=PROVIDERS)
 
@@ -19,7 +19,7 @@ def addresses(preset: Provider) -> list[str]:
 
 
 def test_these_are_known() -> None:
-    assert dict(PROVIDERS) == {"anthropic": ANTHROPIC, "kimi": KIMI, "openai": OPENAI}
+    assert dict(PROVIDERS) == {"anthropic": ANTHROPIC, "kimi": KIMI, "kimi-global": KIMI_GLOBAL, "openai": OPENAI}
 
 
 @every_preset
@@ -55,6 +55,13 @@ def test_nothing_of_it_can_be_changed(preset: Provider) -> None:
 def test_a_key_for_anthropic_goes_where_anthropic_looks_for_it() -> None:
     assert (ANTHROPIC.auth_header, ANTHROPIC.key_env) == ("x-api-key", "ANTHROPIC_API_KEY")
     assert (OPENAI.auth_header, OPENAI.key_env) == ("authorization", "OPENAI_API_KEY")
+
+
+def test_the_global_kimi_differs_in_its_hosts_alone() -> None:
+    assert addresses(KIMI_GLOBAL) == [each.replace("kimi.com", "kimi.ai") for each in addresses(KIMI)]
+    usual: dict[str, Any] = {"name": KIMI.name, "base_urls": KIMI.base_urls, "oauth": KIMI.oauth}
+    assert dataclasses.replace(KIMI_GLOBAL, **usual) == KIMI
+    assert set(KIMI.regions.values()) == {"kimi", "kimi-global"}
 
 
 def test_kimi_is_this() -> None:

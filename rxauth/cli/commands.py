@@ -5,45 +5,25 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import os
 import sys
 import textwrap
 from argparse import Namespace
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from rxauth.cli import screen
 from rxauth.cli.exits import DONE, FAILED, USAGE, CommandError, exit_code, sentences
+from rxauth.cli.logins import logins_of
+from rxauth.cli.running import run
 
 if TYPE_CHECKING:
     from rxauth.cli.demo import Scene
     from rxauth.cli.endpoint import Endpoint
-    from rxauth.cli.logins import Logins
     from rxauth.credentials import CredentialStore
 
 __all__ = ["demo", "login", "logout", "status", "stream"]
-
-T = TypeVar("T")
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    async def shutdown_default_executor(self, *_: object) -> None:
-        """Do not wait for a thread that still resolves a name, for up to half a minute; the process ends without it."""
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    _show_remarks_of_stores()
-    with asyncio.Runner(loop_factory=_Loop) as runner:
-        return runner.run(work)
-
-
-def _show_remarks_of_stores() -> None:
-    """Write to standard error that a store's file could be read by others, and what else is odd about it."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("rxauth: %(message)s"))
-    logging.getLogger("rxauth.credentials._stores").handlers = [handler]
 
 
 # demo ----------------------------------------------------------------------------------------------------------------
@@ -53,7 +33,7 @@ def demo(args: Namespace) -> int:
     """Ask one question in three ways, with a token that the embedded provider has invalidated."""
     from rxauth.cli.demo import run_demo
 
-    scenes = _run(run_demo())
+    scenes = run(run_demo())
     if args.json:
         screen.write(json.dumps({"scenes": [_scene_as_json(scene) for scene in scenes], "ok": scenes[-1].whole}))
     else:
@@ -100,7 +80,7 @@ def stream(args: Namespace) -> int:
     prompt = _prompt(args.prompt)
     if args.json and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8 whatever the terminal takes: RFC 8259 section 8.1
-    return _run(_answer(args, prompt))
+    return run(_answer(args, prompt))
 
 
 def _prompt(given: str) -> str:
@@ -198,26 +178,16 @@ def _next_action(cause: object, endpoint: Endpoint) -> str:
 # login, logout, status -----------------------------------------------------------------------------------------------
 
 
-def _logins(args: Namespace) -> Logins:
-    """Return the places for the login that the arguments name, with the headers that say who asks."""
-    from rxauth.cli.identity import identity
-    from rxauth.cli.logins import Logins, preset_named
-
-    preset = preset_named(args.provider)
-    headers = identity(os.environ, preset) | dict(getattr(args, "header", None) or {})
-    return Logins(os.environ, preset, account=args.account, file=args.credentials, headers=headers)
-
-
 def login(args: Namespace) -> int:
     """Log in with a code in a browser, and store the credential."""
-    return _run(_log_in(args))
+    return run(_log_in(args))
 
 
 async def _log_in(args: Namespace) -> int:
     from rxauth.credentials import device_login
 
     with sentences():
-        logins = _logins(args)
+        logins = logins_of(args, os.environ)
         app = logins.app
         if app is None:
             raise CommandError(f"{args.provider} has no login: set {logins.preset.key_env} to an API key.", USAGE)
@@ -230,13 +200,13 @@ async def _log_in(args: Namespace) -> int:
                 token_url=app.token_url,
                 client_id=app.client_id,
                 scope=app.scope,
-                headers=logins.headers,
+                headers=logins.headers(),
                 on_prompt=prompt.show,
                 on_waiting=prompt.tick,
             )
         finally:
             prompt.end()
-        await store.save(logins.issued(credential))
+        await store.save(credential)
     screen.write(f"Logged in at {logins.name}. The credential is in {store.describe()}.")
     return DONE
 
@@ -256,12 +226,12 @@ async def _check_storable(store: CredentialStore) -> None:
 
 def logout(args: Namespace) -> int:
     """Delete the stored credential."""
-    return _run(_log_out(args))
+    return run(_log_out(args))
 
 
 async def _log_out(args: Namespace) -> int:
     with sentences():
-        logins = _logins(args)
+        logins = logins_of(args, os.environ)
         store = await logins.own_store()
         deleted = await store.delete()
     where = store.describe()
@@ -276,7 +246,7 @@ def status(args: Namespace) -> int:
     from rxauth.cli.statuses import statuses
 
     with sentences():
-        found = _run(statuses(os.environ))
+        found = run(statuses(os.environ))
     if args.json:
         screen.write(json.dumps({"credentials": [each.as_json() for each in found]}))
     elif not found:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rxauth.addresses import checked_url
-from rxauth.cli.identity import identity
 from rxauth.cli.logins import Logins, preset_named
 from rxauth.providers import PROVIDERS, Protocol, Provider
 
@@ -107,7 +106,6 @@ async def real_endpoint(
     if base_url:
         checked_url(base_url, "--base-url")
     preset, protocol = _preset(provider, base_url, protocol)
-    headers = identity(environ, preset) | dict(headers or {})
     logins = Logins(environ, preset, account=account, file=credentials, headers=headers)
     return Endpoint(
         protocol=protocol,
@@ -115,7 +113,7 @@ async def real_endpoint(
         model=model or preset.model,
         credentials=await logins.credentials(),
         provider=preset,
-        headers=headers,
+        headers=logins.headers(),
         next_action=logins.next_action(),
     )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +20,7 @@ from rxauth.providers import PROVIDERS, OAuthApp, Provider
 if TYPE_CHECKING:
     from rxauth.credentials import Credential, CredentialSource, CredentialStore
 
-__all__ = ["Login", "Logins", "home", "oauth_app", "own_stores", "preset_named"]
+__all__ = ["Login", "Logins", "home", "logins_of", "oauth_app", "own_stores", "preset_named"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ class Logins:
         self.app = oauth_app(environ, preset)
         self._only_own = account is not None or file is not None
         self._file = file
-        self.headers = headers or {}
+        self._headers = headers or {}
 
     def key_variable(self) -> str | None:
         """Return the name of the environment variable that holds a key."""
@@ -66,6 +68,12 @@ class Logins:
             return None
         variables = ("RXAUTH_TOKEN", self.preset.key_env)
         return next((each for each in variables if each and self.environ.get(each, "").strip()), None)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of every request: those that say who asks, and those from the command line."""
+        from rxauth.cli.identity import identity
+
+        return identity(self.environ, self.preset) | dict(self._headers)
 
     async def credentials(self) -> CredentialSource:
         """Return the key in the environment, else the stored login.
@@ -76,8 +84,14 @@ class Logins:
             ValueError: a variable holds no token; the text names it.
         """
         variable = self.key_variable()
-        if variable is None:
-            return self.renewing(await self.login())
+        return self.renewing(await self.login()) if variable is None else self.key(variable)
+
+    def key(self, variable: str) -> StaticCredentials:
+        """Return the key in an environment variable.
+
+        Raises:
+            ValueError: it holds no token; the text names it.
+        """
         try:
             return StaticCredentials(self.environ[variable].strip())
         except ValueError:
@@ -90,7 +104,7 @@ class Logins:
             return StaticCredentials(login.credential)
         from rxauth.credentials import OAuthCredentials
 
-        return OAuthCredentials(login.store, token_url=app.token_url, client_id=app.client_id, headers=self.headers)
+        return OAuthCredentials(login.store, token_url=app.token_url, client_id=app.client_id, headers=self.headers())
 
     async def login(self) -> Login:
         """Return the stored login.
@@ -99,43 +113,24 @@ class Logins:
             LoginRequired: there is none for this server.
             StoreError: a file cannot be read, or the one that was given does not exist.
         """
-        trouble: StoreError | None = None
-        elsewhere: Login | None = None
-        for number, store in enumerate(self.stores()):
-            try:
-                credential = await store.load()
-            except StoreError as error:
-                if number == 0:
-                    raise
-                trouble = trouble or error  # a broken file of another program does not hide the next program's
-                continue
-            if credential is None:
-                continue
-            if self._is_ours(credential):
-                return Login(store=store, credential=credential)
-            elsewhere = elsewhere or Login(store=store, credential=credential)
-        if trouble is not None:
-            raise trouble
+        own = self._own_stores()
+        for each in own:
+            await each.load()  # a broken file of ours is reported, whatever other programs have stored
+        store: CredentialStore = own[0]
+        if len(stores := self.stores()) > 1:
+            from rxauth.credentials import LinkedStore
+
+            issuer = None if self.app is None else self.app.token_url
+            store = LinkedStore(stores, token_url=issuer, environ=self.environ)
+        credential = await store.load()
+        if credential is not None:
+            return Login(store=store, credential=credential)
         if self._file is not None and not os.path.exists(os.path.expanduser(self._file)):  # noqa: ASYNC240, PTH110, PTH111 - as the store does
             raise StoreError(f"There is no credential file {self._file}. Check --credentials.")
-        raise LoginRequired(self._nothing_found(elsewhere))
-
-    def issued(self, credential: Credential) -> Credential:
-        """Return the credential with the address of the server that issued it: it is sent to no other."""
-        from rxauth.credentials import Credential
-
-        assert self.app is not None
-        return Credential(
-            credential.access_token,
-            refresh_token=credential.refresh_token,
-            expires_at=credential.expires_at,
-            token_type=credential.token_type,
-            scope=credential.scope,
-            extra={**credential.extra, "token_url": self.app.token_url},
-        )
+        raise LoginRequired(f"{await self._nothing_found()}: {self._how_to_get_one()}.")
 
     def stores(self) -> Sequence[CredentialStore]:
-        """Return the places to look at: ours first, then those of other programs."""
+        """Return the places that may hold a login: ours first, then those of other programs."""
         own = self._own_stores()
         if self._only_own or not self.preset.shared_with_kimi:
             return own
@@ -143,7 +138,8 @@ class Logins:
 
         environ = self.environ
         try:
-            return [*own, PiStore(environ=environ), KimiCodeStore(environ=environ), KimiCliStore(environ=environ)]
+            others = [*KimiCodeStore.of_all_regions(environ=environ), KimiCliStore(environ=environ)]
+            return [*own, PiStore(environ=environ), *others]
         except RuntimeError:  # a user without a home directory, as in containers
             return own
 
@@ -182,18 +178,18 @@ class Logins:
 
     def _is_ours(self, credential: Credential, *, unknown: bool = True) -> bool:
         """Return whether this server issued the credential; `unknown` if the credential does not say who did."""
-        issuer = credential.extra.get("token_url")
-        if self.app is None or not isinstance(issuer, str):
+        if self.app is None or credential.token_url is None:
             return unknown
-        return issuer == self.app.token_url
+        return credential.token_url == self.app.token_url
 
-    def _nothing_found(self, elsewhere: Login | None) -> str:
-        if elsewhere is not None:
-            host = urlsplit(str(elsewhere.credential.extra["token_url"])).netloc
-            sentence = f"The login in {elsewhere.store.describe()} belongs to {host}, which is not where you ask now"
-        else:
-            sentence = f"There is no credential for {self.name}"
-        return f"{sentence}: {self._how_to_get_one()}."
+    async def _nothing_found(self) -> str:
+        for store in self.stores():
+            with suppress(StoreError):
+                credential = await store.load()
+                if credential is not None and not self._is_ours(credential):
+                    host = urlsplit(credential.token_url or "").netloc
+                    return f"The login in {store.describe()} belongs to {host}, which is not the server you ask now"
+        return f"There is no credential for {self.name}"
 
     def _how_to_get_one(self) -> str:
         if self._file is not None:
@@ -214,6 +210,17 @@ class Logins:
         if self.app is not None:
             return f"Run `{self.login_command()}`."
         return f"Check the credential in {self._file or home(self.environ)}."
+
+
+def logins_of(args: Namespace, environ: Mapping[str, str]) -> Logins:
+    """Return the places for the login that the arguments name.
+
+    Raises:
+        ValueError: there is no such provider, or a variable of it holds no address.
+    """
+    preset = preset_named(args.provider)
+    headers = dict(getattr(args, "header", None) or {})
+    return Logins(environ, preset, account=args.account, file=args.credentials, headers=headers)
 
 
 def preset_named(name: str, choices: Sequence[str] = tuple(PROVIDERS)) -> Provider:
@@ -269,7 +276,7 @@ def own_stores(environ: Mapping[str, str]) -> dict[str, FileStore]:
 
 def _app_of(credential: Credential) -> OAuthApp | None:
     """Return how to renew a login at a server that is no preset, from what is stored with it."""
-    token_url, client_id = credential.extra.get("token_url"), credential.extra.get("client_id")
-    if isinstance(token_url, str) and isinstance(client_id, str):
-        return OAuthApp(client_id=client_id, device_url="", token_url=token_url)
-    return None
+    client_id = credential.extra.get("client_id")
+    if credential.token_url is None or not isinstance(client_id, str):
+        return None
+    return OAuthApp(client_id=client_id, device_url="", token_url=credential.token_url)

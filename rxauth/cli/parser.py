@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +18,8 @@ from rxauth.cli.exits import USAGE, CommandError
 __all__ = ["parse"]
 
 MAX_TOKENS = 8192
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -62,6 +66,21 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _add_login(logout, header=False)
     logout.set_defaults(run=_command("logout"))
 
+    token = commands.add_parser("token", help="print one access token, for a program that runs a command to get one")
+    _add_provider(token)
+    _add_login(token)
+    token.add_argument(
+        "--min-ttl",
+        type=_duration,
+        metavar="TIME",
+        help="renew a token that is valid for less, such as 10m; default: 2m, or half of its lifetime if that is less",
+    )
+    token.add_argument(
+        "--rejected", action="store_true", help="a server refused the token that was printed last: renew it"
+    )
+    token.add_argument("--json", action="store_true", help="print JSON, with the expiry")
+    token.set_defaults(run=_command("token", "token"))
+
     status = commands.add_parser("status", help="list the stored credentials: where they are and how long they last")
     status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(run=_command("status"))
@@ -69,11 +88,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def _command(name: str) -> Callable[[argparse.Namespace], int]:
+def _command(name: str, module: str = "commands") -> Callable[[argparse.Namespace], int]:
     def run(args: argparse.Namespace) -> int:
-        from rxauth.cli import commands  # after the arguments are known to be good: it takes longer than they do
-
-        code: int = getattr(commands, name)(args)
+        # Not before the arguments are known to be good: a module of commands takes longer to import than to parse them.
+        code: int = getattr(import_module(f"rxauth.cli.{module}"), name)(args)
         return code
 
     return run
@@ -129,6 +147,15 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Report one sentence, not the whole usage."""
         raise CommandError(f"{message}. See `{self.prog} --help`.", USAGE)
+
+
+def _duration(text: str) -> float:
+    with suppress(ValueError):
+        number = float(text.rstrip("smhd"))
+        unit = text[len(text.rstrip("smhd")) :] or "s"
+        if number >= 0 and math.isfinite(number) and unit in _UNITS:
+            return number * _UNITS[unit]
+    raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90s, 10m or 1h")
 
 
 def _positive(text: str) -> int:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-from rxauth.cli.logins import Logins, own_stores
+from rxauth.cli.logins import Logins, oauth_app, own_stores
 from rxauth.credentials import CredentialStore
 from rxauth.errors import StoreError
 from rxauth.providers import PROVIDERS
@@ -52,20 +53,21 @@ async def statuses(environ: Mapping[str, str], clock: Callable[[], float] = time
     found: list[Status] = []
     if environ.get("RXAUTH_TOKEN", "").strip():
         found.append(Status(provider="any", where="$RXAUTH_TOKEN"))
-    others = own_stores(environ)
+    rows: dict[str, tuple[str, CredentialStore]] = {}
     for preset in PROVIDERS.values():
         if preset.key_env and environ.get(preset.key_env, "").strip():
             found.append(Status(provider=preset.name, where=f"${preset.key_env}"))
-        logins = Logins(environ, preset)
-        found += [each for store in logins.stores() if (each := await _status(preset.name, store, clock))]
-        for key in logins.own_keys():
-            others.pop(key, None)
-    # Logins at a base URL, named accounts, logins at other hosts.
-    found += [each for key, store in others.items() if (each := await _status(key, store, clock))]
-    return found
+        for store in Logins(environ, preset).stores():
+            rows.setdefault(store.describe(), (preset.name, store))
+    for key, store in own_stores(environ).items():  # logins at a base URL, named accounts, logins at other hosts
+        rows.setdefault(store.describe(), (key, store))
+    found += [each for name, store in rows.values() if (each := await _status(environ, name, store, clock))]
+    return sorted(found, key=lambda each: (each.provider != "any", each.provider))
 
 
-async def _status(provider: str, store: CredentialStore, clock: Callable[[], float]) -> Status | None:
+async def _status(
+    environ: Mapping[str, str], provider: str, store: CredentialStore, clock: Callable[[], float]
+) -> Status | None:
     try:
         credential = await store.load()
     except StoreError as error:
@@ -74,11 +76,22 @@ async def _status(provider: str, store: CredentialStore, clock: Callable[[], flo
         return None
     ends = credential.expires_at
     return Status(
-        provider=provider,
+        provider=_at_its_server(environ, provider, credential.token_url),
         where=store.describe(),
         valid_for=None if ends is None else round(ends - clock(), 1),
         refreshable=credential.refresh_token is not None,
     )
+
+
+def _at_its_server(environ: Mapping[str, str], provider: str, token_url: str | None) -> str:
+    """Return the name under which a login is used: the files of one program may hold logins at several servers."""
+    if token_url is None or provider not in PROVIDERS:
+        return provider
+    for name in (provider, *PROVIDERS):
+        app = oauth_app(environ if name == provider else {}, PROVIDERS[name])
+        if app is not None and app.token_url == token_url:
+            return name
+    return f"{provider}@{urlsplit(token_url).netloc}"
 
 
 def _duration(seconds: float) -> str:

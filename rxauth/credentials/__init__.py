@@ -17,8 +17,6 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rxauth.failures import rejected_credential
-
 if TYPE_CHECKING:
     from rxauth.credentials._credential import Credential, CredentialSource
     from rxauth.credentials._device_login import device_login
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from rxauth.credentials._stores._memory import MemoryStore
     from rxauth.credentials._stores._pi import PiStore
     from rxauth.credentials._stores._redis import RedisStore
+    from rxauth.failures import rejected_credential
 
 __all__ = [
     "Credential",
@@ -72,6 +71,7 @@ _HOMES = {
     "device_login": "_device_login",
     "DevicePrompt": "_device_prompt",
     "DeviceWaiting": "_device_prompt",
+    "rejected_credential": ".failures",
 }
 
 
@@ -96,7 +96,7 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
+    value = getattr(import_module(f".{home}", __name__), name)
     globals()[name] = value
     return value
 

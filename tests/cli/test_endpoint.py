@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rxauth import LoginRequired, StaticCredentials, StoreError
+from rxauth import KimiCodeStore, LoginRequired, StaticCredentials, StoreError
 from rxauth import __version__ as version
 from rxauth.cli.endpoint import Endpoint, real_endpoint
 from rxauth.cli.identity import identity
@@ -228,15 +228,18 @@ def test_a_home_that_cannot_be_written_gets_a_device_id(cli: CommandLine) -> Non
     assert identity(cli.environ, KIMI)["X-Msh-Device-Id"]
 
 
-@pytest.mark.parametrize("keep", [None, pi_file, kimi_code_file, kimi_cli_file], ids=["ours", "pi", "kimi-code", "cli"])
-def test_a_renewed_login_returns_to_its_file(cli: CommandLine, keep: Callable[..., Path] | None) -> None:
+@pytest.mark.parametrize("program", ["ours", "pi", "kimi-code"])
+def test_a_renewed_login_returns_to_its_file(cli: CommandLine, program: str) -> None:
     with FakeProvider(api_keys=[KEY], client_id=CLIENT_ID) as fake:
         credential = fake.credential()
         cli.at(fake)
-        if keep is None:
+        if program == "pi":
+            file = pi_file(cli.home, credential.access_token, str(credential.refresh_token), mine="kept")
+        elif program == "ours":
             file = own_file(cli, kimi=entry(credential, mine="kept"))
-        else:
-            file = keep(cli.home, credential.access_token, credential.refresh_token, mine="kept")
+        else:  # a file of its own for each server
+            store = KimiCodeStore(oauth_host=fake.url, base_url=fake.url + "/coding", environ=cli.environ)
+            file = write(Path(store.describe()), entry(credential, mine="kept"))
         before = file.read_text()
         fake.invalidate()
         for _ in range(2):
@@ -246,4 +249,4 @@ def test_a_renewed_login_returns_to_its_file(cli: CommandLine, keep: Callable[..
         after = file.read_text()
     assert (accepted in before, accepted in after) == (False, True)
     assert '"mine": "kept"' in after.replace('":"', '": "')
-    assert Path(cli.environ["RXAUTH_HOME"], "credentials.json").exists() == (keep is None)
+    assert Path(cli.environ["RXAUTH_HOME"], "credentials.json").exists() == (program == "ours")
