@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from rxauth import backoff
-from rxauth.credentials._token_endpoint import EndpointUnavailable
+from rxauth.credentials._post import EndpointUnavailable
 from rxauth.errors import (
     AccountChanged,
     LoginRequired,
