@@ -60,10 +60,6 @@ def httpx_auth(credentials: CredentialSource, *, is_auth_error: Judge = is_auth_
 
     A request raises `LoginRequired` if no credential is stored, and `ValueError` before a token would leave this
     machine without TLS.
-
-    >>> import httpx2
-    >>> from rxauth import StaticCredentials
-    >>> httpx2.AsyncClient(auth=httpx_auth(StaticCredentials("secret")))  # doctest: +SKIP
     """
     bases = tuple(module.Auth for module in map(_installed, ("httpx", "httpx2")) if module is not None)
     if not bases:
