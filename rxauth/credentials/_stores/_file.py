@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 from collections.abc import Awaitable, Callable
@@ -10,7 +9,7 @@ from typing import Any
 
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._stores._entry import credential_from, entry_from, number
-from rxauth.credentials._stores._files import Files, rxauth_home
+from rxauth.credentials._stores._files import Files, pause, rxauth_home
 from rxauth.credentials._stores._json_file import Document, JsonFile, plain, raw
 from rxauth.credentials._stores._json_store import JsonFileStore
 from rxauth.credentials._stores._lock import Flock
@@ -50,7 +49,7 @@ class FileStore(JsonFileStore):
         key: str,
         *,
         files: Files = os,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[object]] = pause,
     ) -> None:
         if not key or not isinstance(key, str):
             raise ValueError("key is a string that is not empty.")

@@ -19,12 +19,20 @@ __all__ = [
     "directory_from",
     "explain",
     "find_backups",
+    "pause",
     "read_whole",
     "remove_backups",
     "rxauth_home",
 ]
 
 _CANNOT_RENAME = (errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS)
+
+
+async def pause(seconds: float) -> None:
+    """Wait as `asyncio.sleep` does. A command that only reads a token ends before asyncio would be imported."""
+    import asyncio
+
+    await asyncio.sleep(seconds)
 
 
 class Files(Protocol):

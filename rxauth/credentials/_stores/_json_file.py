@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from rxauth.credentials._stores._files import (
     Room,
     explain,
     find_backups,
+    pause,
     read_whole,
     remove_backups,
 )
@@ -61,7 +61,7 @@ class JsonFile:
         *,
         private: bool,
         files: Files = os,
-        sleep: Sleep = asyncio.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         self.path = path
         self._lock = lock

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._stores._entry import credential_from, entry_from, in_order
-from rxauth.credentials._stores._files import Files, directory_from
+from rxauth.credentials._stores._files import Files, directory_from, pause
 from rxauth.credentials._stores._json_file import Document, JsonFile, plain, raw
 from rxauth.credentials._stores._json_store import OtherProgramStore
 from rxauth.credentials._stores._lock import Flock, Lock, ProcessLock
@@ -113,7 +112,7 @@ class KimiCodeStore(_KimiStore):
         base_url: str = _BASE_URL,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[object]] = pause,
         files: Files = os,
     ) -> None:
         root = _home(home, environ)
@@ -181,7 +180,7 @@ class KimiCliStore(_KimiStore):
         *,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[object]] = pause,
         files: Files = os,
     ) -> None:
         root = Path(share_dir).expanduser() if share_dir else directory_from(environ, "KIMI_SHARE_DIR", ".kimi")

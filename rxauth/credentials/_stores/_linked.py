@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 import os
@@ -42,6 +41,7 @@ class LinkedStore:
     Raises:
         ValueError: no store.
 
+    >>> import asyncio
     >>> from rxauth.credentials import MemoryStore
     >>> asyncio.run(LinkedStore([MemoryStore(Credential("a", expires_at=1)), MemoryStore(Credential("b"))]).load())
     Credential()
@@ -194,6 +194,8 @@ class LinkedStore:
     async def _lock_all(
         self, stores: Sequence[CredentialStore], stack: AsyncExitStack
     ) -> tuple[list[CredentialStore], Exception | None]:
+        import asyncio
+
         deadline = asyncio.get_running_loop().time() + self._lock_timeout
         locked: list[CredentialStore] = []
         failure: Exception | None = None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from rxauth.credentials._stores._files import explain
+from rxauth.credentials._stores._files import explain, pause
 from rxauth.errors import StoreError
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Flock:
         sleep: waits between two attempts, in seconds.
     """
 
-    def __init__(self, *paths: str, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(self, *paths: str, sleep: Sleep = pause) -> None:
         self._paths = paths
         self._sleep = sleep
 
@@ -129,7 +128,7 @@ class ProcessLock:
     _taken: ClassVar[set[Path]] = set()
     _guard: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, path: Path, *, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(self, path: Path, *, sleep: Sleep = pause) -> None:
         self._path = path
         self._sleep = sleep
 

@@ -6,16 +6,20 @@ the stale time belongs to a dead holder, and whoever finds it removes it and mak
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rxauth.credentials._stores._files import pause
 from rxauth.credentials._stores._lock import POLL_EVERY
 from rxauth.errors import StoreError
+
+if TYPE_CHECKING:
+    import asyncio
 
 _SETTLE = 0.05
 
@@ -40,7 +44,7 @@ class LockDirectory:
         stale: float,
         update: float,
         clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[object]] = pause,
     ) -> None:
         self._path = path
         self._stale = stale
@@ -54,6 +58,8 @@ class LockDirectory:
         Raises:
             StoreError: the directory can neither be made nor taken over.
         """
+        import asyncio
+
         loop = asyncio.get_running_loop()
         seen: tuple[int, ...] | None = None
         seen_since = loop.time()
@@ -161,6 +167,8 @@ class HeldDirectory:
         except OSError:
             os.close(self._descriptor)
             raise
+        import asyncio
+
         self._beat: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(update, self._live)
 
     def check(self) -> None:
@@ -200,6 +208,8 @@ class HeldDirectory:
             return
         with suppress(OSError):  # the next time may do; if not, `check` says so
             self._touch()
+        import asyncio
+
         self._beat = asyncio.get_running_loop().call_later(self._update, self._live)
 
     def _touch(self) -> None:

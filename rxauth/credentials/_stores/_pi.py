@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,7 +10,7 @@ from typing import Any
 
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._stores._entry import credential_from, entry_from, in_order, seconds
-from rxauth.credentials._stores._files import Files, directory_from
+from rxauth.credentials._stores._files import Files, directory_from, pause
 from rxauth.credentials._stores._json_file import Document, JsonFile, plain, raw
 from rxauth.credentials._stores._json_store import OtherProgramStore
 from rxauth.credentials._stores._lock_directory import LockDirectory
@@ -60,7 +59,7 @@ class PiStore(OtherProgramStore):
         *,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[object]] = pause,
         files: Files = os,
     ) -> None:
         if path is None:
