@@ -138,7 +138,7 @@ class OtherProgramStore(JsonFileStore):
         if stored is None:
             return None
         token_url = (await self._notes.of(stored.refresh_token)).get("token_url", self._token_url)
-        return stored if token_url is None else with_extra(stored, {**stored.extra, "token_url": token_url})
+        return stored if not token_url else with_extra(stored, {**stored.extra, "token_url": token_url})
 
     async def save(self, credential: Credential) -> None:
         """Replace what is stored; everything else in the file stays.
@@ -148,8 +148,8 @@ class OtherProgramStore(JsonFileStore):
         """
         extra = dict(credential.extra)
         token_url = extra.pop("token_url", None)
-        if token_url not in (None, self._token_url):
-            await self._notes.put(credential.refresh_token, token_url=token_url)
+        if token_url != self._token_url:
+            await self._notes.put(credential.refresh_token, token_url=token_url or "")
         await super().save(with_extra(credential, extra))
 
     async def load_retry_at(self) -> float | None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any, NamedTuple
 
+from rxauth.addresses import same_address
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._store import CredentialStore
 from rxauth.credentials._stores._entry import OF_ONE_LOGIN, with_extra
@@ -175,7 +176,8 @@ class LinkedStore:
         return _Found(chosen, same, usable)
 
     def _is_ours(self, credential: Credential) -> bool:
-        return self._token_url is None or credential.token_url in (None, self._token_url)
+        issuer = credential.token_url
+        return self._token_url is None or issuer is None or same_address(issuer, self._token_url)
 
     def _age(self, credential: Credential) -> tuple[int, float]:
         """Rank a copy: one that lives, one that can be refreshed, one that cannot; then by its expiry."""
