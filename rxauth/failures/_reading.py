@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from rxauth.errors import CredentialError, NeverLiveError, ProviderError, field
-from rxauth.failures._words import GRPC_STATUS, normal
+from rxauth.failures._words import CODE_IN_TEXT, normal
 
 _PARTS = 40  # that are read of one failure: a hostile one has more, and so has every mock
 _ENTRIES = 64  # of one mapping
@@ -48,9 +48,9 @@ _ATTRIBUTES = {
 _KEYS = {
     **_ATTRIBUTES,
     **dict.fromkeys(("statusCode", "http_status", "HTTPStatusCode"), _STATUS),
-    **dict.fromkeys(("Code", "errorCode", "errorcode"), _CODE),
+    **dict.fromkeys(("Code", "errorCode", "errorcode", "errcode"), _CODE),
     **dict.fromkeys(("error_type", "errorType", "__type"), _TYPE),
-    **dict.fromkeys(("message", "Message", "msg", "error_msg", "error_description", "errorText"), _TEXT),
+    **dict.fromkeys(("message", "Message", "msg", "error_msg", "error_description", "errorText", "errmsg"), _TEXT),
     **dict.fromkeys(("status_msg", "faultstring", "title", "raw"), _TEXT),
     **dict.fromkeys(("fault", "innererror", "base_resp", "metadata", "ResponseMetadata"), _PART),
     "Error": _ERROR,
@@ -190,10 +190,9 @@ class Reading:
         if not text or text in self.texts:
             return
         self.texts.append(text)
-        if "StatusCode." in text:
-            grpc = GRPC_STATUS.search(text)
-            if grpc is not None:
-                self.words.add(normal(grpc["word"]))
+        code = CODE_IN_TEXT.search(text)
+        if code is not None:
+            self.words.add(normal(code["grpc"] or code["aws"]))
         if parse and "{" in text:
             self.parts.extend(_bodies(text))
 

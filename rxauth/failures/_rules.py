@@ -18,6 +18,7 @@ from rxauth.failures._words import (
     DENIED,
     DENIED_TEXT,
     FORBIDDEN,
+    FORBIDDEN_TEXT,
     REQUEST,
     STATUS_AT_START,
     STATUS_TEXT,
@@ -181,7 +182,7 @@ def kind_of(reading: Reading) -> Kind:
         return Kind.BUSY
     if any(map(CERTAIN_TEXT.search, texts)):
         return Kind.AUTH
-    if not words.isdisjoint(FORBIDDEN):
+    if not words.isdisjoint(FORBIDDEN) or any(map(FORBIDDEN_TEXT.search, texts)):
         return Kind.REFUSED
     if code is not None:
         return Kind.AUTH if code == 401 else Kind.REFUSED

@@ -12,6 +12,7 @@ from typing import Any
 from rxauth.errors import CredentialError, TransientError, field
 from rxauth.failures._reading import Reading, leaves
 from rxauth.failures._rules import Kind, kind_of
+from rxauth.failures._words import FORBIDDEN, REQUEST
 
 # An exception of a library that was never imported cannot be here: no need to import it in order to ask.
 _CONNECTION_ERRORS = (
@@ -51,7 +52,7 @@ def _is_transient(failure: Any) -> bool:
     if kind is Kind.AUTH:
         return False
     if reading.status is None and isinstance(cause, (OSError, *_connection_errors())):
-        return True
+        return reading.words.isdisjoint(FORBIDDEN | REQUEST)  # databricks' PermissionDenied is an OSError
     return kind is Kind.BUSY
 
 

@@ -118,32 +118,39 @@ DENIED_TEXT = Pattern(
          | not\ (?:available|included|supported|allowed|enabled|part|covered) ) \b
       [^.]{0,120} \b (?:subscription|subscribers?|plan|tier) \b (?!\ key)
     | insufficient \ (?:quota|credits?|balance|funds) \b
+    | (?:out\ of|no) \ (?:\w+\ )? credits \b
+    | (?:credit\ balance|payment\ (?:method|required)|(?:usage|spend|spending|budget)\ limit) \b
+    | trial \b [^.]{0,30} \b (?:expired|ended|over) \b
     | exceeded \b [^.]{0,40} \b quota \b
     | permission \ (?:denied|error) \b
     | (?:no|missing|insufficient|sufficient) \ (?:\w+\ )? permissions? \b
     | (?: not\ have | l(?<!\wl)ack(?:s|ing)? | requires | n.t\ have ) \b [^.]{0,40} \b permissions? \b
     | (?:missing|insufficient) [\ _] (?:\w+\ )? scopes? \b
     | scope \ requirement \b
-    | (?:permission_error|permission_denied|insufficient_scope) \b
-    | not \ (?:allowed|authori[sz]ed|permitted|entitled) \ (?:to|for) \b
+    | insufficient_scope \b
+    | not \ (?:allowed|authori[sz]ed|permitted|entitled|eligible) \ (?:to|for) \b
     | lack(?:s|ing)? \ the \ required \b
     | not \ accessible \ by \b
     | (?: not | n.t ) \ have \ access \b
     | no \ access \ to \b
-    | (?:account|organi[sz]ation|workspace|project) \b [^.]{0,60}
-      \b (?:deactivated|disabled|suspended|terminated|banned|blocked|locked) \b
+    | (?:account|organi[sz]ation|workspace|project|user) \b [^.]{0,60}
+      \b (?:deactivated|disabled|suspended|terminated|banned|blocked|locked|restricted|inactive) \b
+    | tenant \b [^.]{0,60} \b not \ match \b
     | should\ match \ organi[sz]ation \b
     | member \ of \ an? \ organi[sz]ation \b
     | ip (?:\ address)? \b [^.]{0,40} \b (?:blocked|not\ (?:authori[sz]ed|allowed|permitted|whitelisted)) \b
     | (?:virtual\ network|firewall) \b
     | (?:country|region|territory|location) [^.]{0,40} \b not \ (?:supported|available|allowed) \b
+    | not \ (?:supported|available|allowed) \ in \b [^.]{0,20} \b (?:country|region|territory|location) \b
     """
 )
 
+FORBIDDEN_TEXT = Pattern(r"permission[\s_]?(?:error|denied) | forbidden\b | access[\s_]?denied (?!\ due\b)")
+
 STATUS_AT_START = Pattern(
     r"""
-      \s* (?:error\s+)? (?P<code>[45]\d\d) \b
-        (?P<follows> \s* (?: [:{(\[] | -\s | [.!]?\s*$ | unauthori[sz]ed\b | status\b | client\ error\b ) )?
+      \s* \[? (?:error\s+)? (?P<code>[45]\d\d) \b
+        (?P<follows> \s* (?: [:{(\[\]] | -\s | [.!]?\s*$ | unauthori[sz]ed\b | status\b | client\ error\b ) )?
     """
 )
 
@@ -156,11 +163,12 @@ STATUS_TEXT = Pattern(
     """
 )
 
-GRPC_STATUS = Pattern(r"StatusCode\.(?P<word>[A-Z_]+)\b")
+# How gRPC and botocore word their codes; searched in the text as it is.
+CODE_IN_TEXT = Pattern(r"StatusCode\.(?P<grpc>[A-Z_]+) | An\ error\ occurred\ \((?P<aws>\w+)\)")
 
 _IS = r"""(?: (?: included\ in\ the\ request | provided | is | was | has | has\s+been | have\s+been | may\s+have
         | may\s+have\s+been | appears\s+to\s+be ) \s+ ){0,3}"""
-_BAD = r"(?: invalid | expired | revoked | invalidated | incorrect | not\s+valid | not\s+found )"
+_BAD = r"(?: invalid | expired | revoked | invalidated | incorrect | not\s+valid )"
 _KIND = r"(?: oauth | access | bearer | auth | authentication | authorization | security | session | api | id )"
 _KEY = r"(?: x-api-key | (?:api|access)[\s_-]?key | subscription\ key )"
 
@@ -172,6 +180,10 @@ CERTAIN_TEXT = Pattern(
     | {_KEY} \s+ {_IS} {_BAD} \b (?! \s+ for\b )
     | {_KIND} [\s_-]+ token \s+ {_IS} {_BAD} \b (?! \s+ for\b )
     | authentication\ error \W+ expired\ key \b
+    | authentication\ failed \W [^.]{{0,40}} \b api\ key \b
+    | invalid\ or\ expired \s+ (?:\w+\s+)? (?:token|key|credentials) \b
+    | token \s+ is \s+ expiring \b
+    | (?:key|credentials) \s+ (?:has|have|is|are) \s+ (?:been\s+)? (?:expired|revoked) \b
     | token \s+ expiry \b .{{0,60}} \b is\ earlier\ than \b
     """
 )
@@ -185,11 +197,12 @@ AUTH_TEXT = Pattern(
     | (?:token|jwt) (?<! page\ token) (?<! pagination\ token) (?<! continuation\ token) (?<! cancellation\ token)
         (?<! csrf\ token) (?<! sync\ token) (?<! unexpected\ token) (?<! next\ token)
         \s+ {_IS} (?:expired|invalidated|revoked) \b
-    | authentication \s+ (?:failed|fails|required|error) \b
+    | authentication[\s_]? (?:failed|fails|required|error) \b
+    | could \ not \ validate \ credentials \b
     | no \ (?:cookie\ )? auth \ credentials \ found \b
     | bad \ credentials \b
     | (?:unauthori[sz]ed|unauthenticated) \b
-    | (?:authentication_error|invalid_authentication_error|token_expired|invalid_api_key) \b
+    | (?:token_expired|invalid_api_key) \b
     """
 )
 
