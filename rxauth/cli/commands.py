@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rxauth.cli import screen
 from rxauth.cli.exits import DONE, FAILED, USAGE, CommandError, exit_code, sentences
 from rxauth.cli.logins import logins_of
-from rxauth.cli.running import run
+from rxauth.cli.running import finish, run
 
 if TYPE_CHECKING:
     from rxauth.cli.demo import Scene
@@ -80,7 +80,9 @@ def stream(args: Namespace) -> int:
     prompt = _prompt(args.prompt)
     if args.json and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8 whatever the terminal takes: RFC 8259 section 8.1
-    return run(_answer(args, prompt))
+    code, endpoint = run(_answer(args, prompt))
+    lost = DONE if endpoint.logins is None else finish(endpoint.credentials, endpoint.logins)
+    return lost or code
 
 
 def _prompt(given: str) -> str:
@@ -94,7 +96,7 @@ def _prompt(given: str) -> str:
     return prompt
 
 
-async def _answer(args: Namespace, prompt: str) -> int:
+async def _answer(args: Namespace, prompt: str) -> tuple[int, Endpoint]:
     from rxauth.bridge import to_async_iterable
     from rxauth.events import to_json
     from rxauth.operators import recover_auth
@@ -111,8 +113,8 @@ async def _answer(args: Namespace, prompt: str) -> int:
             else:
                 answer.show(event)
             if event.type == "error":
-                return _failed(event, endpoint)
-    return DONE
+                return await _failed(event, endpoint), endpoint
+    return DONE, endpoint
 
 
 @asynccontextmanager
@@ -140,14 +142,16 @@ async def _endpoint(args: Namespace) -> AsyncIterator[Endpoint]:
     yield endpoint
 
 
-def _failed(event: Any, endpoint: Endpoint) -> int:
-    from rxauth.errors import CredentialError, CredentialRejected
+async def _failed(event: Any, endpoint: Endpoint) -> int:
+    from rxauth.errors import CredentialError, CredentialRejected, LoginRequired
 
     cause = event.cause
     sentence = event.error.error_message or "The stream failed."
     if isinstance(cause, CredentialRejected) and isinstance(cause.__cause__, CredentialError):
         cause = cause.__cause__  # the reason why the credential could not be refreshed
         sentence = str(cause)
+    if isinstance(cause, LoginRequired) and endpoint.logins is not None:
+        await endpoint.logins.note_end()
     if action := _next_action(cause, endpoint):
         stop = "" if sentence.endswith((".", "!", "?", "…")) else "."
         sentence = f"{sentence}{stop} {action}"
@@ -161,7 +165,7 @@ def _next_action(cause: object, endpoint: Endpoint) -> str:
 
     match cause:
         case CredentialRejected() | LoginRequired():
-            return endpoint.next_action
+            return "" if endpoint.logins is None else endpoint.logins.next_action()
         case ConnectionFailed():
             return "Check the address and the network, and try again."
         case ProviderUnavailable(retry_after=int() | float() as seconds):

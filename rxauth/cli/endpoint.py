@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rxauth.addresses import checked_url
-from rxauth.cli.logins import Logins, preset_named
+from rxauth.cli.logins import Logins, preset_at, preset_named
 from rxauth.providers import PROVIDERS, Protocol, Provider
 
 if TYPE_CHECKING:
@@ -26,10 +26,7 @@ CHOICES = sorted([*PROVIDERS, EMBEDDED])
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """All that a stream needs except the prompt.
-
-    `next_action` says how a person replaces the credential when the provider refuses it.
-    """
+    """All that a stream needs except the prompt; `logins` is `None` for the embedded provider."""
 
     protocol: Protocol
     base_url: str
@@ -37,7 +34,7 @@ class Endpoint:
     credentials: CredentialSource
     provider: Provider
     headers: Mapping[str, str]
-    next_action: str
+    logins: Logins | None = None
 
     def stream(self, prompt: str, max_tokens: int) -> Observable[AssistantEvent]:
         """Return the answer to a prompt, without the block that some providers make up for an empty one.
@@ -81,7 +78,6 @@ async def embedded_endpoint(protocol: Protocol | None, model: str | None) -> Asy
             credentials=OAuthCredentials(store, token_url=fake.token_url, client_id=fake.client_id),
             provider=Provider(name=EMBEDDED, base_urls={protocol: fake.url}, model="fake-model"),
             headers={},
-            next_action="",
         )
 
 
@@ -114,7 +110,7 @@ async def real_endpoint(
         credentials=await logins.credentials(),
         provider=preset,
         headers=logins.headers(),
-        next_action=logins.next_action(),
+        logins=logins,
     )
 
 
@@ -122,23 +118,12 @@ def _preset(provider: str | None, base_url: str | None, protocol: Protocol | Non
     if provider is None:
         if not base_url:
             raise ValueError(f"Say where to ask: --provider {'|'.join(CHOICES)}, or --base-url URL.")
-        return _preset_at(base_url, protocol)
+        return preset_at(base_url, protocol)
     preset = preset_named(provider, (*CHOICES, "or give --base-url"))
     spoken: Protocol = next(iter(preset.base_urls)) if protocol is None else protocol
     if spoken not in preset.base_urls:
         raise ValueError(f"{preset.name} does not speak {spoken}; it speaks {' and '.join(preset.base_urls)}.")
     return preset, spoken
-
-
-def _preset_at(base_url: str, protocol: Protocol | None) -> tuple[Provider, Protocol]:
-    """Return the preset with this address, which knows where a key goes; else a provider without a preset."""
-    for known in PROVIDERS.values():
-        for spoken_there, url in known.base_urls.items():
-            if url == base_url.rstrip("/") and protocol in (None, spoken_there):
-                return known, spoken_there
-    spoken: Protocol = protocol or "anthropic-messages"
-    usual = next(each for each in PROVIDERS.values() if spoken in each.base_urls)
-    return Provider(name=base_url, base_urls={spoken: base_url}, model=usual.model), spoken
 
 
 def _base_url(preset: Provider, protocol: Protocol, environ: Mapping[str, str]) -> str:

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from rxauth.addresses import checked_url
+from rxauth.addresses import checked_url, same_address
+from rxauth.cli.printed import Ended
 from rxauth.credentials import FileStore, StaticCredentials
 from rxauth.errors import LoginRequired, StoreError
-from rxauth.providers import PROVIDERS, OAuthApp, Provider
+from rxauth.providers import PROVIDERS, OAuthApp, Protocol, Provider
 
 if TYPE_CHECKING:
     from rxauth.credentials import Credential, CredentialSource, CredentialStore
 
-__all__ = ["Login", "Logins", "home", "logins_of", "oauth_app", "own_stores", "preset_named"]
+__all__ = ["Login", "Logins", "home", "logins_of", "oauth_app", "own_stores", "preset_at", "preset_named"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ class Logins:
         self._only_own = account is not None or file is not None
         self._file = file
         self._headers = headers or {}
+        self._found: Login | None = None
 
     def key_variable(self) -> str | None:
         """Return the name of the environment variable that holds a key."""
@@ -124,10 +126,16 @@ class Logins:
             store = LinkedStore(stores, token_url=issuer, environ=self.environ)
         credential = await store.load()
         if credential is not None:
-            return Login(store=store, credential=credential)
+            self._found = Login(store=store, credential=credential)
+            return self._found
         if self._file is not None and not os.path.exists(os.path.expanduser(self._file)):  # noqa: ASYNC240, PTH110, PTH111 - as the store does
             raise StoreError(f"There is no credential file {self._file}. Check --credentials.")
         raise LoginRequired(f"{await self._nothing_found()}: {self._how_to_get_one()}.")
+
+    async def note_end(self) -> None:
+        """Note that the server has refused the refresh token of the login, for `status`."""
+        if self._found is not None and (credential := await self._found.store.load()) is not None:
+            Ended(home(self.environ)).add(credential.refresh_token)
 
     def stores(self) -> Sequence[CredentialStore]:
         """Return the places that may hold a login: ours first, then those of other programs."""
@@ -180,7 +188,7 @@ class Logins:
         """Return whether this server issued the credential; `unknown` if the credential does not say who did."""
         if self.app is None or credential.token_url is None:
             return unknown
-        return credential.token_url == self.app.token_url
+        return same_address(credential.token_url, self.app.token_url)
 
     async def _nothing_found(self) -> str:
         for store in self.stores():
@@ -218,7 +226,7 @@ def logins_of(args: Namespace, environ: Mapping[str, str]) -> Logins:
     Raises:
         ValueError: there is no such provider, or a variable of it holds no address.
     """
-    preset = preset_named(args.provider)
+    preset = preset_at(args.provider)[0] if "://" in args.provider else preset_named(args.provider)
     headers = dict(getattr(args, "header", None) or {})
     return Logins(environ, preset, account=args.account, file=args.credentials, headers=headers)
 
@@ -233,6 +241,17 @@ def preset_named(name: str, choices: Sequence[str] = tuple(PROVIDERS)) -> Provid
         return PROVIDERS[name]
     except KeyError:
         raise ValueError(f"There is no provider named {name!r} here: choose {', '.join(choices)}.") from None
+
+
+def preset_at(base_url: str, protocol: Protocol | None = None) -> tuple[Provider, Protocol]:
+    """Return the preset with this address, which knows where a key goes; else a provider without a preset."""
+    for known in PROVIDERS.values():
+        for spoken_there, url in known.base_urls.items():
+            if url == base_url.rstrip("/") and protocol in (None, spoken_there):
+                return known, spoken_there
+    spoken: Protocol = protocol or "anthropic-messages"
+    usual = next(each for each in PROVIDERS.values() if spoken in each.base_urls)
+    return Provider(name=base_url, base_urls={spoken: base_url}, model=usual.model), spoken
 
 
 def oauth_app(environ: Mapping[str, str], preset: Provider) -> OAuthApp | None:

@@ -5,9 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["run", "run_without_loop"]
+from rxauth.cli import screen
+from rxauth.cli.exits import DONE, USAGE
+
+if TYPE_CHECKING:
+    from rxauth.cli.logins import Logins
+    from rxauth.credentials import CredentialSource
+
+__all__ = ["finish", "run", "run_without_loop"]
 
 T = TypeVar("T")
 
@@ -38,6 +45,18 @@ def run_without_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return run(function())
     work.close()
     return run(function())
+
+
+def finish(source: CredentialSource, logins: Logins) -> int:
+    """Finish refreshes under way; return the exit code, and say so if a renewed login could not be stored."""
+    from rxauth.credentials import finish_refreshes
+
+    finish_refreshes()
+    unsaved = getattr(source, "unsaved", None)
+    if unsaved is None:
+        return DONE
+    screen.complain(f"The renewed login is lost, because it could not be stored. {unsaved} {logins.next_action()}")
+    return USAGE
 
 
 def show_remarks() -> None:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from rxauth.cli.logins import Logins, oauth_app, own_stores
+from rxauth.cli.logins import Logins, home, oauth_app, own_stores
+from rxauth.cli.printed import Ended
 from rxauth.credentials import CredentialStore
 from rxauth.errors import StoreError
 from rxauth.providers import PROVIDERS
@@ -20,14 +21,15 @@ __all__ = ["Status", "statuses"]
 class Status:
     """What is known of one credential, without its tokens.
 
-    `valid_for` is in seconds, negative after the expiry, `None` if the lifetime is unknown. `trouble` says in a
-    sentence why the credential cannot be read.
+    `valid_for` is in seconds, negative after the expiry, `None` if the lifetime is unknown. `ended`: the server has
+    refused its refresh token. `trouble` says in a sentence why the credential cannot be read.
     """
 
     provider: str
     where: str
     valid_for: float | None = None
     refreshable: bool = False
+    ended: bool = False
     trouble: str | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -45,7 +47,13 @@ class Status:
             life = f"valid for {_duration(self.valid_for)}"
         else:
             life = f"expired {_duration(-self.valid_for)} ago"
-        return f"{life}{', renews itself' if self.refreshable else ''}; in {self.where}"
+        if self.ended:
+            renewal = ", but the login has ended: log in again"
+        elif self.refreshable:
+            renewal = ", renews itself"
+        else:
+            renewal = "" if self.valid_for is None or self.valid_for > 0 else ": log in again"
+        return f"{life}{renewal}; in {self.where}"
 
 
 async def statuses(environ: Mapping[str, str], clock: Callable[[], float] = time.time) -> list[Status]:
@@ -80,6 +88,7 @@ async def _status(
         where=store.describe(),
         valid_for=None if ends is None else round(ends - clock(), 1),
         refreshable=credential.refresh_token is not None,
+        ended=credential.refresh_token in Ended(home(environ)),
     )
 
 

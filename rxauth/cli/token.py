@@ -9,13 +9,13 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from rxauth.cli import screen
-from rxauth.cli.exits import DONE, FAILED, USAGE, CommandError, sentences
+from rxauth.cli.exits import DONE, FAILED, CommandError, exit_code, sentences
 from rxauth.cli.logins import Login, Logins, home, logins_of
-from rxauth.cli.printed import Ended, Printed
-from rxauth.cli.running import run, run_without_loop
+from rxauth.cli.printed import Printed
+from rxauth.cli.running import finish, run, run_without_loop
 
 if TYPE_CHECKING:
-    from rxauth.credentials import Credential, CredentialSource
+    from rxauth.credentials import Credential
 
 __all__ = ["token"]
 
@@ -76,29 +76,17 @@ def _renewed(logins: Logins, login: Login, *, refused: bool) -> tuple[Credential
         renewed = run(source.refresh(rejected))
     except CredentialError as error:
         if isinstance(error, LoginRequired):
-            Ended(home(os.environ)).add(stored.refresh_token)
+            run(logins.note_end())
         if needed:
             action = f" {logins.next_action()}" if isinstance(error, LoginRequired) else ""
-            raise type(error)(f"{error}{action}") from None
+            raise CommandError(f"{error}{action}", exit_code(error)) from None
         screen.complain(f"{error} The token is still valid for {_left(stored):.0f} s.")
         return stored, DONE
     if renewed is None:
         if needed:
             raise LoginRequired(f"The token in {login.store.describe()} cannot be renewed. {logins.next_action()}")
         return stored, DONE
-    return renewed, complain_if_unsaved(source, logins)
-
-
-def complain_if_unsaved(source: CredentialSource, logins: Logins) -> int:
-    """Return the exit code, and say that the renewed login ends with this process if it could not be stored."""
-    from rxauth.credentials import finish_refreshes
-
-    finish_refreshes()
-    unsaved = getattr(source, "unsaved", None)
-    if unsaved is None:
-        return DONE
-    screen.complain(f"The renewed login is lost, because it could not be stored. {unsaved} {logins.next_action()}")
-    return USAGE
+    return renewed, finish(source, logins)
 
 
 def _print(args: Namespace, credential: Credential) -> int:

@@ -151,7 +151,8 @@ async def test_a_given_key_is_never_replaced_by_a_login(cli: CommandLine) -> Non
     ours(cli.home)
     found = await endpoint(cli.environ | {"KIMI_API_KEY": "key"})
     assert await found.credentials.refresh(RuntimeError("401")) is None
-    assert "KIMI_API_KEY" in found.next_action
+    assert found.logins is not None
+    assert "KIMI_API_KEY" in found.logins.next_action()
 
 
 async def test_a_login_without_refresh_token_is_used_as_it_is(cli: CommandLine) -> None:

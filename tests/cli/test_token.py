@@ -1,0 +1,177 @@
+"""`rxauth token`: one access token on standard output, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from rxauth.testing import FakeProvider, Gate, Reply
+
+from .running import CLIENT_ID, CommandLine, entry, login_at, own_file, pi_file
+
+
+def stored(cli: CommandLine, fake: FakeProvider, left: float = 900, lifetime: float = 900) -> str:
+    """Store a login whose token is valid for `left` seconds of its lifetime; return its token."""
+    credential = fake.credential()
+    own_file(cli.at(fake), kimi=entry(credential, expires_at=time.time() + left, expires_in=lifetime))
+    return credential.access_token
+
+
+def test_a_stored_token_is_printed_without_a_request(cli: CommandLine, fake: FakeProvider) -> None:
+    token = stored(cli, fake)
+    for args in (["token"], ["token", "kimi"], ["token", "kimi", "--min-ttl", "10m"]):
+        done = cli(*args)
+        assert (done.code, done.out, done.err) == (0, f"{token}\n", "")
+    as_json = json.loads(cli("token", "--json").out)
+    assert (as_json["access_token"], as_json["token_type"]) == (token, "Bearer")
+    assert as_json["expires_at"] - time.time() == pytest.approx(as_json["expires_in"], abs=10)
+    assert fake.requests == []
+
+
+@pytest.mark.parametrize(
+    ("left", "lifetime", "flags", "renewed"),
+    [
+        pytest.param(-1, 900, [], True, id="expired"),
+        pytest.param(119, 900, [], True, id="less than two minutes"),
+        pytest.param(121, 900, [], False, id="more than two minutes"),
+        pytest.param(40, 60, [], False, id="more than half of a short life"),
+        pytest.param(500, 900, ["--min-ttl", "10m"], True, id="less than was asked for"),
+        pytest.param(500, 900, ["--min-ttl", "90s"], False, id="more than was asked for"),
+        pytest.param(850, 900, ["--min-ttl", "1h"], False, id="just renewed, but more was asked for"),
+    ],
+)
+def test_a_token_is_renewed_that_ends_too_soon(
+    cli: CommandLine, fake: FakeProvider, left: float, lifetime: float, flags: list[str], renewed: bool
+) -> None:
+    token = stored(cli, fake, left, lifetime)
+    done = cli("token", *flags)
+    assert (done.code, done.err, done.out.strip() != token) == (0, "", renewed)
+    assert len(fake.token_requests) == renewed
+    assert fake.accepts(done.out.strip())
+
+
+def test_a_rejected_token_is_renewed_once(cli: CommandLine, fake: FakeProvider) -> None:
+    first = stored(cli, fake)
+    assert cli("token", "--rejected").out.strip() == first  # this caller has got no token yet
+    tokens = [first]
+    for _ in range(2):
+        fake.invalidate()
+        tokens.append(cli("token", "--rejected").out.strip())
+        assert fake.accepts(tokens[-1])
+    assert (len(set(tokens)), len(fake.token_requests)) == (3, 2)
+
+
+def test_a_newer_token_than_the_rejected_one_is_printed(cli: CommandLine, fake: FakeProvider) -> None:
+    stored(cli, fake)
+    cli("token")
+    newer = stored(cli, fake)  # another program has renewed the login
+    assert cli("token", "--rejected").out.strip() == newer
+    assert fake.token_requests == []
+
+
+def test_concurrent_calls_make_one_token_request(cli: CommandLine, fake: FakeProvider) -> None:
+    stored(cli, fake, left=-1)
+    with ExitStack() as stack:
+        calls = [stack.enter_context(cli.process("token", "kimi")) for _ in range(4)]
+        done = [call.outcome() for call in calls]
+    assert [(each.code, each.err) for each in done] == [(0, "")] * 4
+    assert len({each.out for each in done}) == 1
+    assert len(fake.token_requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "left", "code", "part"),
+    [
+        pytest.param(Reply(status=400, error="invalid_grant"), -1, 3, "Run `rxauth login kimi`.", id="a dead login"),
+        pytest.param(Reply(status=400, error="invalid_client"), -1, 1, "client_id", id="an unknown client"),
+        pytest.param(Reply(status=400, error="invalid_client"), 60, 0, "still valid for", id="a token that is good"),
+    ],
+)
+def test_a_failed_renewal_is_one_sentence_without_a_token(
+    cli: CommandLine, reply: Reply, left: float, code: int, part: str
+) -> None:
+    with FakeProvider(client_id=CLIENT_ID, token_replies=[reply]) as fake:
+        token = stored(cli, fake, left)
+        done = cli("token")
+        assert (done.code, done.out) == (code, "" if code else f"{token}\n")
+        assert part in done.sentence
+        assert token not in done.err
+        assert fake.token_requests[0].form()["refresh_token"][0] not in done.err
+        if code == 3:
+            assert "the login has ended: log in again" in cli("status").out
+
+
+def test_a_key_in_the_environment_is_printed(cli: CommandLine) -> None:
+    assert cli("token", "openai", env={"OPENAI_API_KEY": "k"}).out == "k\n"
+    refused = cli("token", "openai", "--rejected", env={"OPENAI_API_KEY": "canary-4711"})
+    assert refused.code == 1
+    assert "Check OPENAI_API_KEY." in refused.sentence
+    assert "4711" not in refused.sentence
+
+
+def test_a_login_at_a_base_url_gives_its_token(cli: CommandLine, fake: FakeProvider) -> None:
+    login_at(fake, cli.home / "rxauth/credentials.json")
+    fake.invalidate()
+    tokens = [cli("token", fake.url, *flags).out.strip() for flags in ([], ["--rejected"])]
+    assert [fake.accepts(each) for each in tokens] == [False, True]
+
+
+def test_a_token_of_another_program_is_found(cli: CommandLine) -> None:
+    pi_file(cli.home)
+    assert cli("token").out == "of pi\n"
+
+
+@pytest.mark.parametrize("time_", ["x", "-1", "1w", "inf", ""])
+def test_a_time_that_is_none_is_one_sentence(cli: CommandLine, time_: str) -> None:
+    done = cli("token", f"--min-ttl={time_}")
+    assert done.code == 2
+    assert "90s, 10m or 1h" in done.sentence
+
+
+def test_a_stored_token_costs_no_heavy_import(cli: CommandLine, fake: FakeProvider) -> None:
+    stored(cli, fake)
+    code = "import sys; from rxauth.cli import main; main(['token']); print(sorted({*sys.argv} & {*sys.modules}))"
+    heavy = ["aiohttp", "asyncio", "tenacity", "reactivex", "ssl", "urllib.request", "filelock", "redis"]
+    with cli.process(*heavy, code=code) as process:
+        assert process.outcome().out.splitlines()[1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["token", "stream hi --provider kimi"])
+def test_a_full_disk_is_found_before_the_token_is_spent(cli: CommandLine, fake: FakeProvider, command: str) -> None:
+    token = stored(cli, fake, left=-1)
+    full = (
+        "import errno, os; from rxauth.__main__ import main\n"
+        "def fail(*args, **kwargs): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+        "os.replace = os.pwrite = fail\n"
+        "main()"
+    )
+    with cli.process(*command.split(), code=full) as process:
+        done = process.outcome()
+    assert (done.code, done.out, fake.token_requests) == (2, "", [])
+    assert "the disk is full" in done.sentence
+    assert token in (cli.home / "rxauth/credentials.json").read_text()
+
+
+@pytest.mark.parametrize("command", ["token", "stream hi --provider kimi"])
+def test_a_renewed_login_that_is_not_stored_is_reported(cli: CommandLine, command: str) -> None:
+    gate = Gate()
+    with FakeProvider(answer="Hi.", client_id=CLIENT_ID, token_replies=[Reply(hold=gate)]) as fake:
+        stored(cli, fake, left=-1)
+        with cli.process(*command.split()) as process:
+            asyncio.run(gate.reached())
+            file = cli.home / "rxauth/credentials.json"
+            file.unlink()
+            file.mkdir()
+            gate.open()
+            done = process.outcome()
+    at_once, at_the_end = done.err.splitlines()
+    assert done.code == 2
+    assert len(done.out.splitlines()) == 1  # the answer, or a token that is good
+    assert at_once.startswith("rxauth: The refreshed credential could not be stored.")
+    assert at_the_end.startswith("rxauth: The renewed login is lost, because it could not be stored.")
+    assert at_the_end.endswith("Run `rxauth login kimi`.")
+    assert all(token not in done.err for token in done.out.split() if command == "token")
