@@ -64,7 +64,7 @@ class LinkedStore:
         self._lock_timeout = lock_timeout
         self._clock = clock
         self._notes = Notes(environ)
-        self._dead: set[str] = set()
+        self._dead: dict[str, int] = {}  # how many were known before it
 
     async def load(self) -> Credential | None:
         """Return the newest living copy; `None` if nothing is stored.
@@ -114,8 +114,8 @@ class LinkedStore:
             locked, failure = await self._lock_all([copy.store for copy in wanted] or self.stores[:1], stack)
             with holding(self, locked):
                 found = await self._find()
-                if failure is not None and not self._locked_of(found):
-                    raise failure
+                if found.chosen is not None and not self._locked_of(found):
+                    raise failure or StoreError("Another login was stored meanwhile. Try again.")
                 yield
 
     async def check_can_save(self) -> None:
@@ -137,12 +137,13 @@ class LinkedStore:
 
     async def save_retry_at(self, unix_seconds: float | None) -> None:
         """Keep that time with every copy of the login."""
-        for copy in (await self._find()).same:
+        found = await self._find()
+        for copy in self._locked_of(found) if held_here(self) else found.same:
             await _call(copy.store, "save_retry_at", unix_seconds)
 
     def mark_dead(self, credential: Credential) -> None:
         """Leave out every copy with this refresh token from the next `load` on: the server refused it."""
-        self._dead.add(_name(credential))
+        self._dead.setdefault(_name(credential), len(self._dead))
 
     def describe(self) -> str:
         """Return where the stores are."""
@@ -167,13 +168,16 @@ class LinkedStore:
                 raise failure
             return _Found(None, [], [])
         notes = await self._notes.all() if len(copies) > 1 else {}
-        spent = {name for name, facts in notes.items() if "next" in facts} | self._dead
-        # All dead: the newest of them, so that its refresh fails and the user is asked to log in.
-        usable = [copy for copy in usable if _name(copy.credential) not in spent] or usable
-        chosen = max(usable, key=lambda copy: self._age(copy.credential))
+        spent = {name for name, facts in notes.items() if "next" in facts}
+        living = [copy for copy in usable if _name(copy.credential) not in {*spent, *self._dead}]
+        if living:
+            chosen = max(living, key=lambda copy: self._age(copy.credential))
+        else:
+            # The one that was refused last: no refresh takes another dead one for a new credential.
+            chosen = max(usable, key=lambda copy: self._dead.get(_name(copy.credential), -1))
         name = _name(chosen.credential)
         same = [copy for copy in copies if name in _line(_name(copy.credential), notes)]
-        return _Found(chosen, same, usable)
+        return _Found(chosen, same, living or usable)
 
     def _is_ours(self, credential: Credential) -> bool:
         issuer = credential.token_url
