@@ -10,6 +10,7 @@ provider is an error at another, so thinking crosses from one API to the other n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,8 +18,8 @@ from rxauth.events import Api, AssistantMessage, Block, Text, Thinking, ToolCall
 
 __all__ = ["to_anthropic", "to_openai"]
 
-# Fields of an answer that a request does not have.
-_ONLY_IN_ANSWERS = frozenset({"annotations", "citations", "search_results", "images"})
+# Further fields of an answer that its provider wants back. A request has no others: some servers refuse them.
+_WANTED_BACK = re.compile("reasoning|thinking|thought|signature|encrypted|extra_content|audio")
 
 
 def to_anthropic(message: AssistantMessage, *, unsigned_thinking: bool = False) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def to_openai(message: AssistantMessage) -> dict[str, Any]:
             calls.append(_openai_call(block, own=own))
         elif own:
             for name, value in block.extra.items():
-                if name not in _ONLY_IN_ANSWERS:
+                if _WANTED_BACK.search(name):
                     fields[name] = [*fields.get(name, []), *value] if isinstance(value, list) else value
             if isinstance(block, Thinking) and block.field not in ("", "content"):
                 fields[block.field] = fields.get(block.field, "") + block.thinking

@@ -253,10 +253,10 @@ class MessagesReader(Reader):
         """Whether this start belongs to a call under way: some servers repeat it, or number one call anew."""
         call_id, name = string(wire.get("id")), string(wire.get("name")) or ""
         for place, block in self._blocks.items():
-            if not isinstance(block, OpenToolCall) or block.name != name:
+            if not isinstance(block, OpenToolCall) or name not in ("", block.name):
                 continue
-            is_renumbered = place == index and block.content and not is_complete(block.content)
-            if block.id == call_id or is_renumbered:
+            is_begun = not name or (block.content and not is_complete(block.content))
+            if block.id == call_id or (place == index and is_begun):
                 self._blocks[index] = block
                 return True
         return False

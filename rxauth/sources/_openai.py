@@ -5,6 +5,7 @@ Protocol: https://platform.openai.com/docs/api-reference/chat-streaming, and its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -133,7 +134,7 @@ _FAILURES = frozenset({"error", "abort", "insufficient_system_resource", "networ
 
 _THINKING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
 _READ_FIELDS = frozenset({"role", "content", "refusal", "tool_calls", "function_call", *_THINKING_FIELDS})
-_OF_THINKING = frozenset({"reasoning_details", "reasoning_opaque", "thinking_blocks", "signature"})
+_OF_THINKING = re.compile("reasoning|thinking|thought|signature|encrypted")
 _OF_ANSWER = ("citations", "search_results")  # in the chunk instead of its delta, and whole in every one
 
 
@@ -294,11 +295,19 @@ class ChatReader(Reader):
 
     def _keep(self, field: str, value: Any) -> None:
         """Keep a field that has no event on the block that it belongs to."""
-        kind: type[OpenText | OpenThinking] = OpenThinking if field in _OF_THINKING else OpenText
-        block = self._last.get(kind) or self._opened(kind)
+        thinking = self._last.get(OpenThinking)
+        if _OF_THINKING.search(field):
+            block = thinking or self._opened(OpenThinking)
+        else:
+            block = self._speaking or self._last.get(OpenText) or thinking or self._opened(OpenText)
         block.keep({field: value})
-        if isinstance(block, OpenThinking):
-            _sign(block, field, value)
+        if isinstance(block, OpenThinking) and _OF_THINKING.search(field):
+            block.signature += value if isinstance(value, str) else ""
+            for detail in value if isinstance(value, list) else ():
+                if isinstance(detail, dict):
+                    block.signature += string(detail.get("signature")) or ""
+                    block.repeated += string(detail.get("text")) or string(detail.get("summary")) or ""
+                    block.redacted = block.redacted or detail.get("type") == "reasoning.encrypted"
 
     def _keep_whole(self, field: str, value: Any) -> None:
         block = self._last.get(OpenText)
@@ -327,14 +336,3 @@ class ChatReader(Reader):
             ),
             cache_write_tokens=count(details.get("cache_write_tokens"), old.cache_write_tokens),
         )
-
-
-def _sign(block: OpenThinking, field: str, value: Any) -> None:
-    """Take the signature and the text out of a field that repeats them."""
-    if isinstance(value, str):
-        block.signature += value
-    for detail in value if isinstance(value, list) else ():
-        if isinstance(detail, Mapping):
-            block.signature += string(detail.get("signature")) or ""
-            block.repeated += string(detail.get("text")) or string(detail.get("summary")) or ""
-            block.redacted = block.redacted or detail.get("type") == "reasoning.encrypted"

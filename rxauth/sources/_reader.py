@@ -166,7 +166,9 @@ class Reader(ABC):
 
     def on_end_mark(self) -> None:
         """Take `[DONE]`: the end of an answer, if one came before it."""
-        if self._understood and (self.answer.stop_reason is not None or self._warning is None):
+        told = read_body(bytes(self._lines))
+        is_failed = self._warning is not None or (told is not None and self._is_known(told))
+        if self._understood and (self.answer.stop_reason is not None or not is_failed):
             self.complete()
         else:
             sentence = f"{self.exchange.host} ended the stream before there was an answer."

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rxauth.testing import marbles
     from rxauth.testing._fake_provider import FakeProvider
-    from rxauth.testing._replies import Gate, Pause, Reply
+    from rxauth.testing._replies import Pause, Reply
     from rxauth.testing._requests import SeenRequest
+    from rxauth.testing._responses import openai_response_events
+    from rxauth.testing._signal import Gate
     from rxauth.testing._virtual_time import VirtualTime
-    from rxauth.testing._wires import anthropic_events, openai_chunks, openai_response_events
+    from rxauth.testing._wires import anthropic_events, openai_chunks
 
 __all__ = [
     "FakeProvider",
@@ -39,13 +41,13 @@ __all__ = [
 _HOME = {
     "FakeProvider": "_fake_provider",
     "Reply": "_replies",
-    "Gate": "_replies",
+    "Gate": "_signal",
     "Pause": "_replies",
     "SeenRequest": "_requests",
     "VirtualTime": "_virtual_time",
     "anthropic_events": "_wires",
     "openai_chunks": "_wires",
-    "openai_response_events": "_wires",
+    "openai_response_events": "_responses",
 }
 
 

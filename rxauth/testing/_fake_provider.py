@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 from aiohttp import web
-from multidict import CIMultiDict
 
 from rxauth.credentials import Credential
+from rxauth.testing._bodies import Outgoing, error_body, json_body, message_of, scripted_body, shaped_body
 from rxauth.testing._fake_oauth import FakeOAuth, OAuthError
-from rxauth.testing._replies import Answer, End, Gate, Pause, Reply, encoded, writes
+from rxauth.testing._replies import Answer, Reply, encoded
 from rxauth.testing._requests import SeenRequest
+from rxauth.testing._responses import OPENAI_RESPONSES
+from rxauth.testing._server import LoopThread, Server, send
 from rxauth.testing._signal import Signal
-from rxauth.testing._wires import ANTHROPIC, ERROR_TYPES, WIRES, Wire, blocks, usual_stop
+from rxauth.testing._wires import ANTHROPIC, ERROR_TYPES, OPENAI_CHAT, Wire, speech
 
 _TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
 _DEVICE_PATH = "/oauth/device_authorization"
 _PAGE_PATH = "/device"
+_WIRES = (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES)
 
 
 class FakeProvider:
-    """A real HTTP server on 127.0.0.1 that speaks like a provider, and does what a test tells it.
+    """Serve real HTTP on 127.0.0.1 as a provider does, scripted per request.
 
     It answers `POST .../v1/messages` (Anthropic Messages), `POST .../chat/completions` (OpenAI Chat Completions) and
     `POST .../responses` (OpenAI Responses), as server-sent events or, without `"stream": true`, as one JSON object; a
     token endpoint (RFC 6749) with rotating refresh tokens and reuse detection; a device authorization endpoint
-    (RFC 8628). A request without a live token gets
-    a 401 and uses up no reply; every other one takes the next of `replies`, and the usual answer when there are none
-    left.
+    (RFC 8628). A request without a live token gets a 401 and uses up no reply; every other one takes the next of
+    `replies`, and the usual answer when there are none left. What real servers do beside the protocol, a `Reply` can
+    do as well: errors in eighteen shapes, tool calls in eleven numberings, whole answers, pings, cuts.
 
     Use it with `async with`, in the event loop of the test, or with `with`, on a thread of its own.
 
@@ -117,9 +117,9 @@ class FakeProvider:
         self._connections = 0
         self._handlers: set[asyncio.Task[Any]] = set()
         self._running = AsyncExitStack()
-        self._thread: _LoopThread | None = None
+        self._thread: LoopThread | None = None
 
-    # Where it is, and who may come in.
+    # Addresses and tokens.
 
     @property
     def url(self) -> str:
@@ -165,7 +165,7 @@ class FakeProvider:
         self._oauth.revoke()
 
     def approve(self, user_code: str | None = None) -> None:
-        """Say yes to the device login with this code, or to all that wait.
+        """Approve the device login with this code, or to all that wait.
 
         Raises:
             LookupError: none is waiting.
@@ -173,7 +173,7 @@ class FakeProvider:
         self._oauth.decide(user_code, "approved")
 
     def deny(self, user_code: str | None = None) -> None:
-        """Say no to the device login with this code, or to all that wait.
+        """Deny the device login with this code, or to all that wait.
 
         Raises:
             LookupError: none is waiting.
@@ -184,7 +184,7 @@ class FakeProvider:
         """The time of every device login that waits is up."""
         self._oauth.expire_devices()
 
-    # What it saw.
+    # Requests.
 
     @property
     def requests(self) -> list[SeenRequest]:
@@ -226,12 +226,10 @@ class FakeProvider:
         """Return as soon as the server is done with `count` requests: answered, cut, or left by the client."""
         await self.until(lambda fake: sum(each.finished for each in fake._requests) >= count)
 
-    # Starting and stopping.
-
     async def __aenter__(self) -> Self:
         if self._url is not None:
             raise RuntimeError("The provider is running already.")
-        runner = web.ServerRunner(_Server(self._handle, self._count), shutdown_timeout=5)
+        runner = web.ServerRunner(Server(self._handle, self._count), shutdown_timeout=5)
         await runner.setup()
         # The default backlog makes thousands of simultaneous clients wait a second for their SYN to be repeated.
         site = web.TCPSite(runner, "127.0.0.1", self._port, backlog=4096)
@@ -249,7 +247,7 @@ class FakeProvider:
         await self._running.aclose()
 
     def __enter__(self) -> Self:
-        thread = _LoopThread()
+        thread = LoopThread()
         try:
             thread.run(self.__aenter__)
         except BaseException:
@@ -328,61 +326,61 @@ class FakeProvider:
             headers = {"Cache-Control": "no-store"}
         elif seen.path == _PAGE_PATH:
             reply, headers = Reply.html("<!doctype html><title>Device login</title>Enter the code."), {}
-            pieces = _scripted(reply, seen)
+            pieces = scripted_body(reply, seen)
         else:
             reply, headers = Reply(status=404), {}
-            pieces = _json(ANTHROPIC.error(*ERROR_TYPES[404]))
-        return await _send(request, seen, reply, pieces, headers)
+            pieces = json_body(ANTHROPIC.error(*ERROR_TYPES[404]))
+        return await send(request, seen, reply, pieces, headers)
 
-    def _api(self, wire: Wire, seen: SeenRequest) -> tuple[Reply, _Pieces]:
+    def _api(self, wire: Wire, seen: SeenRequest) -> tuple[Reply, Outgoing]:
         if seen.method != "POST":
-            return Reply(status=405, headers={"Allow": "POST"}), _json(wire.error(*ERROR_TYPES[405]))
+            return Reply(status=405, headers={"Allow": "POST"}), json_body(wire.error(*ERROR_TYPES[405]))
         if not self.accepts(seen.token):
-            return Reply(status=401), _json(wire.error(*ERROR_TYPES[401]))
+            return Reply(status=401), json_body(wire.error(*ERROR_TYPES[401]))
         try:
             payload = seen.json()
         except msgspec.DecodeError:
             payload = None
         if not isinstance(payload, Mapping):
-            return Reply(status=400), _json(wire.error("invalid_request_error", "The body is not a JSON object."))
+            return Reply(status=400), json_body(wire.error("invalid_request_error", "The body is not a JSON object."))
         reply = next(self._replies, None) or Reply()
         if reply.body is not None:
-            return reply, _scripted(reply, seen)
+            return reply, scripted_body(reply, seen)
         if not reply.answers:
-            return reply, _error(reply, wire)
-        content = blocks(self._answer if reply.answer is None else reply.answer)
-        stop = reply.stop or usual_stop(content)
-        if not payload.get("stream"):
-            if reply.error is not None:
-                return reply, _json(wire.error(reply.error, _message(reply)))
-            return reply, _json(wire.whole(content, stop, payload, seen.number))
-        events = wire.stream(content, stop, payload, seen.number)
+            return reply, error_body(reply, wire)
+        answer = self._answer if reply.answer is None else reply.answer
+        said = replace(speech(answer, reply.stop, payload, seen.number), numbering=reply.numbering)
+        if reply.whole or not payload.get("stream"):
+            is_error = reply.error is not None
+            return reply, json_body(wire.error(reply.error or "", message_of(reply)) if is_error else wire.whole(said))
+        events = wire.stream(said)
         if reply.error is not None:
-            told = events[: 1 if reply.error_after is None else reply.error_after]
-            events = [*told, wire.in_band(reply.error, _message(reply), len(told))]
-        return reply, _Pieces(list(encoded(events)), "text/event-stream; charset=utf-8", length=False)
+            before = events[: 1 if reply.error_after is None else reply.error_after]
+            shaped = shaped_body(reply) if reply.shape is not None else None
+            events = [*before, shaped or wire.in_band(reply.error, message_of(reply), len(before))]
+        return reply, Outgoing(list(encoded(events)), "text/event-stream; charset=utf-8", length=False)
 
     def _grant(
         self,
         seen: SeenRequest,
         script: Iterator[Reply | None],
         grant: Callable[[Mapping[str, list[str]], str | None, float], dict[str, Any]],
-    ) -> tuple[Reply, _Pieces]:
+    ) -> tuple[Reply, Outgoing]:
         """The response of an OAuth endpoint. What it grants is granted, whatever becomes of the response."""
         reply = next(script, None) or Reply()
         if reply.body is not None:
-            return reply, _scripted(reply, seen, "application/json")
+            return reply, scripted_body(reply, seen, "application/json")
         if reply.error is not None or not reply.answers:
             error = reply.error or {400: "invalid_grant", 401: "invalid_client"}.get(reply.status, "server_error")
-            return reply, _json({"error": error, "error_description": _message(reply)})
+            return reply, json_body({"error": error, "error_description": message_of(reply)})
         try:
             if seen.method != "POST":
                 raise OAuthError("invalid_request", "Only POST is allowed here.", status=405)  # noqa: TRY301
-            return reply, _json(grant(seen.form(), seen.headers.get("Authorization"), seen.at))
+            return reply, json_body(grant(seen.form(), seen.headers.get("Authorization"), seen.at))
         except OAuthError as error:
             headers = {"WWW-Authenticate": 'Basic realm="fake"'} if error.status == 401 else {}
             # The delays and cuts of the reply hold for a refusal as well.
-            return replace(reply, status=error.status, headers=headers | dict(reply.headers)), _json(error.body)
+            return replace(reply, status=error.status, headers=headers | dict(reply.headers)), json_body(error.body)
 
     def _start_device_login(
         self, form: Mapping[str, list[str]], authorization: str | None, now: float
@@ -390,150 +388,11 @@ class FakeProvider:
         return self._oauth.device(form, authorization, now, self.url + _PAGE_PATH)
 
 
-@dataclass(frozen=True)
-class _Pieces:
-    """A body, and how it is described: with its length, or in chunks."""
-
-    pieces: Sequence[bytes | Pause | Gate]
-    content_type: str | None
-    length: bool
-
-
-def _json(payload: Mapping[str, Any]) -> _Pieces:
-    return _Pieces([msgspec.json.encode(payload)], "application/json", length=True)
-
-
-def _scripted(reply: Reply, seen: SeenRequest, text_type: str | None = None) -> _Pieces:
-    """A body that the test gave."""
-    body = reply.body(seen) if callable(reply.body) else reply.body
-    if isinstance(body, Mapping):
-        return _json(body)
-    if isinstance(body, str | bytes):
-        data = body.encode() if isinstance(body, str) else body
-        if text_type is None and reply.answers:
-            return _Pieces([data], "text/event-stream; charset=utf-8", length=False)
-        return _Pieces([data], text_type or "text/plain; charset=utf-8", length=True)
-    return _Pieces(list(encoded(body or ())), "text/event-stream; charset=utf-8", length=False)
-
-
-def _error(reply: Reply, wire: Wire) -> _Pieces:
-    """What comes with a status that is no success."""
-    if reply.status < 400 and reply.error is None:
-        return _Pieces([], None, length=True)
-    return _json(wire.error(reply.error or ERROR_TYPES.get(reply.status, ERROR_TYPES[500])[0], _message(reply)))
-
-
-def _message(reply: Reply) -> str:
-    if reply.message is not None:
-        return reply.message
-    texts = dict(ERROR_TYPES.values())
-    return texts.get(reply.error or "") or ERROR_TYPES.get(reply.status, ERROR_TYPES[500])[1]
-
-
 def _wire(path: str) -> Wire | None:
-    return next((wire for wire in WIRES if path.endswith(wire.path)), None)
+    return next((wire for wire in _WIRES if path.endswith(wire.path)), None)
 
 
 def _script(name: str, replies: Iterable[Reply | None]) -> Iterator[Reply | None]:
     if isinstance(replies, Sequence) and not all(each is None or isinstance(each, Reply) for each in replies):
         raise TypeError(f"{name} consists of Reply, and None for the usual answer.")
     return iter(replies)
-
-
-# A client in the same event loop needs some turns to take a write; without them several arrive as one and a test of
-# split input tests nothing.
-_TURNS = 6
-
-
-async def _send(
-    request: web.BaseRequest, seen: SeenRequest, reply: Reply, body: _Pieces, headers: Mapping[str, str]
-) -> web.StreamResponse:
-    await asyncio.sleep(reply.delay)
-    if reply.hold is not None and reply.hold_after == "head":
-        await reply.hold.hold()
-    if "head" in (reply.cut_at, reply.reset_at):
-        _end(request, End.CUT if reply.reset_at is None else End.RESET)
-        return web.Response()
-    sent = CIMultiDict(headers)
-    if body.content_type is not None:
-        sent["Content-Type"] = body.content_type
-    for name, value in reply.headers.items():
-        sent[name] = value
-    response = web.StreamResponse(status=reply.status, headers=sent)
-    if "Content-Length" not in sent:
-        if body.length:
-            response.content_length = sum(len(piece) for piece in body.pieces if isinstance(piece, bytes))
-        else:
-            response.enable_chunked_encoding()
-    await response.prepare(request)
-    seen.status = reply.status
-    for step in writes(body.pieces, reply):
-        match step:
-            case bytes():
-                await response.write(step)
-                for _ in range(_TURNS):
-                    await asyncio.sleep(0)
-            case Pause():
-                await asyncio.sleep(step.seconds)
-            case Gate():
-                await step.hold()
-            case End():
-                _end(request, step)
-                return response
-    await response.write_eof()
-    return response
-
-
-def _end(request: web.BaseRequest, end: End) -> None:
-    transport = request.transport
-    if transport is None:
-        return
-    if end is End.CUT:
-        transport.close()
-        return
-    # With a linger time of zero, closing a socket sends RST.
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-
-
-class _Server(web.Server):
-    """Counts connections, and cancels the handler of one that is closed."""
-
-    def __init__(self, handler: Callable[[web.BaseRequest], Any], count: Callable[[int], None]) -> None:
-        super().__init__(handler, request_factory=self._request, handler_cancellation=True, access_log=None)
-        self._count = count
-
-    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        loop = asyncio.get_running_loop()
-        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=2**30)
-
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        self._count(1)
-
-    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        super().connection_lost(handler, exc)
-        self._count(-1)
-
-
-class _LoopThread:
-    """An event loop on a thread of its own."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="rxauth-fake-provider", daemon=True)
-        self._thread.start()
-
-    def run(self, function: Callable[[], Any]) -> None:
-        """Run a coroutine function there, to its end."""
-
-        async def call() -> None:
-            await function()
-
-        asyncio.run_coroutine_threadsafe(call(), self._loop).result()
-
-    def stop(self) -> None:
-        """End the loop and the thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()

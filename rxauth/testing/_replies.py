@@ -1,4 +1,4 @@
-"""What the fake provider is told to do with one request: values, no I/O."""
+"""Script one response of the fake provider: values, no I/O."""
 
 from __future__ import annotations
 
@@ -12,54 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import msgspec
 
 from rxauth.events import Block, DoneReason
-from rxauth.testing._signal import Signal
+from rxauth.testing._shapes import ErrorShape, Numbering
+from rxauth.testing._signal import Gate
 
 if TYPE_CHECKING:
     from rxauth.testing._requests import SeenRequest
 
 Answer: TypeAlias = str | Sequence[Block]
-
-
-class Gate:
-    """Holds a response back until a test opens it.
-
-    Works from any event loop and any thread. Once open, it stays open.
-
-    >>> gate = Gate()
-    >>> gate
-    Gate(closed, 0 reached)
-    >>> gate.open()
-    >>> gate.is_open
-    True
-    """
-
-    def __init__(self) -> None:
-        self._open = False
-        self._reached = 0
-        self._changed = Signal()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether responses pass."""
-        return self._open
-
-    def open(self) -> None:
-        """Let everything that is held, and everything that comes, pass."""
-        self._open = True
-        self._changed.notify()
-
-    async def reached(self, count: int = 1) -> None:
-        """Return as soon as `count` responses have come to the gate."""
-        await self._changed.until(lambda: self._reached >= count)
-
-    async def hold(self) -> None:
-        """What a response does at the gate: say that it is there, and wait."""
-        self._reached += 1
-        self._changed.notify()
-        await self._changed.until(lambda: self._open)
-
-    def __repr__(self) -> str:
-        return f"Gate({'open' if self._open else 'closed'}, {self._reached} reached)"
 
 
 @dataclass(frozen=True)
@@ -90,7 +49,7 @@ class End(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What to do with one request, instead of the usual answer.
+    """Answer one request in another way than usual.
 
     With nothing but a status, the body is what a provider sends with it: the answer for 2xx, nothing for 3xx, and for
     4xx and 5xx an error in the shape of the endpoint that was asked.
@@ -104,9 +63,14 @@ class Reply:
             given the `SeenRequest` and returns one of these.
         answer: what the assistant says this time: a text, or content blocks (see `FakeProvider`).
         stop: why the answer ends: `stop`, `length`, `toolUse`, `refusal`. By default what fits the answer.
-        error: error type, e.g. `authentication_error`. With a 2xx status the answer breaks off and the error is told
+        error: error type, e.g. `authentication_error`. With a 2xx status the answer breaks off and the error follows
             in-band; at the token endpoint it is the `error` of RFC 6749 section 5.2.
         message: the text of the error.
+        shape: the form of the error, where a server does not keep to the protocol, such as `bare` (JSON without a
+            frame), `field` (`error: {...}`), `words` (`data: Error: 401 ...`), `page` (HTML); see `ErrorShape`.
+        numbering: how the pieces of tool calls are numbered, where a server does not keep to the protocol, such as
+            `new ids` (another id in every piece) or `no index`; see `Numbering`.
+        whole: send the answer as one JSON object, although a stream was asked for.
         error_after: how many events of the answer come before an in-band error. 1 by default.
         delay: seconds before the status line, on the server's event loop's clock.
         pause: seconds between two writes.
@@ -138,6 +102,9 @@ class Reply:
     stop: DoneReason | None = None
     error: str | None = None
     message: str | None = None
+    shape: ErrorShape | None = None
+    numbering: Numbering | None = None
+    whole: bool = False
     error_after: int | None = None
     delay: float = 0.0
     pause: float = 0.0
@@ -166,6 +133,9 @@ class Reply:
                 _require_count(count, getattr(self, count), at_least=least)
         if self.stop is not None and self.stop not in get_args(DoneReason):
             raise ValueError(f"stop is one of {', '.join(get_args(DoneReason))}, not {self.stop!r}.")
+        for word, form in (("shape", ErrorShape), ("numbering", Numbering)):
+            if getattr(self, word) not in (None, *get_args(form)):
+                raise ValueError(f"{word} is one of {', '.join(get_args(form))}, not {getattr(self, word)!r}.")
         for nonsense, sentence in (
             (self.cut_at is not None and self.reset_at is not None, "A connection ends once: cut_at or reset_at."),
             (self.chunk_size is not None and self.events_per_write != 1, "A write is so many bytes or so many events."),
@@ -177,11 +147,12 @@ class Reply:
             (not self.answers and self.error_after is not None, "Only an answer has an error in-band: status 2xx."),
             (self.answers and self.error_after is not None and self.error is None, "error_after needs an error."),
             (self.stop is not None and self.error is not None, "An answer that breaks off has no stop reason."),
+            (self.shape is not None and self.error is None and self.answers, "A shape needs an error."),
             (self.hold is None and self.hold_after != "head", "hold_after needs a Gate to hold at."),
         ):
             if nonsense:
                 raise ValueError(sentence)
-        # What was checked stays so: neither a caller's list nor its dict changes a reply that is already scripted.
+        # A caller's list or dict that changes later must not change a reply that is already scripted.
         object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
         for name in ("body", "answer"):
             value = getattr(self, name)
@@ -189,12 +160,12 @@ class Reply:
                 object.__setattr__(self, name, tuple(value))
 
     def __repr__(self) -> str:
-        told = [] if self.status == 200 else [f"status={self.status}"]
-        told += [f"headers={dict(self.headers)!r}"] if self.headers else []
+        fields = [] if self.status == 200 else [f"status={self.status}"]
+        fields += [f"headers={dict(self.headers)!r}"] if self.headers else []
         # A scripted body may be a token response.
-        told += ["body=..."] if self.body is not None else []
-        told += [f"{name}={value!r}" for name, value in self._rest()]
-        return f"Reply({', '.join(told)})"
+        fields += ["body=..."] if self.body is not None else []
+        fields += [f"{name}={value!r}" for name, value in self._rest()]
+        return f"Reply({', '.join(fields)})"
 
     def _rest(self) -> Iterator[tuple[str, object]]:
         for each in list(self.__dataclass_fields__.values())[3:]:

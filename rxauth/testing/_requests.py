@@ -1,4 +1,4 @@
-"""What the fake provider saw."""
+"""Record the requests of the fake provider."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _SECRET = frozenset({"authorization", "x-api-key", "proxy-authorization", "cooki
 
 
 class Headers(CIMultiDict[str]):
-    """Headers by name, in any case. `repr` tells no secret.
+    """Headers by name, in any case. `repr` shows no secret.
 
     >>> Headers({"Authorization": "Bearer secret", "Accept": "*/*"})
     Headers(Authorization: ..., Accept: */*)
     """
 
     def __repr__(self) -> str:
-        told = (f"{name}: {'...' if name.lower() in _SECRET else value}" for name, value in self.items())
-        return f"Headers({', '.join(told)})"
+        shown = (f"{name}: {'...' if name.lower() in _SECRET else value}" for name, value in self.items())
+        return f"Headers({', '.join(shown)})"
 
     __str__ = __repr__
 
 
 class SeenRequest:
-    """One request: what came, and what became of it.
+    """One request, and what became of it.
 
     Args:
         number: 1 for the first request that the provider saw.

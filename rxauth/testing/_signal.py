@@ -1,4 +1,4 @@
-"""Waiting for something to change, from any event loop and any thread."""
+"""Wait for something to change, from any event loop and any thread."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import suppress
 
 
 class Signal:
-    """Wakes whoever waits for a condition when it may have become true."""
+    """Wake the waiters for a condition when it may have become true."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: set[asyncio.Future[None]] = set()
 
     def notify(self) -> None:
-        """Let every waiter look at its condition again."""
+        """Make every waiter check its condition again."""
         with self._lock:
             waiting, self._waiting = self._waiting, set()
         for future in waiting:
@@ -31,7 +31,7 @@ class Signal:
             with self._lock:
                 self._waiting.add(future)
             try:
-                # Another thread may have notified between the look above and the registration.
+                # Another thread may have notified between the check above and the registration.
                 if condition():
                     return
                 await future
@@ -43,3 +43,45 @@ class Signal:
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+class Gate:
+    """Hold a response back until a test opens it.
+
+    Works from any event loop and any thread. Once open, it stays open.
+
+    >>> gate = Gate()
+    >>> gate
+    Gate(closed, 0 reached)
+    >>> gate.open()
+    >>> gate.is_open
+    True
+    """
+
+    def __init__(self) -> None:
+        self._open = False
+        self._reached = 0
+        self._changed = Signal()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether responses pass."""
+        return self._open
+
+    def open(self) -> None:
+        """Pass everything that is held, and everything that comes."""
+        self._open = True
+        self._changed.notify()
+
+    async def reached(self, count: int = 1) -> None:
+        """Return as soon as `count` responses have come to the gate."""
+        await self._changed.until(lambda: self._reached >= count)
+
+    async def hold(self) -> None:
+        """Wait at the gate, as a response does."""
+        self._reached += 1
+        self._changed.notify()
+        await self._changed.until(lambda: self._open)
+
+    def __repr__(self) -> str:
+        return f"Gate({'open' if self._open else 'closed'}, {self._reached} reached)"

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 
 from rxauth.events import Block, Text, Thinking, ToolCall
 from rxauth.testing import FakeProvider, Reply, anthropic_events, openai_chunks, openai_response_events
-from rxauth.testing._wires import OPENAI_RESPONSES, split_json, split_words, usual_stop
+from rxauth.testing._responses import OPENAI_RESPONSES
+from rxauth.testing._wires import speech, split_json, split_words
 
 ANSWER: list[Block] = [
     Thinking("Let me see.", signature="sig"),
@@ -127,4 +128,4 @@ def test_pieces_join_to_the_whole(text: str) -> None:
 
 
 def test_what_ends_a_usual_answer() -> None:
-    assert (usual_stop([Text("a")]), usual_stop([ToolCall("1", "a")])) == ("stop", "toolUse")
+    assert [speech([each], None, {}).stop for each in (Text("a"), ToolCall("1", "a"))] == ["stop", "toolUse"]
