@@ -10,7 +10,7 @@ import sys
 import textwrap
 from argparse import Namespace
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from rxauth.cli import screen
@@ -191,6 +191,8 @@ async def _log_in(args: Namespace) -> int:
     from rxauth.credentials import device_login
 
     with sentences():
+        if args.provider == "kimi":
+            args.provider = await _deployment(args)
         logins = logins_of(args, os.environ)
         app = logins.app
         if app is None:
@@ -213,6 +215,24 @@ async def _log_in(args: Namespace) -> int:
         await store.save(credential)
     screen.write(f"Logged in at {logins.name}. The credential is in {store.describe()}.")
     return DONE
+
+
+async def _deployment(args: Namespace) -> str:
+    """Return the name of Kimi's deployment in the given region, else of the one that kimi-code was installed for."""
+    from rxauth.credentials import KimiCodeStore
+    from rxauth.errors import LoginRequired
+
+    logins = logins_of(args, os.environ)
+    regions = logins.preset.regions
+    if args.region is not None or not logins.at_usual_host():
+        return regions[args.region or "mainland-cn"]
+    noted = regions[KimiCodeStore.region(environ=os.environ) or "mainland-cn"]
+    if noted != args.provider:
+        with suppress(LoginRequired):  # kimi-code too goes by its region only before the first login
+            await logins.login()
+            return str(args.provider)
+        screen.complain(f"kimi-code is installed for {noted} here; `--region mainland-cn` logs in at kimi.")
+    return noted
 
 
 async def _check_storable(store: CredentialStore) -> None:

@@ -161,11 +161,7 @@ class Logins:
         """
         first, *others = self._own_stores()
         credential = await first.load()
-        if (
-            others
-            and credential is not None
-            and not self._is_ours(credential, unknown=not new or self._at_usual_host())
-        ):
+        if others and credential is not None and not self._is_ours(credential, unknown=not new or self.at_usual_host()):
             return others[0]
         return first
 
@@ -180,7 +176,8 @@ class Logins:
             return [self.name]
         return [self.name, f"{self.name}@{urlsplit(self.app.token_url).netloc}"]
 
-    def _at_usual_host(self) -> bool:
+    def at_usual_host(self) -> bool:
+        """Return whether the environment names no other login host."""
         usual = self.preset.oauth
         return usual is None or self.app is None or usual.token_url == self.app.token_url
 

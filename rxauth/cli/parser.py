@@ -58,6 +58,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     login = commands.add_parser("login", help="log in with a code in a browser on this or another device")
     _add_provider(login)
     _add_login(login)
+    login.add_argument("--region", choices=["mainland-cn", "global"], help="of kimi: global is the same as kimi-global")
     login.add_argument("--no-browser", action="store_true", help="show the address, but do not open it")
     login.set_defaults(run=_command("login"))
 

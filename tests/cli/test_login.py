@@ -86,6 +86,26 @@ def test_a_login_at_another_host_leaves_the_first_one_alone(cli: CommandLine, fa
     assert json.loads(file.read_text()) == {"kimi": usual}
 
 
+@pytest.mark.parametrize(
+    ("noted", "flags", "host"),
+    [
+        pytest.param(None, [], "kimi.com", id="kimi"),
+        pytest.param(None, ["--region", "global"], "kimi.ai", id="--region global"),
+        pytest.param("global", [], "kimi.ai", id="as kimi-code is installed"),
+        pytest.param("global", ["--region", "mainland-cn"], "kimi.com", id="a region before the installed one"),
+    ],
+)
+def test_a_login_goes_to_the_deployment_of_the_region(
+    cli: CommandLine, noted: str | None, flags: list[str], host: str
+) -> None:
+    if noted:
+        write(cli.home / ".kimi-code/region", noted)
+    done = cli(*LOGIN, *flags, env={"HTTPS_PROXY": "http://127.0.0.1:1"})  # no proxy there: nothing leaves the machine
+    assert done.code == 1
+    assert f"auth.{host}" in done.err
+    assert ("kimi-code is installed for kimi-global" in done.err) == (noted is not None and not flags)
+
+
 def test_two_accounts_stand_side_by_side(cli: CommandLine, fake: FakeProvider) -> None:
     cli.at(fake)
     for account in ([], ["--account", "work"]):

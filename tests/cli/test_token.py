@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import subprocess
+import sys
 import time
+import tomllib
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from rxauth.testing import FakeProvider, Gate, Reply
 
-from .running import CLIENT_ID, CommandLine, entry, login_at, own_file, pi_file
+from ..peers_needed import program
+from .running import CLIENT_ID, CommandLine, entry, login_at, own_file, pi_file, write
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 def stored(cli: CommandLine, fake: FakeProvider, left: float = 900, lifetime: float = 900) -> str:
@@ -175,3 +184,43 @@ def test_a_renewed_login_that_is_not_stored_is_reported(cli: CommandLine, comman
     assert at_the_end.startswith("rxauth: The renewed login is lost, because it could not be stored.")
     assert at_the_end.endswith("Run `rxauth login kimi`.")
     assert all(token not in done.err for token in done.out.split() if command == "token")
+
+
+def readme_block(language: str) -> str:
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    return str(block)
+
+
+def test_the_helpers_in_the_readme_are_commands(cli: CommandLine, fake: FakeProvider) -> None:
+    """Each asks for the token of a login that is stored, in the file's own format."""
+    token = stored(cli, fake)
+    login_at(fake, cli.home / "rxauth/credentials.json", name="https://api.example.com/v1")
+    entries = json.loads((cli.home / "rxauth/credentials.json").read_text())
+    own_file(cli, kimi={"access_token": token}, **entries)
+    claude = json.loads(readme_block("json"))["apiKeyHelper"].split()
+    codex = tomllib.loads(readme_block("toml"))["model_providers"]["example"]["auth"]
+    assert cli(*claude[1:]).out == f"{token}\n"
+    assert fake.accepts(cli(*codex["args"]).out.strip())
+    assert claude[0] == codex["command"] == "rxauth"
+
+
+@pytest.mark.peer
+def test_git_takes_the_token_and_reports_a_refused_one(cli: CommandLine, fake: FakeProvider) -> None:
+    git = program("git")
+    login_at(fake, cli.home / "rxauth/credentials.json", name="https://git.example.com")
+    config = write(cli.home / ".gitconfig", readme_block("ini"))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environ = cli.environ | {"GIT_CONFIG_GLOBAL": str(config), "GIT_TERMINAL_PROMPT": "0", "PATH": path}
+
+    def ask(verb: str, attributes: str) -> str:
+        command = [git, "credential", verb]
+        done = subprocess.run(command, input=attributes, env=environ, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    filled = ask("fill", "protocol=https\nhost=git.example.com\n\n")
+    first = dict(line.split("=", 1) for line in filled.splitlines())["password"]
+    fake.invalidate()
+    ask("reject", filled)
+    second = dict(line.split("=", 1) for line in ask("fill", "protocol=https\nhost=git.example.com\n\n").splitlines())
+    assert second["username"] == "oauth2"
+    assert (fake.accepts(first), fake.accepts(second["password"])) == (False, True)
