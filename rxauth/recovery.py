@@ -1,6 +1,7 @@
-"""What `on_recovery` is told while a stream recovers: frozen values, free of secrets.
+"""The events that `on_recovery` receives while a stream recovers: frozen values, free of secrets.
 
     AuthRejected  RefreshRetryScheduled*  (Refreshed  Resubscribed | RefreshUnchanged | RefreshFailed)
+    AuthFailedAfterLive
 
 `RefreshFailed` is the exception of `rxauth.errors`, a fresh one that has a type and a status and no text.
 """
@@ -14,6 +15,7 @@ from typing import Any, TypeAlias
 from rxauth.errors import RefreshFailed
 
 __all__ = [
+    "AuthFailedAfterLive",
     "AuthRejected",
     "RefreshRetryScheduled",
     "Refreshed",
@@ -59,8 +61,27 @@ class Resubscribed:
     """The stream is being subscribed to once more."""
 
 
+@dataclass(frozen=True, slots=True)
+class AuthFailedAfterLive:
+    """The stream failed with an auth failure after an event was delivered, so it was not tried again.
+
+    If the event of type `live_type` can come before the server accepts the token, it belongs to the prelude: name it in
+    `is_prelude`.
+    """
+
+    type: str
+    status: int | None
+    live_type: str
+
+
 RecoveryEvent: TypeAlias = (
-    AuthRejected | RefreshRetryScheduled | Refreshed | RefreshUnchanged | RefreshFailed | Resubscribed
+    AuthRejected
+    | RefreshRetryScheduled
+    | Refreshed
+    | RefreshUnchanged
+    | RefreshFailed
+    | Resubscribed
+    | AuthFailedAfterLive
 )
 
 

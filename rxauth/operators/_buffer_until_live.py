@@ -1,43 +1,43 @@
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import SingleAssignmentDisposable
 
 from rxauth.errors import NeverLiveError
-from rxauth.operators._predicates import is_error_event, is_start
+from rxauth.operators._attempt import Attempt
+from rxauth.operators._predicates import is_error_event, is_opener
 
 E = TypeVar("E")
 
 
 def buffer_until_live(
     *,
-    is_prelude: Callable[[E], bool] = is_start,
+    is_prelude: Callable[[E], bool] = is_opener,
     is_error: Callable[[E], bool] = is_error_event,
     max_held: int = 64,
 ) -> Callable[[Observable[E]], Observable[E]]:
-    """Hold the opening back until an event proves that the stream is alive.
+    """Hold prelude events until the stream is live.
 
         source   s---a-----b--|     result   ----(sa)--b--|
         source   s---e|             result   ----#          NeverLiveError(held=(s,), failure=e)
         source   s---#              result   ----#          NeverLiveError(held=(s,), failure=the exception)
         source   s---|              result   ----#          NeverLiveError(held=(s,), failure=None)
 
-    From the first live event on everything passes straight through, in the call that brought it: error events and later
+    From the first live event on everything passes straight through, in the call that brings it: error events and later
     preludes too. A stream that ends before it is live emits nothing and fails with a `NeverLiveError`: end the pipe
-    with `flush_on_complete_or_error()`. It does not bound how long it holds: that is `ops.timeout_with_mapper`'s
-    business.
+    with `flush_on_complete_or_error()`. How long it holds is not bounded: put `limit_silence` in front.
 
     Args:
-        is_prelude: whether an event can come before the server has answered.
-        is_error: whether an event is a failure told in-band.
-        max_held: that many prelude events are held; one more counts as live.
+        is_prelude: whether an event can come before the server has accepted the request.
+        is_error: whether an event is a failure.
+        max_held: the number of prelude events that are held at most; one more counts as live.
 
     Returns:
-        An operator. One that raises in a predicate fails with that exception.
+        An operator. If a predicate raises, the stream fails with that exception.
 
     Raises:
         ValueError: `max_held` is negative.
@@ -50,109 +50,65 @@ def buffer_until_live(
     >>> _ = rx.of({"type": "start"}).pipe(buffer_until_live()).subscribe(print, on_error=print)
     The stream ended before it was live (it completed without an event that counts). End the pipe with ...
     """
-    checked_max_held(max_held)
+    options = HoldingOptions(is_prelude, is_error, max_held)
 
     def operator(source: Observable[E]) -> Observable[E]:
         def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            held: list[E] = []
-            live = False
-            end: Callable[[], None] | None = None  # a terminal that came while the flush was under way
-            flushing = False
-            thrown: Exception | None = None
-            subscription = SingleAssignmentDisposable()
-            step: Callable[[E], None]
-
-            def opening(event: E) -> None:
-                try:
-                    failed = is_error(event)
-                    prelude = not failed and len(held) < max_held and is_prelude(event)
-                except Exception as error:
-                    abandon(error)
-                    return
-                if failed:
-                    abandon(NeverLiveError(tuple(held), event))
-                elif prelude:
-                    held.append(event)
-                else:
-                    go_live(event)
-
-            def abandon(error: Exception) -> None:
-                nonlocal step, thrown
-                step = ignore  # a synchronous source goes on emitting after dispose
-                held.clear()
-                subscription.dispose()
-                try:
-                    observer.on_error(error)
-                except Exception as raised:
-                    thrown = raised
-                    raise
-
-            def go_live(event: E) -> None:
-                # Live before the flush: what the consumer throws out of it must not be taken for the source's failure.
-                nonlocal live, step, flushing, end
-                live = True
-                if not held:
-                    step = observer.on_next
-                    observer.on_next(event)
-                    return
-                queue = deque(held)
-                queue.append(event)
-                held.clear()
-                step = queue.append  # what the consumer causes to be emitted waits its turn
-                flushing = True
-                try:
-                    while queue:
-                        observer.on_next(queue.popleft())
-                finally:
-                    step = observer.on_next
-                    flushing = False
-                    if end is not None:
-                        end()
-
-            def on_error(error: Exception) -> None:
-                nonlocal end
-                if error is thrown:  # back from a source that fails inside its own `subscribe`: it is the consumer's
-                    raise error
-                if flushing:
-                    end = lambda: observer.on_error(error)  # noqa: E731
-                elif live:
-                    observer.on_error(error)
-                elif isinstance(error, NeverLiveError):
-                    observer.on_error(NeverLiveError((*held, *error.held), error.failure) if held else error)
-                else:
-                    observer.on_error(NeverLiveError(tuple(held), error))
-
-            def on_completed() -> None:
-                nonlocal end
-                if flushing:
-                    end = observer.on_completed
-                elif live:
-                    observer.on_completed()
-                else:
-                    observer.on_error(NeverLiveError(tuple(held), None))
-
-            step = opening
-            # Not `step` itself: RxPY keeps what it is given, and `step` changes. A lambda gives back what `step` does,
-            # which costs less on every event than dropping it.
-            try:
-                subscription.disposable = source.subscribe(
-                    lambda event: step(event), on_error, on_completed, scheduler=scheduler
-                )
-            except Exception as error:
-                if step is not ignore or error is thrown:
-                    raise
-                # What a source raises behind its end is dropped like all that it has there.
-            return subscription
+            attempt = Holding(observer, options)
+            attempt.connect(source, scheduler)
+            return attempt
 
         return Observable(subscribe)
 
     return operator
 
 
-def ignore(event: object) -> None:
-    """What a source says after it was disposed."""
+@dataclass(frozen=True, slots=True)
+class HoldingOptions(Generic[E]):
+    is_prelude: Callable[[E], bool]
+    is_error: Callable[[E], bool]
+    max_held: int
+
+    def __post_init__(self) -> None:
+        if self.max_held < 0:
+            raise ValueError(f"max_held is {self.max_held}; it must be 0 or more.")
 
 
-def checked_max_held(max_held: int) -> None:
-    if max_held < 0:
-        raise ValueError(f"max_held is {max_held}; it must be 0 or more.")
+class Holding(Attempt[E]):
+    """An attempt that holds its prelude."""
+
+    def __init__(self, observer: abc.ObserverBase[E], options: HoldingOptions[E]) -> None:
+        super().__init__(observer)
+        self.options = options
+        self.held: list[E] = []
+
+    def judge(self, event: E) -> None:
+        options = self.options
+        try:
+            failed = options.is_error(event)
+            prelude = not failed and len(self.held) < options.max_held and options.is_prelude(event)
+        except Exception as error:
+            self.held = []
+            self.leave(partial(self.unjudged, error))
+            return
+        if failed:
+            self.leave(partial(self.never_live, event))
+        elif prelude:
+            self.held.append(event)
+        else:
+            held, self.held = self.held, []
+            self.go_live(event, held)
+
+    def ended(self, error: Exception | None) -> None:
+        self.never_live(error)
+
+    def unjudged(self, error: Exception) -> None:
+        """Handle the exception of a predicate."""
+        self.observer.on_error(error)
+
+    def never_live(self, failure: Any) -> None:
+        """Handle a failure before live: an error event, an exception, or `None` for a completion."""
+        if isinstance(failure, NeverLiveError) and not self.held:
+            self.observer.on_error(failure)
+        else:
+            self.observer.on_error(NeverLiveError(tuple(self.held), failure))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
 
 from reactivex import Observable, abc
 
 from rxauth.errors import NeverLiveError
+from rxauth.operators._attempt import Attempt, unwrapped
 
 E = TypeVar("E")
 
@@ -15,19 +17,19 @@ def flush_on_complete_or_error(
     discard_on_error: bool = False,
     error_event: Callable[[Exception], E] | None = None,
 ) -> Callable[[Observable[E]], Observable[E]]:
-    """Let go of what is still held, however the stream ends.
+    """Emit the events that a `buffer_until_live` still holds when the stream ends.
 
         NeverLiveError((s,), None)         result   (s|)
         NeverLiveError((s,), e)            result   (se|)
         NeverLiveError((s,), exception)    result   (s#)     the exception itself
 
-    A stream that was live passes untouched. A `NeverLiveError` that arrives after something was delivered (of one
-    branch of a merge) shows nothing of what it holds: put the operator into each branch.
+    A stream that was live passes untouched. If a `NeverLiveError` arrives after something was delivered (from one
+    branch of a merge), its events are dropped: put the operator into each branch.
 
     Args:
-        discard_on_error: drop what is held where the stream failed.
-        error_event: makes the last event of every exception, before live or after, so that the stream completes
-            instead. What it raises goes on the error channel.
+        discard_on_error: drop the held events if the stream failed.
+        error_event: turn every exception, before live or after, into a last event, and complete. If it raises, the
+            stream fails with that exception.
 
     Returns:
         An operator.
@@ -39,61 +41,59 @@ def flush_on_complete_or_error(
     {'type': 'start'}
     """
 
+    options = Flush(discard_on_error, error_event)
+
     def operator(source: Observable[E]) -> Observable[E]:
         def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            delivered = False
-            thrown: Exception | None = None
-            step: Callable[[E], None]
-
-            def first(event: E) -> None:
-                nonlocal delivered, step
-                delivered = True
-                step = observer.on_next
-                step(event)
-
-            def on_next(event: E) -> None:
-                nonlocal thrown
-                try:
-                    return step(event)  # to return costs less than not to
-                except Exception as error:
-                    # A source that fails inside its own `subscribe` comes back on the error channel, and so does what
-                    # the consumer throws there: that is no failure of the stream.
-                    thrown = error
-                    raise
-
-            def on_error(error: Exception) -> None:
-                if error is thrown:
-                    observer.on_error(error)
-                    return
-                failure: Any = error
-                if isinstance(error, NeverLiveError):
-                    failure = error.failure
-                    if not delivered and not (discard_on_error and failure is not None):
-                        for event in error.held:
-                            observer.on_next(event)
-                if failure is None:
-                    observer.on_completed()
-                elif isinstance(failure, BaseException):  # RxPY sends a CancelledError on the error channel
-                    fail(failure)
-                else:
-                    observer.on_next(failure)
-                    observer.on_completed()
-
-            def fail(error: Any) -> None:
-                if error_event is None:
-                    observer.on_error(error)
-                    return
-                try:
-                    last = error_event(error)
-                except Exception as raised:
-                    observer.on_error(raised)
-                    return
-                observer.on_next(last)
-                observer.on_completed()
-
-            step = first
-            return source.subscribe(on_next, on_error, observer.on_completed, scheduler=scheduler)
+            attempt = _Flushing(observer, options)
+            attempt.connect(source, scheduler)
+            return attempt
 
         return Observable(subscribe)
 
     return operator
+
+
+@dataclass(frozen=True, slots=True)
+class Flush(Generic[E]):
+    """End a stream for its observer."""
+
+    discard_on_error: bool
+    error_event: Callable[[Exception], E] | None
+
+    def flush(self, observer: abc.ObserverBase[E], held: Iterable[E], failure: Any) -> None:
+        """Emit the held events; then finish."""
+        if failure is None or not self.discard_on_error:
+            for event in held:
+                observer.on_next(event)
+        self.finish(observer, failure)
+
+    def finish(self, observer: abc.ObserverBase[E], failure: Any) -> None:
+        """End with an error event, an exception, or `None` for a completion."""
+        if isinstance(failure, BaseException):  # RxPY also sends a CancelledError, which is no Exception
+            error = cast(Exception, failure)
+            if self.error_event is None:
+                observer.on_error(error)
+                return
+            try:
+                failure = self.error_event(error)
+            except Exception as raised:
+                observer.on_error(raised)
+                return
+            observer.on_next(failure)
+        elif failure is not None:
+            observer.on_next(failure)
+        observer.on_completed()
+
+
+class _Flushing(Attempt[E]):
+    def __init__(self, observer: abc.ObserverBase[E], options: Flush[E]) -> None:
+        super().__init__(observer)
+        self.options = options
+
+    def ended(self, error: Exception | None) -> None:
+        held = error.held if isinstance(error, NeverLiveError) else ()
+        self.options.flush(self.observer, held, unwrapped(error))
+
+    def failed(self, error: Exception) -> None:
+        self.options.finish(self.observer, unwrapped(error))

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
-from rxauth.operators._predicates import is_error_event, is_ping_event, is_start
+from rxauth.operators._predicates import is_error_event, is_opener, is_ping_event
 from rxauth.waiting import running_loop, seconds_on, waiting_scheduler
 
 E = TypeVar("E")
@@ -21,7 +21,7 @@ def limit_silence(
     *,
     first: float | None = None,
     idle: float | None = None,
-    is_prelude: Callable[[E], bool] = is_start,
+    is_prelude: Callable[[E], bool] = is_opener,
     is_error: Callable[[E], bool] = is_error_event,
     is_ping: Callable[[E], bool] = is_ping_event,
 ) -> Callable[[Observable[E]], Observable[E]]:

@@ -1,22 +1,48 @@
-"""What an event is, unless the caller says otherwise: its `type`, an attribute or the key of a mapping."""
+"""Default predicates: they read an event's `type`, an attribute or the key of a mapping."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rxauth.failures import type_of
 
+_OPENERS = frozenset(
+    {
+        "start",
+        "ping",
+        # Anthropic Messages
+        "message_start",
+        # OpenAI Responses
+        "response.created",
+        "response.queued",
+        "response.in_progress",
+        # openai-agents: the runner names its first agent before it asks the model
+        "agent_updated_stream_event",
+    }
+)
 
-def is_start(event: Any) -> bool:
-    """The prelude of rxauth's own vocabulary."""
-    return bool(type_of(event) == "start")
+# LangChain's `astream_events`: the steps that a runnable takes before the model has answered
+_LANGCHAIN_OPENERS = frozenset(
+    {"on_chain_start", "on_prompt_start", "on_prompt_end", "on_chat_model_start", "on_llm_start"}
+)
+
+
+def is_opener(event: Any) -> bool:
+    """Return whether an event can come before the server has accepted the request."""
+    kind = type_of(event)
+    if kind == "raw_response_event":  # openai-agents wraps an event of the Responses API
+        kind = type_of(event.get("data") if isinstance(event, Mapping) else getattr(event, "data", None))
+    if kind is None and isinstance(event, Mapping):
+        return event.get("event") in _LANGCHAIN_OPENERS
+    return kind in _OPENERS
 
 
 def is_error_event(event: Any) -> bool:
-    """A failure told in-band."""
+    """Return whether an event is a failure."""
     return bool(type_of(event) == "error")
 
 
 def is_ping_event(event: Any) -> bool:
-    """A sign that the connection is alive, and nothing else."""
+    """Return whether an event only shows that the connection is alive."""
     return bool(type_of(event) == "ping")

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
-from rxauth import failures, waiting
+from rxauth import failures
 from rxauth.errors import NeverLiveError
 from rxauth.failures import Judge
-from rxauth.operators._buffer_until_live import checked_max_held, ignore
-from rxauth.operators._predicates import is_error_event, is_start
-from rxauth.operators._recovery import OnRecovery, Policy, Recovery, Refresh, unwrapped
+from rxauth.operators._attempt import unwrapped
+from rxauth.operators._buffer_until_live import Holding, HoldingOptions
+from rxauth.operators._flush_on_complete_or_error import Flush
+from rxauth.operators._predicates import is_error_event, is_opener
+from rxauth.operators._recovery import OnRecovery, Policy, RecoveringStream, Refresh
 
 if TYPE_CHECKING:
     import tenacity
@@ -24,7 +25,7 @@ E = TypeVar("E")
 def recover_auth(
     refresh: Refresh,
     *,
-    is_prelude: Callable[[E], bool] = is_start,
+    is_prelude: Callable[[E], bool] = is_opener,
     is_error: Callable[[E], bool] = is_error_event,
     max_held: int = 64,
     is_auth_error: Judge = failures.is_auth_error,
@@ -34,7 +35,7 @@ def recover_auth(
     discard_on_error: bool = False,
     error_event: Callable[[Exception], E] | None = None,
 ) -> Callable[[Observable[E]], Observable[E]]:
-    """The three operators in one hop: the same notifications at the same times for every source.
+    """Combine the three operators: the same notifications at the same times for every source.
 
         buffer_until_live() | retry_on_first_auth_error(refresh) | flush_on_complete_or_error()
 
@@ -43,7 +44,7 @@ def recover_auth(
         source        s-a----b--|
         result    ------(sa)-b--|         one s
 
-    Once the stream is live it costs one call an event.
+    Once the stream is live it costs one call per event, instead of one per operator.
 
     Args:
         refresh: see `retry_on_first_auth_error`; so are `is_auth_error`, `retrying`, `timeout` and `on_recovery`.
@@ -71,26 +72,18 @@ def recover_auth(
     text_delta
     done
     """
-    checked_max_held(max_held)
     options = _Options(
         policy=Policy(
-            refresh=refresh,
-            is_auth_error=is_auth_error,
-            retrying=retrying,
-            timeout=timeout,
-            on_recovery=on_recovery,
+            refresh=refresh, is_auth_error=is_auth_error, retrying=retrying, timeout=timeout, on_recovery=on_recovery
         ),
-        is_prelude=is_prelude,
-        is_error=is_error,
-        max_held=max_held,
-        discard_on_error=discard_on_error,
-        error_event=error_event,
+        holding=HoldingOptions(is_prelude, is_error, max_held),
+        flush=Flush(discard_on_error, error_event),
     )
 
     def operator(source: Observable[E]) -> Observable[E]:
         def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            stream = _Stream(source, options, observer, scheduler)
-            stream.connect(final=False)
+            stream = _Stream(source, observer, scheduler, options)
+            stream.connect(_Attempt(stream))
             return stream
 
         return Observable(subscribe)
@@ -101,214 +94,73 @@ def recover_auth(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Options(Generic[E]):
     policy: Policy
-    is_prelude: Callable[[E], bool]
-    is_error: Callable[[E], bool]
-    max_held: int
-    discard_on_error: bool
-    error_event: Callable[[Exception], E] | None
+    holding: HoldingOptions[E]
+    flush: Flush[E]
 
 
-# The state is in objects, not in closures as elsewhere: a program may hold thousands of streams that wait, and a dozen
-# functions with their cells for each of them would take more memory than everything else together.
-
-
-class _Stream(SerialDisposable, Generic[E]):
-    """One subscription of a consumer: an attempt, and perhaps a recovery and a second attempt."""
-
+class _Stream(RecoveringStream[E]):
     def __init__(
         self,
         source: Observable[E],
-        options: _Options[E],
         observer: abc.ObserverBase[E],
         scheduler: abc.SchedulerBase | None,
+        options: _Options[E],
     ) -> None:
-        super().__init__()
-        self.source = source
+        super().__init__(source, observer, scheduler, options.policy)
         self.options = options
-        self.observer = observer
-        self.scheduler = scheduler
-        self.loop = waiting.running_loop()
 
-    def connect(self, *, final: bool) -> None:
-        attempt = _Attempt(self, final=final)
+    def connect(self, attempt: _Attempt[E]) -> None:
         self.disposable = attempt
-
-        step: Callable[[E], None] = attempt.opening
-
-        def become(behaviour: Callable[[E], None]) -> None:
-            nonlocal step
-            step = behaviour
-
-        attempt.become = become
-
-        # What runs on every event is a function with its own `step`: it costs less than a method that looks it up.
-        def on_next(event: E) -> None:
-            try:
-                return step(event)  # to return costs less than not to
-            except Exception as error:
-                # It can come back on the error channel, where it must not be taken for the stream's failure.
-                attempt.thrown = error
-                raise
-
-        try:
-            attempt.disposable = self.source.subscribe(
-                on_next, attempt.on_error, attempt.on_completed, scheduler=self.scheduler
-            )
-        except Exception as error:
-            if not attempt.over or error is attempt.thrown:
-                raise
-            # What attempt 1 raises behind its end must not end attempt 2.
+        attempt.connect(self.source, self.scheduler)
 
     def connect_again(self) -> None:
-        self.connect(final=True)
-
-    def recover(self, failure: object, give_up: Callable[[Any], object]) -> None:
-        recovery = Recovery(
-            self.options.policy,
-            failure,
-            scheduler=self.scheduler,
-            loop=self.loop,
-            resume=self.connect_again,
-            give_up=give_up,
-        )
-        self.disposable = recovery
-        recovery.start()
-
-    def fail(self, error: Any) -> None:
-        if self.options.error_event is None:
-            self.observer.on_error(error)
-            return
-        try:
-            last = self.options.error_event(error)
-        except Exception as raised:
-            self.observer.on_error(raised)
-            return
-        self.observer.on_next(last)
-        self.observer.on_completed()
+        self.connect(_SecondAttempt(self))
 
 
-class _Attempt(SingleAssignmentDisposable, Generic[E]):
-    """One subscription to the source. Its state is its own: a synchronous source goes on after it was disposed."""
+class _Attempt(Holding[E]):
+    final = False
+    watched = 64
 
-    # Rarely anything else, and then set on the instance.
-    end: Callable[[], object] | None = None  # a terminal that came while the flush was under way
-    thrown: Exception | None = None  # by the consumer
-
-    def __init__(self, stream: _Stream[E], *, final: bool) -> None:
-        super().__init__()
+    def __init__(self, stream: _Stream[E]) -> None:
+        super().__init__(stream.observer, stream.options.holding)
         self.stream = stream
-        self.final = final
-        self.held: list[E] = []
-        self.live = False
-        self.over = False
-        self.flushing = False
-        self.become: Callable[[Callable[[E], None]], None]  # how to take the next event
 
-    def opening(self, event: E) -> None:
-        options = self.stream.options
+    def unjudged(self, error: Exception) -> None:
+        self.never_live(error)
+
+    def never_live(self, failure: Any) -> None:
+        if isinstance(failure, NeverLiveError):
+            self.held += failure.held
+            failure = failure.failure
         try:
-            failed = options.is_error(event)
-            prelude = not failed and len(self.held) < options.max_held and options.is_prelude(event)
-        except Exception as error:
-            self.held.clear()
-            self.abandon()
-            self.judge(error)
-            return
-        if failed:
-            self.abandon()
-            self.judge(event)
-        elif prelude:
-            if self.held:
-                self.held.append(event)
-            else:
-                self.held = [event]  # no list that has grown: it would have room for three more, in every stream
-        else:
-            self.go_live(event)
-
-    def abandon(self) -> None:
-        self.over = True
-        self.become_for_good(ignore)
-        self.dispose()
-
-    def become_for_good(self, behaviour: Callable[[E], None]) -> None:
-        self.become(behaviour)
-        self.become = ignore  # a function for each stream, which nobody needs any more
-
-    def go_live(self, event: E) -> None:
-        # Live before the flush: what the consumer throws out of it is not the source's failure.
-        self.live = True
-        on_next = self.stream.observer.on_next
-        if not self.held:
-            self.become_for_good(on_next)
-            on_next(event)
-            return
-        queue = deque(self.held)
-        queue.append(event)
-        self.held.clear()
-        self.become(queue.append)  # what the consumer causes to be emitted waits its turn
-        self.flushing = True
-        try:
-            while queue:
-                on_next(queue.popleft())
-        finally:
-            self.become_for_good(on_next)
-            self.flushing = False
-            if self.end is not None:
-                self.end()
-
-    def on_error(self, error: Exception) -> None:
-        if self.over:
-            if error is self.thrown:
-                raise error
-            return
-        if self.flushing:
-            self.end = lambda: self.finish(unwrapped(error))
-        elif error is self.thrown:
-            self.stream.observer.on_error(error)
-        elif self.live:
-            self.finish(unwrapped(error))
-        else:
-            if isinstance(error, NeverLiveError):
-                self.held += error.held
-            self.judge(unwrapped(error))
-
-    def on_completed(self) -> None:
-        if self.over:
-            return
-        if self.flushing:
-            self.end = self.stream.observer.on_completed
-        elif self.live:
-            self.stream.observer.on_completed()
-        else:
-            self.judge(None)
-
-    def judge(self, failure: Any) -> None:
-        """The attempt ended before it was live, with an event, an exception, or `None`."""
-        try:
-            rejected = not self.final and failure is not None and self.stream.options.policy.rejects(failure)
+            rejected = not self.final and failure is not None and self.stream.policy.rejects(failure)
         except Exception as raised:
-            self.held.clear()
-            self.finish(raised)
+            self.held = []
+            self.give_up(raised)
             return
         if rejected:
-            self.abandon()
-            try:
-                self.stream.recover(failure, self.finish)
-            except Exception as raised:
-                self.thrown = raised
-                raise
+            self.stream.recover(self, failure, partial(self.give_up, failure))
         else:
-            self.finish(failure)
+            self.give_up(failure)
 
-    def finish(self, failure: Any) -> None:
-        observer = self.stream.observer
-        if not self.live and not (self.stream.options.discard_on_error and failure is not None):
-            for event in self.held:
-                observer.on_next(event)
-        if failure is None:
-            observer.on_completed()
-        elif isinstance(failure, BaseException):  # RxPY sends a CancelledError on the error channel
-            self.stream.fail(failure)
+    def give_up(self, failure: Any) -> None:
+        self.stream.options.flush.flush(self.observer, self.held, failure)
+
+    def failed(self, error: Exception) -> None:
+        failure = unwrapped(error)
+        finish = partial(self.stream.options.flush.finish, self.observer, failure)
+        if self.final:
+            finish()
         else:
-            observer.on_next(failure)
-            observer.on_completed()
+            self.stream.end_late(self, finish, failure)
+
+    def completed(self) -> None:
+        if self.final:
+            self.observer.on_completed()
+        else:
+            self.stream.end_late(self, self.observer.on_completed, self.last, self.options.is_error)
+
+
+class _SecondAttempt(_Attempt[E]):
+    final = True
+    watched = 0

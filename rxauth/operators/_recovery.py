@@ -1,4 +1,4 @@
-"""One recovery: refresh, with backoff and a bound in time; then the stream goes on, or its failure does."""
+"""One recovery: refresh, with backoff and a bound in time; then resume the stream, or pass its failure on."""
 
 from __future__ import annotations
 
@@ -7,26 +7,30 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from reactivex import abc
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, SerialDisposable
 
 from rxauth import waiting
-from rxauth.errors import NeverLiveError, RefreshFailed
-from rxauth.failures import Judge, judge_known, name_of, status_of
+from rxauth.errors import RefreshFailed
+from rxauth.failures import Judge, judge_known, name_of, status_of, type_of
+from rxauth.operators._attempt import Attempt
 from rxauth.recovery import (
+    AuthFailedAfterLive,
     AuthRejected,
     RecoveryEvent,
     Refreshed,
     RefreshRetryScheduled,
     RefreshUnchanged,
     Resubscribed,
+    tell,
 )
 
-if TYPE_CHECKING:
-    import asyncio
-
 logger = logging.getLogger("rxauth.recovery")
+
+E = TypeVar("E")
 
 Refresh: TypeAlias = Callable[[Any], Any]
 OnRecovery: TypeAlias = Callable[[RecoveryEvent], object] | abc.ObserverBase[RecoveryEvent]
@@ -41,7 +45,7 @@ class Policy:
         is_auth_error: whether a failure is an auth failure.
         retrying: a `tenacity.Retrying`, or `None` for the default.
         timeout: seconds for the whole recovery, waits included; `None` for no bound.
-        on_recovery: told what happens.
+        on_recovery: receives the recovery events.
     """
 
     refresh: Refresh
@@ -61,107 +65,140 @@ class Policy:
             checked(self.retrying)
 
     def rejects(self, failure: Any) -> bool:
-        """Whether it is an auth failure."""
+        """Return whether it is an auth failure."""
         return judge_known(self.is_auth_error, failure)
 
-    def tell(self, event: RecoveryEvent) -> None:
-        if self.on_recovery is None:
-            return
-        listener = self.on_recovery
-        try:
-            if isinstance(listener, abc.ObserverBase) or hasattr(listener, "on_next"):
-                listener.on_next(event)
-            else:
-                listener(event)
-        except Exception:
-            logger.exception("on_recovery failed; the recovery goes on")
+    def report(self, event: RecoveryEvent) -> None:
+        """Pass an event to `on_recovery`."""
+        tell(self.on_recovery, event)
 
 
-class Recovery(abc.DisposableBase):
-    """One recovery under way. Dispose it, and neither callback is called any more.
-
-    Args:
-        policy: how to recover.
-        failure: the error event or exception, unwrapped.
-        scheduler: of the subscription.
-        loop: that was running at subscribe.
-        resume: subscribe again.
-        give_up: let the failure go on; it is given it.
-    """
+class RecoveringStream(SerialDisposable, Generic[E]):
+    """One subscription of a consumer: a first attempt, perhaps a recovery and a second attempt."""
 
     def __init__(
         self,
-        policy: Policy,
-        failure: Any,
-        *,
+        source: Observable[E],
+        observer: abc.ObserverBase[E],
         scheduler: abc.SchedulerBase | None,
-        loop: asyncio.AbstractEventLoop | None,
-        resume: Callable[[], None],
-        give_up: Callable[[Any], object],
+        policy: Policy,
     ) -> None:
-        self._policy = policy
-        self._failure = failure
-        self._scheduler = scheduler
-        self._loop = loop
-        self._resume = resume
-        self._give_up = give_up
-        self._disposed = False
-        self._settled = threading.Lock()  # taken for good by the first of: outcome, timeout, dispose
-        self._clock: abc.SchedulerBase
-        self._deadline = math.inf
-        self._timer: abc.DisposableBase | None = None
-        self._tries: abc.DisposableBase | None = None
+        super().__init__()
+        self.source = source
+        self.observer = observer
+        self.scheduler = scheduler
+        self.policy = policy
+        self.loop = waiting.running_loop()
+        self.context = waiting.SubscriberContext()
 
-    def start(self) -> None:
-        if self._settled.locked():  # the judge of the failure disposed the subscription
-            return
-        # tenacity is imported when the first recovery begins: a stream that never fails does not pay for it.
-        from rxauth import backoff
+    def connect_again(self) -> None:
+        """Subscribe to the source for the second time."""
+        raise NotImplementedError
 
-        policy = self._policy
-        if policy.on_recovery is not None or logger.isEnabledFor(logging.INFO):
-            name, status = name_of(self._failure), status_of(self._failure)
-            logger.info("The stream was refused before it was live (%s); refreshing the credential", name)
-            policy.tell(AuthRejected(name, status))
-        self._clock = waiting.waiting_scheduler(self._scheduler, self._loop)
-        if policy.timeout is not None:
-            self._deadline = waiting.seconds_on(self._clock) + policy.timeout
-        if self._settled.locked():
-            return
-        timer: abc.DisposableBase | None = None
-        tries = self._tries = backoff.drive(policy.retrying or backoff.default_retrying(), self, scheduler=self._clock)
-        # A refresh that ended at once needs no timer, which may be a thread.
-        if self._deadline < math.inf and not self._settled.locked():
-            timer = self._timer = self._clock.schedule_relative(max(self._left(), 0.0), self._expire)
-        if self._settled.locked():  # meanwhile: whoever did it could not stop what had not been returned here
-            self._stop(timer, tries)
+    def recover(self, attempt: Attempt[E], failure: Any, give_up: Callable[[], object]) -> None:
+        """Leave the first attempt and refresh; then connect again, or give up."""
+        attempt.leave(partial(self._start, failure, give_up))
 
-    def _left(self) -> float:
+    def _start(self, failure: Any, give_up: Callable[[], object]) -> None:
+        recovery = Recovery(self, failure, give_up)
+        self.disposable = recovery
+        recovery.start()
 
-        return self._deadline - waiting.seconds_on(self._clock)
-
-    # The work that `backoff.drive` tries.
-
-    def start_try(self, outcome: waiting.Outcome) -> None:
-        if self._settled.locked():  # a try that disposes and fails at once: nobody can stop `drive` before it returns
-            return
-        if self._left() <= 0:  # tries that fail at once, without a wait, never reach the timer
-            self._expire()
+    def end_late(
+        self,
+        attempt: Attempt[E],
+        end: Callable[[], object],
+        failure: Any,
+        is_error: Callable[[Any], bool] = lambda failure: True,
+    ) -> None:
+        """End an attempt that was live; then report an auth failure, which came too late for a recovery."""
+        disposed = self.is_disposed  # by the consumer, during a flush
+        end()
+        if disposed or failure is None:
             return
         try:
-            result = self._policy.refresh(self._failure)
+            if not is_error(failure) or not self.policy.rejects(failure):
+                return
+            name, status, live_type = name_of(failure), status_of(failure), str(type_of(attempt.live_event))
+        except Exception as error:  # the stream has ended, and cannot fail with it
+            logger.debug("A predicate raised %s after the end of the stream", type(error).__name__)
+            return
+        logger.debug(
+            "An auth failure (%s) came after the stream was live, and was passed on. The event of type %r counted as "
+            "live; if it can come before the server accepts the token, name it in is_prelude",
+            name,
+            live_type,
+        )
+        self.context.run(self.policy.report, AuthFailedAfterLive(name, status, live_type))
+
+
+class Recovery(abc.DisposableBase):
+    """One recovery under way. After its disposal the stream neither resumes nor gives up.
+
+    Args:
+        stream: the subscription to recover.
+        failure: the error event or exception, unwrapped.
+        give_up: pass the failure on.
+    """
+
+    def __init__(self, stream: RecoveringStream[Any], failure: Any, give_up: Callable[[], object]) -> None:
+        self._stream = stream
+        self._policy = stream.policy
+        self._failure = failure
+        self._give_up = give_up
+        self._disposed = False
+        self._settled = threading.Lock()  # acquired for good by the first of: outcome, timeout, dispose
+        self._running = CompositeDisposable()  # the tries and the timer
+        self._clock: abc.SchedulerBase
+        self._deadline = math.inf
+
+    def start(self) -> None:
+        if self._settled.locked():  # is_auth_error disposed the subscription
+            return
+        from rxauth import backoff  # here, because a stream that never fails need not import tenacity
+
+        policy = self._policy
+        name, status = name_of(self._failure), status_of(self._failure)
+        logger.info("The stream was refused before it was live (%s); refreshing the credential", name)
+        self._report(AuthRejected(name, status))
+        self._clock = waiting.waiting_scheduler(self._stream.scheduler, self._stream.loop)
+        if policy.timeout is not None:
+            self._deadline = waiting.seconds_on(self._clock) + policy.timeout
+        if self._settled.locked():  # on_recovery disposed it
+            return
+        self._running.add(backoff.drive(policy.retrying or backoff.default_retrying(), self, scheduler=self._clock))
+        # A refresh that has ended needs no timer, which may be a thread.
+        if self._deadline < math.inf and not self._settled.locked():
+            self._running.add(self._clock.schedule_relative(max(self._seconds_left(), 0.0), self._expire))
+
+    def _seconds_left(self) -> float:
+        return self._deadline - waiting.seconds_on(self._clock)
+
+    def _report(self, event: RecoveryEvent) -> None:
+        self._stream.context.run(self._policy.report, event)
+
+    def start_try(self, outcome: waiting.Outcome) -> None:
+        """Start one try of the refresh, for `backoff.drive`."""
+        if self._settled.locked():  # the last try disposed the subscription and failed
+            return
+        if self._seconds_left() <= 0:  # tries that fail at once, without a wait, never reach the timer
+            self._expire()
+            return
+        context = self._stream.context
+        try:
+            result = context.run(self._policy.refresh, self._failure)
         except Exception as error:
             outcome.failed(error)
             return
         # An Observable that waits does so where the recovery does, if that is the subscription's own scheduler.
-        scheduler = self._clock if self._clock is self._scheduler else None
-        waiting.settle(result, self._loop, outcome, scheduler=scheduler)
+        scheduler = self._clock if self._clock is self._stream.scheduler else None
+        context.run(partial(waiting.settle, result, self._stream.loop, outcome, scheduler=scheduler))
 
     def on_retry(self, number: int, delay: float) -> None:
-        if self._settled.locked():
-            return
-        logger.info("The refresh failed (try %d); next try in %.1f s", number, delay)
-        self._policy.tell(RefreshRetryScheduled(number, delay))
+        """Report a failed try, for `backoff.drive`."""
+        if not self._settled.locked():
+            logger.info("The refresh failed (try %d); next try in %.1f s", number, delay)
+            self._report(RefreshRetryScheduled(number, delay))
 
     def _expire(self, *_: object) -> None:
         self.failed(TimeoutError(f"The refresh took longer than {self._policy.timeout} s."))
@@ -171,19 +208,14 @@ class Recovery(abc.DisposableBase):
         self._claim()
 
     def _claim(self) -> bool:
-        """Whether this is the first outcome; the others are dropped."""
-        if not self._settled.acquire(blocking=False):
-            return False
-        self._stop(self._timer, self._tries)
-        return True
-
-    def _stop(self, timer: abc.DisposableBase | None, tries: abc.DisposableBase | None) -> None:
-        self._timer = self._tries = None  # they know us: a cycle would keep the failure alive
-        for each in (timer, tries):
-            if each is not None:
-                each.dispose()
+        """Return whether this is the first outcome; the others are dropped."""
+        first = self._settled.acquire(blocking=False)
+        if first:
+            self._running.dispose()
+        return first
 
     def succeeded(self, result: Any) -> None:
+        """End the recovery with what the refresh returned."""
         try:
             fresh = bool(result)
         except Exception as error:
@@ -193,44 +225,41 @@ class Recovery(abc.DisposableBase):
             return
         if fresh:
             logger.info("The credential was refreshed; subscribing once more")
-            self._policy.tell(Refreshed())
+            self._report(Refreshed())
             self._go_on(self._subscribe_again)
         else:
             logger.info("refresh gave no new credential; not retried")
-            self._policy.tell(RefreshUnchanged())
-            self._go_on(self._give_up, self._failure)
+            self._report(RefreshUnchanged())
+            self._go_on(self._give_up)
 
     def _subscribe_again(self) -> None:
-        self._policy.tell(Resubscribed())
+        self._report(Resubscribed())
         if not self._disposed:
-            self._resume()
+            self._stream.context.run(self._stream.connect_again)
 
     def failed(self, error: Exception) -> None:
+        """End the recovery with the exception of the refresh."""
         if not self._claim():
             return
         name, status = name_of(error), status_of(error)
         logger.warning("The refresh failed (%s); the stream's own failure goes on", name)
         _keep(error, self._failure)
-        self._policy.tell(RefreshFailed(type=name, status=status))
-        self._go_on(self._give_up, self._failure)
+        self._report(RefreshFailed(type=name, status=status))
+        self._go_on(self._give_up)
 
-    def _go_on(self, action: Callable[..., object], *arguments: Any) -> None:
+    def _go_on(self, action: Callable[[], object]) -> None:
         def unless_disposed() -> None:
             if not self._disposed:
-                action(*arguments)
+                action()
 
-        # A source that needs a loop needs it for its second subscription too, whichever thread the refresh ended on.
-        if self._loop is None or not waiting.run_on(self._loop, unless_disposed):
+        # A source may need the loop for its second subscription too, on whichever thread the refresh ended.
+        loop = self._stream.loop
+        if loop is None or not waiting.run_on(loop, unless_disposed):
             unless_disposed()
 
 
-def unwrapped(error: Any) -> Any:
-    """What a `NeverLiveError` is about; anything else is about itself."""
-    return error.failure if isinstance(error, NeverLiveError) else error
-
-
 def _keep(error: Exception, failure: Any) -> None:
-    """Let the refresh's exception be seen with the failure that goes on instead of it."""
+    """Attach the refresh's exception to the stream's failure: as its cause, else as a note without its text."""
     target = failure if isinstance(failure, BaseException) else _cause_of(failure)
     if not isinstance(target, BaseException) or target is error:
         return
@@ -250,7 +279,7 @@ def _keep(error: Exception, failure: Any) -> None:
 
 
 def _leads_to(error: BaseException, target: BaseException) -> bool:
-    """Whether `target` is among the causes of `error`: as its own cause it would be a cycle."""
+    """Return whether `target` is among the causes of `error`: as its own cause it would be a cycle."""
     seen: set[int] = set()
     waiting: list[BaseException] = [error]
     while waiting:
@@ -261,7 +290,7 @@ def _leads_to(error: BaseException, target: BaseException) -> bool:
             continue
         seen.add(id(each))
         if each.__context__ is target:
-            # The refresh was called while the failure was being handled: the explicit cause says it better.
+            # The refresh was called while the failure was handled, so Python linked them the other way round.
             each.__context__ = None
         waiting += [link for link in (each.__cause__, each.__context__) if link is not None]
     return False

@@ -5,13 +5,13 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
+from reactivex.disposable import SingleAssignmentDisposable
 
-from rxauth import failures, waiting
+from rxauth import failures
 from rxauth.failures import Judge
-from rxauth.operators._buffer_until_live import ignore
-from rxauth.operators._predicates import is_error_event
-from rxauth.operators._recovery import OnRecovery, Policy, Recovery, Refresh, unwrapped
+from rxauth.operators._attempt import Attempt, unwrapped
+from rxauth.operators._predicates import is_error_event, is_opener
+from rxauth.operators._recovery import OnRecovery, Policy, RecoveringStream, Refresh
 
 if TYPE_CHECKING:
     import tenacity
@@ -86,85 +86,68 @@ def retry_on_first_auth_error(
 
     def operator(source: Observable[E]) -> Observable[E]:
         def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            loop = waiting.running_loop()
-            delivered = False
-            thrown: Exception | None = None
-            over = False  # attempt 1: a synchronous source goes on after it was disposed
-            attempt = SingleAssignmentDisposable()
-            subscription = SerialDisposable()
-            step: Callable[[E], None]
-            subscription.disposable = attempt
-
-            def first(event: E) -> None:
-                nonlocal step, delivered
-                try:
-                    rejected = is_error(event) and policy.rejects(event)
-                except Exception as error:
-                    end(partial(observer.on_error, error))
-                    return
-                if rejected:
-                    recover(event, lambda _: (observer.on_next(event), observer.on_completed()))
-                else:
-                    delivered = True
-                    step = observer.on_next
-                    observer.on_next(event)
-
-            def end(go_on: Callable[[], object]) -> None:
-                nonlocal step, over, thrown
-                over = True
-                step = ignore
-                attempt.dispose()
-                try:
-                    go_on()
-                except Exception as raised:
-                    thrown = raised
-                    raise
-
-            def recover(failure: object, give_up: Callable[[object], object]) -> None:
-                recovery = Recovery(policy, failure, scheduler=scheduler, loop=loop, resume=resume, give_up=give_up)
-                subscription.disposable = recovery
-                end(recovery.start)
-
-            def resume() -> None:
-                second = SingleAssignmentDisposable()
-                subscription.disposable = second
-                second.disposable = source.subscribe(observer, scheduler=scheduler)
-
-            def on_error(error: Exception) -> None:
-                if over:
-                    if error is thrown:  # back from a source that fails inside its own `subscribe`: the consumer's
-                        raise error
-                    return
-                failure = unwrapped(error)
-                if delivered or failure is None:
-                    observer.on_error(error)
-                    return
-                try:
-                    rejected = policy.rejects(failure)
-                except Exception as raised:
-                    observer.on_error(raised)
-                    return
-                if rejected:
-                    recover(failure, lambda _: observer.on_error(error))
-                else:
-                    observer.on_error(error)
-
-            def on_completed() -> None:
-                if not over:
-                    observer.on_completed()
-
-            step = first
-            # Not `step` itself: see `buffer_until_live`.
-            try:
-                attempt.disposable = source.subscribe(
-                    lambda event: step(event), on_error, on_completed, scheduler=scheduler
-                )
-            except Exception as error:
-                if not over or error is thrown:
-                    raise
-                # What attempt 1 raises behind its end must not end attempt 2.
-            return subscription
+            stream = _Stream(source, observer, scheduler, policy)
+            attempt = _FirstAttempt(stream, is_error)
+            stream.disposable = attempt
+            attempt.connect(source, scheduler)
+            return stream
 
         return Observable(subscribe)
 
     return operator
+
+
+class _Stream(RecoveringStream[E]):
+    def connect_again(self) -> None:
+        second = SingleAssignmentDisposable()
+        self.disposable = second
+        second.disposable = self.source.subscribe(self.observer, scheduler=self.scheduler)
+
+
+class _FirstAttempt(Attempt[E]):
+    watched = 64
+
+    def __init__(self, stream: _Stream[E], is_error: Callable[[E], bool]) -> None:
+        super().__init__(stream.observer)
+        self.stream = stream
+        self.is_error = is_error
+
+    def judge(self, event: E) -> None:
+        try:
+            rejected = self.is_error(event) and self.stream.policy.rejects(event)
+        except Exception as error:
+            self.leave(partial(self.observer.on_error, error))
+            return
+        if rejected:
+            self.stream.recover(self, event, partial(self.give_up, event))
+        else:
+            self.go_live(event)
+
+    def watch(self, event: E) -> None:
+        if is_opener(self.live_event):  # a buffer in front held it, and another event counted as live there
+            self.live_event = event
+        super().watch(event)
+
+    def failed(self, error: Exception) -> None:
+        self.stream.end_late(self, partial(self.observer.on_error, error), unwrapped(error))
+
+    def completed(self) -> None:
+        self.stream.end_late(self, self.observer.on_completed, self.last, self.is_error)
+
+    def give_up(self, event: E) -> None:
+        self.observer.on_next(event)
+        self.observer.on_completed()
+
+    def ended(self, error: Exception | None) -> None:
+        failure = unwrapped(error)
+        try:
+            rejected = failure is not None and self.stream.policy.rejects(failure)
+        except Exception as raised:
+            self.observer.on_error(raised)
+            return
+        if error is None:
+            self.observer.on_completed()
+        elif rejected:
+            self.stream.recover(self, failure, partial(self.observer.on_error, error))
+        else:
+            self.observer.on_error(error)

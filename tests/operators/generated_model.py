@@ -36,6 +36,7 @@ class Subscription:
         self.live = False
         self.queue: list[Event] | None = None  # of a flush that is under way
         self.end: Callable[[], None] | None = None  # what waits for the end of that
+        self.last: Event | None = None
 
 
 class Model:
@@ -176,9 +177,15 @@ class Model:
         elif not this.over:
             self.next(this, item)
 
+    def tell(self, event: str) -> None:
+        self.log.told.append((self.now, event))
+        with contextlib.suppress(Unjudged):  # it is logged
+            self.called("on_recovery")
+
     # what the operators make of it
 
     def next(self, this: Subscription, event: Event) -> None:
+        this.last = event
         if this.queue is not None:
             this.queue.append(event)
             return
@@ -225,13 +232,13 @@ class Model:
             if not is_of(error, this):
                 raise error
         elif this.queue is not None:
-            this.end = lambda: self.finish(this, self.unwrapped(error)[1])
+            this.end = lambda: self.finish_late(this, self.unwrapped(error)[1])
         elif isinstance(error, Thrown):
             self.terminate("Thrown")
         else:
             held, failure = self.unwrapped(error)
             if this.live:
-                self.finish(this, failure)
+                self.finish_late(this, failure)
             else:
                 this.held += held
                 self.judge(this, failure)
@@ -240,11 +247,31 @@ class Model:
         if this.over:
             return
         if this.queue is not None:
-            this.end = lambda: self.terminate(None)
+            this.end = lambda: self.complete(this)
         elif this.live:
-            self.terminate(None)
+            self.complete(this)
         else:
             self.judge(this, None)
+
+    def complete(self, this: Subscription) -> None:
+        disposed = self.closed
+        self.terminate(None)
+        if not disposed:
+            self.report_late(this, this.last if this.last is not None and this.last.type == "error" else None)
+
+    def finish_late(self, this: Subscription, failure: Any) -> None:
+        disposed = self.closed
+        self.finish(this, failure)
+        if not disposed:
+            self.report_late(this, failure)
+
+    def report_late(self, this: Subscription, failure: Any) -> None:
+        if this.number != 0 or failure is None:
+            return
+        with contextlib.suppress(Unjudged):  # the stream has ended
+            self.called("is_auth_error")
+            if is_auth(failure):
+                self.tell("AuthFailedAfterLive")
 
     def unwrapped(self, error: Exception) -> tuple[list[Event], Any]:
         name = name_of(error)
@@ -265,7 +292,7 @@ class Model:
                 this.held = []
                 self.finish(this, "Unjudged")
                 return
-            rejected = failure in ("auth", "Thrown") or getattr(failure, "status", None) == 401
+            rejected = is_auth(failure)
         if not rejected:
             self.finish(this, failure)
             return
@@ -309,15 +336,10 @@ class Recovery:
         self.deadline = 10**9 if timeout is None else model.now + timeout
 
     def start(self) -> None:
-        self.tell("AuthRejected")
+        self.model.tell("AuthRejected")
         self.next_try()
         if self.model.case.timeout is not None and not self.settled:
             self.model.after(self.deadline - self.model.now, self.fail)
-
-    def tell(self, event: str) -> None:
-        self.model.log.told.append((self.model.now, event))
-        with contextlib.suppress(Unjudged):  # it is logged
-            self.model.called("on_recovery")
 
     def next_try(self) -> None:
         if self.settled:
@@ -347,7 +369,7 @@ class Recovery:
             return
         model = self.model
         if error == "transient" and self.tries < model.case.limit:
-            self.tell("RefreshRetryScheduled")
+            model.tell("RefreshRetryScheduled")
             if model.case.wait:
                 model.after(model.case.wait, self.next_try)
             else:
@@ -356,14 +378,14 @@ class Recovery:
             self.fail()
         elif value:
             self.settled = True
-            self.tell("Refreshed")
+            model.tell("Refreshed")
             if not model.closed:
-                self.tell("Resubscribed")
+                model.tell("Resubscribed")
             if not model.closed:
                 model.subscribe(1)
         else:
             self.settled = True
-            self.tell("RefreshUnchanged")
+            model.tell("RefreshUnchanged")
             if not model.closed:
                 self.give_up()
 
@@ -371,9 +393,13 @@ class Recovery:
         if self.settled:
             return
         self.settled = True
-        self.tell("RefreshFailed")
+        self.model.tell("RefreshFailed")
         if not self.model.closed:
             self.give_up()
+
+
+def is_auth(failure: Any) -> bool:
+    return failure in ("auth", "Thrown") or getattr(failure, "status", None) == 401
 
 
 def name_of(error: Exception) -> str:

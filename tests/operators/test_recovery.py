@@ -712,7 +712,7 @@ class TestOnRecovery:
 
         row = Row("s-#", "s-a----|")
         assert row.run(*pipe(row.refresh("r"), on_recovery=raises)) == "----(sa)-|"
-        assert "on_recovery failed" in caplog.text
+        assert "A listener failed at AuthRejected" in caplog.text
 
     def test_no_new_credential_is_logged(self, pipe: Pipe, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "rxauth")
