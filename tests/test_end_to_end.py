@@ -1,4 +1,4 @@
-"""The main job on real bytes: a token that is not expired here and dead there costs one refresh, and nobody notices."""
+"""The main job on real bytes: a token that the server has invalidated costs one refresh, and the user sees nothing."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def openai(fake: FakeProvider, credentials: OAuthCredentials) -> Observable[Any]
 
 
 def thrown(fake: FakeProvider, credentials: OAuthCredentials) -> Observable[Any]:
-    """A client that announces `start`, and whose connection throws the 401 instead of telling it in-band."""
+    """Emit `start`, and raise the 401 of the connection instead of an error event."""
 
     async def events() -> AsyncIterator[Any]:
         yield Start(AssistantMessage())
@@ -74,9 +74,7 @@ both = pytest.mark.parametrize("pipe", [three, fused], ids=["three operators", "
 @both
 @pytest.mark.parametrize("source", [anthropic, openai], ids=["anthropic_messages", "openai_chat"])
 @pytest.mark.parametrize("kind", ["a status", "in-band"])
-async def test_one_start_all_the_text_one_done_after_two_requests_and_one_refresh(
-    pipe: Pipe, source: Source, kind: str
-) -> None:
+async def test_a_dead_token_costs_one_refresh_and_shows_nothing(pipe: Pipe, source: Source, kind: str) -> None:
     in_band = Reply.in_band_error("authentication_error", after=0, message="OAuth token has expired")
     async with FakeProvider(answer=ANSWER, replies=[in_band] if kind == "in-band" else []) as fake:
         credentials = OAuthCredentials(
@@ -99,7 +97,7 @@ async def test_one_start_all_the_text_one_done_after_two_requests_and_one_refres
 
 
 @both
-async def test_so_it_is_for_a_401_that_is_thrown(pipe: Pipe) -> None:
+async def test_a_raised_401_costs_one_refresh_and_shows_nothing(pipe: Pipe) -> None:
     async with FakeProvider(answer=ANSWER, replies=[None, None]) as fake:
         credentials = OAuthCredentials(
             MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id
@@ -115,7 +113,7 @@ async def test_so_it_is_for_a_401_that_is_thrown(pipe: Pipe) -> None:
 
 
 @both
-async def test_a_refresh_that_the_server_refuses_shows_the_401_once_and_what_to_do(pipe: Pipe) -> None:
+async def test_a_refused_refresh_shows_the_401_and_its_reason(pipe: Pipe) -> None:
     async with FakeProvider(token_replies=[Reply(status=400, error="invalid_client")]) as fake:
         credentials = OAuthCredentials(
             MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id
@@ -131,7 +129,7 @@ async def test_a_refresh_that_the_server_refuses_shows_the_401_once_and_what_to_
         assert len(fake.api_requests) == 1
 
 
-async def test_the_message_of_a_recovered_stream_is_the_whole_answer() -> None:
+async def test_a_recovered_stream_has_the_whole_message() -> None:
     async with FakeProvider(answer=ANSWER) as fake:
         credentials = OAuthCredentials(
             MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id

@@ -1,4 +1,4 @@
-"""The presets: data that cannot be changed, and the facts that they state."""
+"""The presets are data that cannot be changed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def addresses(preset: Provider) -> list[str]:
     return [*preset.base_urls.values(), *([app.device_url, app.token_url] if app else [])]
 
 
-def test_these_are_known() -> None:
+def test_the_presets_are_four() -> None:
     assert dict(PROVIDERS) == {"anthropic": ANTHROPIC, "kimi": KIMI, "kimi-global": KIMI_GLOBAL, "openai": OPENAI}
 
 
 @every_preset
-def test_each_is_found_by_its_name(preset: Provider) -> None:
+def test_a_preset_has_the_name_it_is_found_by(preset: Provider) -> None:
     assert PROVIDERS[preset.name] is preset
 
 
 @every_preset
-def test_every_address_is_https_and_nothing_but_an_address(preset: Provider) -> None:
+def test_an_address_is_https_without_a_query(preset: Provider) -> None:
     for address in addresses(preset):
         parts = urlsplit(address)
         assert (parts.scheme, parts.query, parts.fragment, parts.username) == ("https", "", "", None)
@@ -36,13 +36,13 @@ def test_every_address_is_https_and_nothing_but_an_address(preset: Provider) -> 
 
 
 @every_preset
-def test_base_urls_are_as_the_official_sdks_take_them(preset: Provider) -> None:
+def test_a_base_url_has_the_form_of_the_official_sdks(preset: Provider) -> None:
     for protocol, url in preset.base_urls.items():
         assert url.endswith("/v1") == (protocol == "openai-chat")
 
 
 @every_preset
-def test_nothing_of_it_can_be_changed(preset: Provider) -> None:
+def test_a_preset_cannot_be_changed(preset: Provider) -> None:
     for field in dataclasses.fields(preset):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(preset, field.name, None)
@@ -52,7 +52,7 @@ def test_nothing_of_it_can_be_changed(preset: Provider) -> None:
             changed["more"] = "more"
 
 
-def test_a_key_for_anthropic_goes_where_anthropic_looks_for_it() -> None:
+def test_a_key_goes_into_the_header_of_its_provider() -> None:
     assert (ANTHROPIC.auth_header, ANTHROPIC.key_env) == ("x-api-key", "ANTHROPIC_API_KEY")
     assert (OPENAI.auth_header, OPENAI.key_env) == ("authorization", "OPENAI_API_KEY")
 
@@ -64,7 +64,7 @@ def test_the_global_kimi_differs_in_its_hosts_alone() -> None:
     assert set(KIMI.regions.values()) == {"kimi", "kimi-global"}
 
 
-def test_kimi_is_this() -> None:
+def test_kimi_has_these_facts() -> None:
     assert dict(KIMI.base_urls) == {
         "anthropic-messages": "https://api.kimi.com/coding",
         "openai-chat": "https://api.kimi.com/coding/v1",

@@ -48,14 +48,17 @@ def demo(args: Namespace) -> int:
 
 def _show_scene(scene: Scene, color: bool) -> None:
     bold, dim, plain = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if color else ("", "", "")
-    screen.write(f"{bold}{scene.name}{plain}\n{scene.remark}\n")
-    screen.write(scene.diagram.text(80, color=color, ascii_only=not screen.can_draw(sys.stdout)))
+    width = screen.width(sys.stdout)
+    screen.write(f"{bold}{scene.name}{plain}\n{textwrap.fill(scene.remark, width)}\n")
+    screen.write(scene.diagram.text(width, color=color, ascii_only=not screen.can_draw(sys.stdout)))
     screen.write(f"\n{dim}saved in the transcript:{plain}")
     for number, entry in enumerate(scene.transcript, start=1):
         message = entry.message
         text = json.dumps(message.text, ensure_ascii=False) if message.text else "(empty)"
         end = "never ended: a phantom" if entry.open else message.error_message or "complete"
-        screen.write(textwrap.fill(f"{number}. {text}  {end}", 79, initial_indent="  ", subsequent_indent="     "))
+        screen.write(
+            textwrap.fill(f"{number}. {text}  {end}", width - 1, initial_indent="  ", subsequent_indent="     ")
+        )
     screen.write("\n")
 
 

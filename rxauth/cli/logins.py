@@ -130,7 +130,7 @@ class Logins:
             return self._found
         if self._file is not None and not os.path.exists(os.path.expanduser(self._file)):  # noqa: ASYNC240, PTH110, PTH111 - as the store does
             raise StoreError(f"There is no credential file {self._file}. Check --credentials.")
-        raise LoginRequired(f"{await self._nothing_found()}: {self._how_to_get_one()}.")
+        raise LoginRequired(f"{await self._nothing_found()}. {self._how_to_get_one()}")
 
     async def note_end(self) -> None:
         """Note that the server has refused the refresh token of the login, for `status`."""
@@ -198,10 +198,9 @@ class Logins:
 
     def _how_to_get_one(self) -> str:
         if self._file is not None:
-            return f"put one into {self._file} under the key {self.name!r}"
-        ways = [f"`{self.login_command()}`"] if self.app else []
-        ways.append(f"set {self.preset.key_env or 'RXAUTH_TOKEN'}")
-        return ", or ".join(ways)
+            return f"Put one into {self._file} under the key {self.name!r}."
+        variable = self.preset.key_env or "RXAUTH_TOKEN"
+        return f"Run `{self.login_command()}`, or set {variable}." if self.app else f"Set {variable}."
 
     def login_command(self) -> str:
         """Return the command that makes such a login."""

@@ -22,6 +22,7 @@ __all__ = [
     "has_color",
     "prepare_streams",
     "standard_input",
+    "width",
     "write",
 ]
 
@@ -84,6 +85,15 @@ def can_draw(out: TextIO) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def width(out: TextIO) -> int:
+    """Return the columns to fill: at most 80, fewer in a narrow terminal."""
+    if not out.isatty():
+        return 80
+    import shutil
+
+    return min(80, max(40, shutil.get_terminal_size().columns))
 
 
 def has_color(out: TextIO) -> bool:

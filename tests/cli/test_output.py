@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from rxauth.cli import main
-from rxauth.cli.screen import has_color
+from rxauth.cli.screen import has_color, width
 from rxauth.testing import FakeProvider
 
 from .running import KEY, CommandLine, Terminal
@@ -93,6 +93,18 @@ def test_a_reader_that_leaves_is_no_failure(cli: CommandLine) -> None:
     ):
         code = main(["stream", "hi", "--provider", "fake", "--json"])
     assert (code, err.getvalue()) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("out", "columns", "wide"),
+    [(io.StringIO(), "50", 80), (Terminal(), "50", 50), (Terminal(), "200", 80), (Terminal(), "5", 40)],
+    ids=["a file", "a narrow terminal", "a wide one", "a very narrow one"],
+)
+def test_a_diagram_fits_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, out: io.StringIO, columns: str, wide: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert width(out) == wide
 
 
 @pytest.mark.parametrize(("variable", "colored"), [("", True), ("1", False)])
