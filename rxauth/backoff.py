@@ -28,6 +28,8 @@ from rxauth.failures import is_transient, retry_after_of
 from rxauth.waiting import Outcome, seconds_on
 
 __all__ = [
+    "BaseRetrying",
+    "Retrying",
     "Work",
     "call",
     "checked",

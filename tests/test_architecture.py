@@ -30,9 +30,17 @@ def test_imports_point_down_only(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_an_import_that_points_up_is_found(tmp_path: Path) -> None:
-    module = copy_of_the_package(tmp_path) / "rxauth" / "errors.py"
-    module.write_text(module.read_text() + "\nfrom rxauth.operators import recover_auth\n")
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        pytest.param("errors", "from rxauth.operators import recover_auth", id="an import that points up"),
+        pytest.param("errors", "    from rxauth.operators import recover_auth", id="one for types alone"),
+        pytest.param("failures/_words", "    from rxauth.failures._rules import Rule", id="a circle of two"),
+    ],
+)
+def test_wrong_import_is_found(module: str, line: str, tmp_path: Path) -> None:
+    path = copy_of_the_package(tmp_path) / "rxauth" / f"{module}.py"
+    path.write_text(f"{path.read_text()}\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\n{line}\n")
     done = lint(tmp_path)
     assert done.returncode != 0
-    assert "rxauth.errors" in done.stdout
+    assert f".{path.stem} -> " in done.stdout

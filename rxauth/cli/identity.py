@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rxauth import __version__
-from rxauth.cli.logins import home
+from rxauth.cli.home import home
 from rxauth.providers import Provider
 
 __all__ = ["identity"]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rxauth.addresses import checked_url, same_address
+from rxauth.cli.home import home
+from rxauth.cli.identity import identity
 from rxauth.cli.printed import Ended
 from rxauth.credentials import FileStore, StaticCredentials
 from rxauth.errors import LoginRequired, StoreError
@@ -73,8 +75,6 @@ class Logins:
 
     def headers(self) -> dict[str, str]:
         """Return the headers of every request: those that say who asks, and those from the command line."""
-        from rxauth.cli.identity import identity
-
         return identity(self.environ, self.preset) | dict(self._headers)
 
     async def credentials(self) -> CredentialSource:
@@ -264,19 +264,6 @@ def oauth_app(environ: Mapping[str, str], preset: Provider) -> OAuthApp | None:
         return app
     host = checked_url(environ[name].strip().rstrip("/"), name)
     return replace(app, device_url=host + urlsplit(app.device_url).path, token_url=host + urlsplit(app.token_url).path)
-
-
-def home(environ: Mapping[str, str]) -> Path:
-    """Return `$RXAUTH_HOME`, else `~/.rxauth`.
-
-    Raises:
-        StoreError: the user has no home directory.
-    """
-    named = environ.get("RXAUTH_HOME") or "~/.rxauth"
-    try:
-        return Path(named).expanduser()
-    except RuntimeError:
-        raise StoreError(f"There is no home directory for {named}. Set RXAUTH_HOME to a directory.") from None
 
 
 def own_stores(environ: Mapping[str, str]) -> dict[str, FileStore]:

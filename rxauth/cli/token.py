@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from rxauth.cli import screen
 from rxauth.cli.exits import DONE, FAILED, CommandError, exit_code, sentences
-from rxauth.cli.logins import Login, Logins, home, logins_of
+from rxauth.cli.home import home
+from rxauth.cli.logins import Login, Logins, logins_of
 from rxauth.cli.printed import Printed
 from rxauth.cli.running import finish, run, run_without_loop
 

@@ -34,8 +34,7 @@ from rxauth.errors import CredentialError, RefreshFailed, RxAuthError, StoreErro
 from rxauth.failures import rejected_credential
 
 if TYPE_CHECKING:
-    import tenacity
-
+    from rxauth.backoff import Retrying
     from rxauth.credentials._store import CredentialStore
 
 __all__ = ["OAuthCredentials"]
@@ -112,7 +111,7 @@ class OAuthCredentials:
         timeout: float = 45.0,
         answer_timeout: float = 120.0,
         lock_hold: float = 15.0,
-        retrying: tenacity.Retrying | None = None,
+        retrying: Retrying | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,

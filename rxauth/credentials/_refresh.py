@@ -31,7 +31,7 @@ from rxauth.credentials._token_endpoint import DeadRefreshToken, TokenEndpoint
 from rxauth.errors import AccountChanged, CredentialError, LoginRequired, RefreshFailed, StoreError
 
 if TYPE_CHECKING:
-    from tenacity import BaseRetrying
+    from rxauth.backoff import BaseRetrying
 
 __all__ = ["Refresh", "Refresher"]
 

@@ -146,7 +146,8 @@ def status_of(failure: Any) -> int | None:
     >>> status_of({"type": "error", "error": {"status_code": 401}})
     401
     """
-    return Reading(failure).status
+    found = {Reading(leaf).status for leaf in leaves(failure)}
+    return found.pop() if len(found) == 1 else None
 
 
 def _is_failure(failure: Any) -> bool:

@@ -17,7 +17,7 @@ from rxauth.operators._predicates import is_error_event, is_opener
 from rxauth.operators._recovery import OnRecovery, Policy, RecoveringStream, Refresh
 
 if TYPE_CHECKING:
-    import tenacity
+    from rxauth.backoff import Retrying
 
 E = TypeVar("E")
 
@@ -29,7 +29,7 @@ def recover_auth(
     is_error: Callable[[E], bool] = is_error_event,
     max_held: int = 64,
     is_auth_error: Judge = failures.is_auth_error,
-    retrying: tenacity.Retrying | None = None,
+    retrying: Retrying | None = None,
     timeout: float | None = 60.0,
     on_recovery: OnRecovery | None = None,
     discard_on_error: bool = False,

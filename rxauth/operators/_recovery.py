@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -14,7 +14,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable
 
 from rxauth import waiting
-from rxauth.errors import RefreshFailed
+from rxauth.errors import RefreshFailed, field
 from rxauth.failures import Judge, judge_known, name_of, status_of, type_of
 from rxauth.operators._attempt import Attempt
 from rxauth.recovery import (
@@ -260,7 +260,7 @@ class Recovery(abc.DisposableBase):
 
 def _keep(error: Exception, failure: Any) -> None:
     """Attach the refresh's exception to the stream's failure: as its cause, else as a note without its text."""
-    target = failure if isinstance(failure, BaseException) else _cause_of(failure)
+    target = failure if isinstance(failure, BaseException) else field(failure, "cause")
     if not isinstance(target, BaseException) or target is error:
         return
     if target.__cause__ is None and not _leads_to(error, target):
@@ -294,7 +294,3 @@ def _leads_to(error: BaseException, target: BaseException) -> bool:
             each.__context__ = None
         waiting += [link for link in (each.__cause__, each.__context__) if link is not None]
     return False
-
-
-def _cause_of(event: Any) -> Any:
-    return event.get("cause") if isinstance(event, Mapping) else getattr(event, "cause", None)

@@ -13,7 +13,7 @@ from rxauth.recovery import RetryScheduled, tell
 from rxauth.waiting import Outcome, SubscriberContext, run_on, running_loop, seconds_on, waiting_scheduler
 
 if TYPE_CHECKING:
-    import tenacity
+    from rxauth.backoff import Retrying
 
 E = TypeVar("E")
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("rxauth.recovery")
 def retry_never_live(
     *,
     when: Judge = is_transient,
-    retrying: tenacity.Retrying | None = None,
+    retrying: Retrying | None = None,
     on_retry: OnRetry | None = None,
 ) -> Callable[[Observable[E]], Observable[E]]:
     """Subscribe again, with backoff, to a stream that failed before it was live for a transient reason.
@@ -111,7 +111,7 @@ class _Attempts(abc.DisposableBase, Generic[E]):
         observer: abc.ObserverBase[E],
         scheduler: abc.SchedulerBase | None,
         when: Judge,
-        retrying: tenacity.Retrying | None,
+        retrying: Retrying | None,
         on_retry: OnRetry | None,
     ) -> None:
         self._source = source

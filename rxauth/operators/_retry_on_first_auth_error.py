@@ -14,7 +14,7 @@ from rxauth.operators._predicates import is_error_event, is_opener
 from rxauth.operators._recovery import OnRecovery, Policy, RecoveringStream, Refresh
 
 if TYPE_CHECKING:
-    import tenacity
+    from rxauth.backoff import Retrying
 
 E = TypeVar("E")
 
@@ -24,7 +24,7 @@ def retry_on_first_auth_error(
     *,
     is_auth_error: Judge = failures.is_auth_error,
     is_error: Callable[[E], bool] = is_error_event,
-    retrying: tenacity.Retrying | None = None,
+    retrying: Retrying | None = None,
     timeout: float | None = 60.0,
     on_recovery: OnRecovery | None = None,
 ) -> Callable[[Observable[E]], Observable[E]]:
