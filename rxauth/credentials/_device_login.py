@@ -17,8 +17,9 @@ from rxauth.addresses import checked_url
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._device_prompt import DEFAULT_INTERVAL, DevicePrompt, DeviceWaiting, read_prompt
 from rxauth.credentials._post import EndpointUnavailable, Sender, SessionOption
-from rxauth.credentials._token_answer import Answer, error_code, granted, retry_after
+from rxauth.credentials._token_answer import Answer, error_code, granted
 from rxauth.errors import ConnectionFailed, LoginRequired, ProtocolError, RequestRejected
+from rxauth.failures import TRANSIENT_STATUS, seconds_to_wait
 
 __all__ = ["DevicePrompt", "DeviceWaiting", "device_login"]
 
@@ -190,12 +191,12 @@ class _DeviceLogin:
 
     async def _post(self, url: str, form: Mapping[str, str]) -> Answer:
         answer = await self.sender.post(url, form, within=self.request_timeout)
-        if answer.status in (408, 425, 429) or answer.status >= 500:
+        if answer.status in TRANSIENT_STATUS:
             raise EndpointUnavailable(
                 f"{urlsplit(url).netloc} cannot answer now (status {answer.status}).",
                 type="http_error",
                 status=answer.status,
-                retry_after=retry_after(answer, self.clock()),
+                retry_after=seconds_to_wait(answer.headers, now=self.clock()),
             )
         return answer
 

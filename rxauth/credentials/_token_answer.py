@@ -6,8 +6,6 @@ or ordinary words.
 
 from __future__ import annotations
 
-import datetime
-import email.utils
 import html
 import json
 import math
@@ -18,7 +16,7 @@ from urllib.parse import parse_qsl
 
 from rxauth.credentials._credential import Credential, unix_seconds
 
-__all__ = ["DEAD", "Answer", "error_code", "granted", "is_header_text", "retry_after", "words"]
+__all__ = ["DEAD", "Answer", "error_code", "granted", "is_header_text", "words"]
 
 # Error codes that end a login: RFC 6749 section 5.2, RFC 6750 section 3.1, OpenID Connect, GitHub, OpenAI, Supabase.
 DEAD = frozenset(
@@ -136,20 +134,6 @@ def words(answer: Answer, secrets: Iterable[str] = ()) -> str:
         kept.append(word if plain else "...")
     line = " ".join(kept).strip()
     return "" if _overlaps(line.casefold(), (each for each in secrets if len(each) > 3)) else line
-
-
-def retry_after(answer: Answer, now: float) -> float | None:
-    """Return the seconds to wait that the server asks for (RFC 9110 section 10.2.3): a number, or a date."""
-    value = answer.headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII):
-        return float(value)
-    try:
-        date = email.utils.parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=datetime.UTC)
-    return max(0.0, date.timestamp() - now)
 
 
 def is_header_text(value: Any) -> TypeGuard[str]:

@@ -20,8 +20,9 @@ from urllib.parse import quote_plus, urlsplit
 from rxauth.addresses import checked_url
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._post import BodyFormat, EndpointUnavailable, Sender, SessionOption
-from rxauth.credentials._token_answer import DEAD, Answer, error_code, granted, is_header_text, retry_after, words
+from rxauth.credentials._token_answer import DEAD, Answer, error_code, granted, is_header_text, words
 from rxauth.errors import RefreshFailed
+from rxauth.failures import TRANSIENT_STATUS, seconds_to_wait
 
 __all__ = ["ClientAuth", "DeadRefreshToken", "ExtraParams", "TokenEndpoint"]
 
@@ -30,7 +31,6 @@ ExtraParams: TypeAlias = (
     "Mapping[str, str] | Callable[[], Mapping[str, str]] | Callable[[], Awaitable[Mapping[str, str]]] | None"
 )
 
-_TRANSIENT_STATUS = frozenset({408, 425, 429, *range(500, 600)})
 _TRANSIENT_CODES = frozenset({"slow_down", "temporarily_unavailable", "server_error"})
 _CLIENT_CODES = frozenset({"invalid_client", "unauthorized_client", "incorrect_client_credentials"})
 
@@ -139,12 +139,12 @@ class TokenEndpoint:
         told = f"{code}, status {status}" if code else f"status {status}"
         if code in DEAD:
             return DeadRefreshToken(str(code), status)
-        if status in _TRANSIENT_STATUS or code in _TRANSIENT_CODES:
+        if status in TRANSIENT_STATUS or code in _TRANSIENT_CODES:
             return EndpointUnavailable(
                 f"The token endpoint {self.host} cannot answer now (status {status}).",
                 type=code or "http_error",
                 status=status,
-                retry_after=retry_after(answer, self._clock()),
+                retry_after=seconds_to_wait(answer.headers, now=self._clock()),
             )
         if 300 <= status < 400:
             text = "redirects ({}); a token is not sent along a redirect. Check token_url."
@@ -163,7 +163,7 @@ class TokenEndpoint:
                 "If this goes on, check token_url.",
                 type="malformed_response",
                 status=status,
-                retry_after=retry_after(answer, self._clock()),
+                retry_after=seconds_to_wait(answer.headers, now=self._clock()),
             )
         if status == 401 and code not in _CLIENT_CODES:
             return DeadRefreshToken(code, status)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from rxauth.errors import field
 from rxauth.marbles._columns import Cell, Sizes
 from rxauth.marbles._record import Timeline
-from rxauth.marbles._signs import Alphabet, cells, clean, event_type, failure_name, name_of, part
+from rxauth.marbles._signs import Alphabet, cells, clean, event_type, failure_name, name_of
 
 __all__ = ["Hung", "Note", "hang", "notes_of", "shorten", "wrap"]
 
@@ -60,7 +61,7 @@ def _texts(timeline: Timeline, alphabet: Alphabet) -> Iterator[tuple[float, obje
             yield mark.time, alphabet.sign(mark), Note(0, name_of(mark.value, quoted=False), "mark")
         elif (mark.kind == "error" or word == "error") and (name := failure_name(mark.value)):
             yield mark.time, alphabet.sign(mark), Note(0, name, "failure")
-        elif word == "text_delta" and isinstance(delta := part(mark.value, "delta"), str):
+        elif word == "text_delta" and isinstance(delta := field(mark.value, "delta"), str):
             begun = begun if quote else (mark.time, alphabet.sign(mark))
             quote.append(delta)
         elif word == "start" and quote:  # another message of the same row

@@ -9,11 +9,11 @@ import contextlib
 import re
 import textwrap
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from rxauth.errors import NeverLiveError
+from rxauth.errors import NeverLiveError, field
 from rxauth.failures import status_of, type_of
 from rxauth.marbles._record import Mark, Timeline
 
@@ -21,7 +21,7 @@ _width: Callable[[str], int] = len
 with contextlib.suppress(ImportError):  # a page with Pyodide may not have installed it
     from wcwidth import wcswidth as _width
 
-__all__ = ["Alphabet", "Shape", "Sign", "Tone", "cells", "clean", "event_type", "failure_name", "name_of", "part"]
+__all__ = ["Alphabet", "Shape", "Sign", "Tone", "cells", "clean", "event_type", "failure_name", "name_of"]
 
 Shape: TypeAlias = Literal["flag", "disc", "square", "diamond", "bracket", "cross", "bar", "cut", "dot"]
 Tone: TypeAlias = Literal["start", "text", "thinking", "tool", "other", "done", "error", "quiet"]
@@ -143,10 +143,10 @@ def failure_name(failure: Any) -> str:
         return f"NeverLiveError ({failure_name(failure.failure)})"
     name: Any = type(failure).__name__
     if not isinstance(failure, BaseException):
-        cause = part(failure, "cause")
+        cause = field(failure, "cause")
         if isinstance(cause, BaseException):
             return failure_name(cause)
-        name = type_of(part(failure, "error"))  # the provider's own word, unless it could be a token
+        name = type_of(field(failure, "error"))  # the provider's own word, unless it could be a token
         if not (isinstance(name, str) and len(name) <= 40 and re.fullmatch(r"[A-Za-z]+(_[A-Za-z]+)*", name)):
             name = ""
     return f"{name} {status_of(failure) or ''}".strip()
@@ -158,11 +158,6 @@ def event_type(value: object) -> str | None:
         return None  # the `type` of an exception or a recovery event names a failure
     word = type_of(value)
     return clean(word)[:40] if isinstance(word, str) and word else None
-
-
-def part(value: Any, name: str) -> Any:
-    """Return a field of a mapping or an object, `None` where it has none."""
-    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
 
 
 def cells(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rxauth.errors import field
 from rxauth.failures import type_of
 
 _OPENERS = frozenset(
@@ -32,7 +33,7 @@ def is_opener(event: Any) -> bool:
     """Return whether an event can come before the server has accepted the request."""
     kind = type_of(event)
     if kind == "raw_response_event":  # openai-agents wraps an event of the Responses API
-        kind = type_of(event.get("data") if isinstance(event, Mapping) else getattr(event, "data", None))
+        kind = type_of(field(event, "data"))
     if kind is None and isinstance(event, Mapping):
         return event.get("event") in _LANGCHAIN_OPENERS
     return kind in _OPENERS

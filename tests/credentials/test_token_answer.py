@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rxauth.credentials import Credential
-from rxauth.credentials._token_answer import Answer, error_code, granted, retry_after, words
+from rxauth.credentials._token_answer import Answer, error_code, granted, words
 
 NOW = 1_700_000_000.0
 URL = "https://example.com/token"
@@ -175,24 +175,3 @@ def test_an_error_code_is_a_code_and_no_echo(content: bytes, secrets: tuple[str,
 )  # fmt: skip
 def test_words_are_ordinary_words_only(content: bytes, said: str) -> None:
     assert words(answer(content, 403), ("old-refresh-secret",)) == said
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("0", 0.0),
-        (" 1.5 ", 1.5),
-        ("Tue, 14 Nov 2023 22:13:30 GMT", 10.0),
-        ("Tue, 14 Nov 2023 22:13:10 GMT", 0.0),
-        ("Tue, 14 Nov 2023 22:13:30 -0000", 10.0),
-        ("", None),
-        ("-1", None),
-        ("soon", None),
-        ("nan", None),
-        ("1e9", None),
-        ("9" * 400, None),
-        ("Tue, 14 Nov 99999 22:13:30 GMT", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
-    assert retry_after(answer(b"", 503, {"Retry-After": value}), NOW) == seconds
