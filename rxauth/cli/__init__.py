@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the stream ended in an error, 2 usage or a credential file
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from rxauth.cli import screen
@@ -33,9 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     from rxauth.cli.parser import parse
+    from rxauth.cli.printed import process_start
 
     try:
         args = parse(argv)
+        args.started = process_start() if argv is None else time.time()
         code: int = args.run(args)
     except KeyboardInterrupt:
         screen.complain_on_new_line(

@@ -8,47 +8,46 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["Ended", "Printed"]
+__all__ = ["Ended", "Printed", "process_start"]
 
-_KEPT = 86400.0  # s for which a record of a caller is kept
+_KEPT = 86400.0  # s for which the record of a caller is kept
 _LOGINS = 50
 
 
 class Printed:
-    """The token that each caller got last. A caller is a parent process: the program that runs `rxauth token`.
+    """The token that a caller got last. A caller is a parent process: the program that runs `rxauth token`.
 
     Args:
         home: the directory of rxauth's files.
         name: the login.
         caller: the id of the parent process.
+        started: the Unix time at which the caller started this process.
     """
 
-    def __init__(self, home: Path, name: str, caller: int) -> None:
-        self._directory = home / "printed"
-        self._login = _hash(name)
-        self._caller = caller
+    def __init__(self, home: Path, name: str, caller: int, started: float) -> None:
+        self._record = home / "printed" / f"{_hash(name)}-{caller}"
+        self._started = started
 
     def is_last(self, token: str) -> bool | None:
-        """Return whether this caller got that token last; `None` if it is unknown and another caller got it."""
+        """Return whether the caller got that token before this call; `None` if it got none yet.
+
+        A caller that starts several processes at once means an older token than the one that the first of them prints.
+        """
         try:
-            return self._record().read_text() == _hash(token)
+            return self._record.read_text() == _hash(token) and self._record.stat().st_mtime <= self._started
         except OSError:
-            others = self._directory.glob(f"{self._login}-*")
-            return None if any(_read(each) == _hash(token) for each in others) else False
+            return None
 
     def remember(self, token: str) -> None:
-        """Note that this caller gets the token; where that is impossible, `--rejected` cannot tell tokens apart."""
+        """Note that the caller gets the token; where that is impossible, `--rejected` renews more than it has to."""
         with suppress(OSError):
-            if self.is_last(token) is True:
+            if _read(self._record) == _hash(token):
                 return
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for each in self._directory.iterdir():
+            self._record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for each in self._record.parent.iterdir():
                 if each.stat().st_mtime < time.time() - _KEPT:
                     each.unlink(missing_ok=True)
-            self._record().write_text(_hash(token))
-
-    def _record(self) -> Path:
-        return self._directory / f"{self._login}-{self._caller}"
+            self._record.write_text(_hash(token))
 
 
 class Ended:
@@ -70,9 +69,7 @@ class Ended:
             return
         with suppress(OSError):
             known = [*_read(self._path).split(), _hash(refresh_token)][-_LOGINS:]
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write("\n".join(known) + "\n")
+            self._path.write_text("\n".join(known) + "\n")
 
 
 def _read(path: Path) -> str:
@@ -84,3 +81,12 @@ def _read(path: Path) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def process_start() -> float:
+    """Return the Unix time at which this process was started, or a little later."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + (ticks + 1) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, AttributeError):  # not on Linux
+        return time.time()

@@ -35,7 +35,7 @@ def token(args: Namespace) -> int:
             return _print(args, run_without_loop(lambda: logins.key(variable).current()))
         login = run_without_loop(logins.login)
         credential = login.credential
-        printed = Printed(home(os.environ), logins.name, os.getppid())
+        printed = Printed(home(os.environ), logins.name, os.getppid(), args.started)
         refused = args.rejected and _was_refused(credential, printed)
         code = DONE
         if refused or _left(credential) < _wanted(credential, args.min_ttl):

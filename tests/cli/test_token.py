@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -63,15 +64,52 @@ def test_a_token_is_renewed_that_ends_too_soon(
     assert fake.accepts(done.out.strip())
 
 
-def test_a_rejected_token_is_renewed_once(cli: CommandLine, fake: FakeProvider) -> None:
-    first = stored(cli, fake)
-    assert cli("token", "--rejected").out.strip() == first  # this caller has got no token yet
-    tokens = [first]
-    for _ in range(2):
-        fake.invalidate()
-        tokens.append(cli("token", "--rejected").out.strip())
+@pytest.mark.parametrize("in_process", [True, False], ids=["main()", "processes"])
+def test_a_rejected_token_is_renewed_each_time(cli: CommandLine, fake: FakeProvider, in_process: bool) -> None:
+    stored(cli, fake)
+    tokens = []
+    for flags in ([], ["--rejected"], ["--rejected"]):
+        if in_process:
+            tokens.append(cli("token", *flags).out.strip())
+        else:
+            with cli.process("token", *flags) as process:
+                tokens.append(process.outcome().out.strip())
         assert fake.accepts(tokens[-1])
+        fake.invalidate()
     assert (len(set(tokens)), len(fake.token_requests)) == (3, 2)
+
+
+# A call that is started together with another one, and gets to work when that one has ended.
+LATE = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+print("started", flush=True)
+signal.sigwait([signal.SIGUSR1])
+from rxauth.__main__ import main
+main()
+"""
+
+
+def test_calls_that_start_together_mean_the_same_token(cli: CommandLine, fake: FakeProvider) -> None:
+    stored(cli, fake)
+    with cli.process("token") as process:
+        process.outcome()
+    fake.invalidate()
+    with cli.process("token", "--rejected", code=LATE) as late, cli.process("token", "--rejected") as process:
+        assert late.read() == "started\n"
+        token = process.outcome().out
+        late.popen.send_signal(signal.SIGUSR1)
+        assert late.outcome().out == token
+    assert fake.accepts(token.strip())
+    assert len(fake.token_requests) == 1
+
+
+@pytest.mark.parametrize(("age", "renewed"), [(5, False), (15, True)])
+def test_a_first_call_may_say_that_a_token_was_rejected(
+    cli: CommandLine, fake: FakeProvider, age: float, renewed: bool
+) -> None:
+    token = stored(cli, fake, left=900 - age)
+    assert (cli("token", "--rejected").out != f"{token}\n") == renewed
 
 
 def test_a_newer_token_than_the_rejected_one_is_printed(cli: CommandLine, fake: FakeProvider) -> None:
@@ -82,10 +120,11 @@ def test_a_newer_token_than_the_rejected_one_is_printed(cli: CommandLine, fake: 
     assert fake.token_requests == []
 
 
-def test_concurrent_calls_make_one_token_request(cli: CommandLine, fake: FakeProvider) -> None:
-    stored(cli, fake, left=-1)
+@pytest.mark.parametrize("flags", [[], ["--rejected"]], ids=["an expired token", "a rejected token"])
+def test_concurrent_calls_make_one_token_request(cli: CommandLine, fake: FakeProvider, flags: list[str]) -> None:
+    stored(cli, fake, left=300 if flags else -1)
     with ExitStack() as stack:
-        calls = [stack.enter_context(cli.process("token", "kimi")) for _ in range(4)]
+        calls = [stack.enter_context(cli.process("token", "kimi", *flags)) for _ in range(4)]
         done = [call.outcome() for call in calls]
     assert [(each.code, each.err) for each in done] == [(0, "")] * 4
     assert len({each.out for each in done}) == 1
@@ -194,9 +233,10 @@ def readme_block(language: str) -> str:
 def test_the_helpers_in_the_readme_are_commands(cli: CommandLine, fake: FakeProvider) -> None:
     """Each asks for the token of a login that is stored, in the file's own format."""
     token = stored(cli, fake)
-    login_at(fake, cli.home / "rxauth/credentials.json", name="https://api.example.com/v1")
-    entries = json.loads((cli.home / "rxauth/credentials.json").read_text())
-    own_file(cli, kimi={"access_token": token}, **entries)
+    file = cli.home / "rxauth/credentials.json"
+    entries = json.loads(file.read_text())
+    entries |= json.loads(login_at(fake, file, name="https://api.example.com/v1").read_text())
+    own_file(cli, **entries)
     claude = json.loads(readme_block("json"))["apiKeyHelper"].split()
     codex = tomllib.loads(readme_block("toml"))["model_providers"]["example"]["auth"]
     assert cli(*claude[1:]).out == f"{token}\n"
