@@ -177,7 +177,7 @@ class MessagesReader(Reader):
                 self._stop(_mapping(body.get("delta")), body)
             case "message_stop":
                 self.complete()
-            case "message" if isinstance(body.get("content"), list):
+            case "message" if isinstance(body.get("content"), list | str):
                 self._whole(body)
             case "ping":
                 self.on_ping()
@@ -204,7 +204,8 @@ class MessagesReader(Reader):
     def _whole(self, message: dict[str, Any]) -> None:
         """Read an answer that came as one object, although a stream was asked for."""
         self._head(message)
-        for index, block in enumerate(message["content"]):
+        content = message["content"]
+        for index, block in enumerate(content if isinstance(content, list) else [{"type": "text", "text": content}]):
             self._start(index, _mapping(block))
             self._close(index)
         self._stop(message, message)
@@ -240,8 +241,8 @@ class MessagesReader(Reader):
                 block.add(string(wire.get("thinking")) or "")
             case "tool_use":
                 block = self.answer.open_tool_call(string(wire.get("id")) or "", string(wire.get("name")) or "")
-                if wire.get("input"):
-                    block.whole = msgspec.json.encode(wire["input"]).decode()
+                if whole := wire.get("input"):
+                    block.whole = whole if isinstance(whole, str) else msgspec.json.encode(whole).decode()
             case _:
                 block = self.answer.add_provider_block(wire)
         if isinstance(block, OpenBlock):

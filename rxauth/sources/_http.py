@@ -183,7 +183,7 @@ class _Conversation:
             except aiohttp.ClientPayloadError as error:
                 if isinstance(error.__cause__, ContentEncodingError):
                     return exchange.error(ProtocolError, f"{host} sent a body that is not encoded as it says.")
-                return reader.incomplete(f"{host} cut the stream off before the answer was complete.")
+                reader.is_cut, chunk = True, b""
             except (aiohttp.ClientError, OSError) as error:
                 return self._broken(error)
             try:

@@ -19,7 +19,7 @@ from rxauth.sources._errors import Exchange, Told, read_error
 from rxauth.sources._http import stream
 from rxauth.sources._message import Answer, OpenBlock, OpenText, OpenThinking
 from rxauth.sources._payload import MALFORMED, count, string
-from rxauth.sources._reader import Reader
+from rxauth.sources._reader import Reader, is_error
 from rxauth.sources._request import MAX_EVENT_BYTES, AuthHeader, prepared
 from rxauth.sources._tool_calls import ToolCalls
 
@@ -132,9 +132,9 @@ _FINISH_REASONS: dict[str, DoneReason] = {
 # Reasons for stopping that mean: the server gave up.
 _FAILURES = frozenset({"error", "abort", "insufficient_system_resource", "network_error"})
 
-_THINKING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
-_READ_FIELDS = frozenset({"role", "content", "refusal", "tool_calls", "function_call", *_THINKING_FIELDS})
-_OF_THINKING = re.compile("reasoning|thinking|thought|signature|encrypted")
+_READ_FIELDS = frozenset({"role", "content", "refusal", "tool_calls", "function_call"})
+_SIGNATURE = re.compile("signature|opaque|encrypted")
+_THINKING = re.compile("reasoning|thinking|thought")
 _OF_ANSWER = ("citations", "search_results")  # in the chunk instead of its delta, and whole in every one
 
 
@@ -155,6 +155,7 @@ class ChatReader(Reader):
         self._refusal: list[str] = []
         self._calls = ToolCalls(answer, self._be_quiet)
         self._had_delta = False
+        self._of_answer: dict[str, Any] = {}
 
     def on_event(self, name: bytes, data: bytes) -> None:
         if self.answer.ended:
@@ -183,9 +184,9 @@ class ChatReader(Reader):
                 self._choice(choice)
         if "usage" in body:
             self._usage(body["usage"])
-        for field in _OF_ANSWER:
-            if body.get(field) and not self.answer.ended:
-                self._keep_whole(field, body[field])
+        self._of_answer |= {field: body[field] for field in _OF_ANSWER if body.get(field)}
+        if not choices and not body.get("usage") and is_error(body):
+            self.told(read_error(body))
 
     def _without_choices(self, body: dict[str, Any]) -> None:
         """Take an error, the token counts alone, or something strange."""
@@ -212,6 +213,8 @@ class ChatReader(Reader):
         self._calls.settle()
         if self._refusal:
             self.answer.stop_reason, self.answer.stop_details = "refusal", "".join(self._refusal)
+        if self._of_answer and (block := self._last.get(OpenText)):
+            block.extra = (block.extra or {}) | self._of_answer
 
     def _choice(self, choice: dict[str, Any]) -> None:
         delta, message = choice.get("delta"), choice.get("message")
@@ -230,30 +233,28 @@ class ChatReader(Reader):
             self._finish(reason)
 
     def _delta(self, delta: dict[str, Any]) -> None:
-        for field in _THINKING_FIELDS:
-            if delta.get(field):
-                self._say(OpenThinking, delta[field], field)
-                break  # servers repeat it under another name
+        thinking = [field for field, value in delta.items() if value and _is_thinking(field, value)]
+        if thinking:  # the first name: servers repeat it under another
+            self._say(OpenThinking, delta[thinking[0]], thinking[0])
         self._say(OpenText, delta.get("content"))
-        if delta.get("tool_calls"):
-            self._calls.on_tool_calls(delta["tool_calls"])
+        if delta.get("tool_calls") and (others := self._calls.on_tool_calls(delta["tool_calls"])):
+            self._keep("tool_calls", others)
         if delta.get("function_call"):
             self._calls.on_function_call(delta["function_call"])
         if refusal := string(delta.get("refusal")):
             self._refusal.append(refusal)
         for field, value in delta.items():
-            if field not in _READ_FIELDS and value:
+            if value and field not in _READ_FIELDS and field not in thinking:
                 self._keep(field, value)
 
     def _new_in(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return what deltas have not brought of a message that repeats them: some servers end with the whole."""
         texts = [block.content for block in self.answer.blocks if isinstance(block, OpenText)]
         said, content = "".join(texts), message.get("content")
-        new = {field: value for field, value in message.items() if field not in _THINKING_FIELDS}
+        had_thinking = OpenThinking in self._last
+        new = {field: value for field, value in message.items() if not (had_thinking and _is_thinking(field, value))}
         if isinstance(content, str):
             new["content"] = content.removeprefix(said)
-        if OpenThinking not in self._last:
-            new |= {field: message[field] for field in _THINKING_FIELDS if field in message}
         if self._calls:
             new.pop("tool_calls", None)
         if self._refusal:
@@ -296,23 +297,21 @@ class ChatReader(Reader):
     def _keep(self, field: str, value: Any) -> None:
         """Keep a field that has no event on the block that it belongs to."""
         thinking = self._last.get(OpenThinking)
-        if _OF_THINKING.search(field):
+        if _SIGNATURE.search(field) or _THINKING.search(field):
             block = thinking or self._opened(OpenThinking)
         else:
             block = self._speaking or self._last.get(OpenText) or thinking or self._opened(OpenText)
         block.keep({field: value})
-        if isinstance(block, OpenThinking) and _OF_THINKING.search(field):
-            block.signature += value if isinstance(value, str) else ""
-            for detail in value if isinstance(value, list) else ():
-                if isinstance(detail, dict):
-                    block.signature += string(detail.get("signature")) or ""
-                    block.repeated += string(detail.get("text")) or string(detail.get("summary")) or ""
-                    block.redacted = block.redacted or detail.get("type") == "reasoning.encrypted"
-
-    def _keep_whole(self, field: str, value: Any) -> None:
-        block = self._last.get(OpenText)
-        if block is not None:
-            block.extra = (block.extra or {}) | {field: value}
+        if not isinstance(block, OpenThinking):
+            return
+        if isinstance(value, str) and _SIGNATURE.search(field):
+            block.signature += value
+        for detail in value if isinstance(value, list) and _THINKING.search(field) else ():
+            if isinstance(detail, dict):
+                block.signature += string(detail.get("signature")) or ""
+                texts = (string(detail.get(name)) for name in ("text", "thinking", "summary"))
+                block.repeated += next(filter(None, texts), "")
+                block.redacted = block.redacted or detail.get("type") == "reasoning.encrypted"
 
     def _finish(self, reason: str) -> None:
         if reason in _FAILURES:
@@ -336,3 +335,8 @@ class ChatReader(Reader):
             ),
             cache_write_tokens=count(details.get("cache_write_tokens"), old.cache_write_tokens),
         )
+
+
+def _is_thinking(field: str, value: object) -> bool:
+    """Whether a field of a delta is a piece of thinking: servers have many names for it."""
+    return isinstance(value, str) and bool(_THINKING.search(field)) and not _SIGNATURE.search(field)

@@ -41,6 +41,7 @@ class Reader(ABC):
         self._strange = ""  # the beginning of something that this protocol does not send
         self._warning: Told | None = None  # an object that is an error if the answer does not become complete
         self._lines = bytearray()  # unframed lines
+        self.is_cut = False  # set before `on_end` where the connection broke off
 
     @abstractmethod
     def on_event(self, name: bytes, data: bytes) -> None:
@@ -83,15 +84,18 @@ class Reader(ABC):
             self.on_data(b"error", value.strip())
         elif self._lines[:1] not in _BRACKETS and _is_whole(text):
             self.on_data(b"", text)
-        elif len(self._lines) + len(line) < (_JSON if (self._lines or text)[:1] in _BRACKETS else _WORDS):
-            self._lines += line + b"\n"
+        elif not self.is_cut:
+            room = _JSON if (self._lines or text)[:1] in _BRACKETS else _WORDS
+            self._lines += (line + b"\n")[: max(0, room - len(self._lines))]
 
     def on_end(self, rest: tuple[bytes, bytes] | None = None) -> None:
-        """Take the clean end of the body. `rest`: a last event without its empty line, which counts if it is whole.
+        """Take the end of the body, which is the end of the answer if it is clean and the reason for stopping is known.
 
-        The end of the body is the end of the answer, if the reason for stopping is known.
+        Args:
+            rest: a last event without its empty line, which counts if its data is whole. Words are whole at a clean
+                end only; otherwise they may end in half a token, which no scrubbing finds.
         """
-        if rest is not None and (rest[1][:1] not in _BRACKETS or _is_whole(rest[1])):
+        if rest is not None and (_is_whole(rest[1]) or not (self.is_cut or rest[1][:1] in _BRACKETS)):
             self.on_event(*rest)
         lines = bytes(self._lines).strip()
         if _is_whole(lines):
@@ -99,13 +103,13 @@ class Reader(ABC):
             self.on_event(b"", lines)
         if self.answer.ended:
             return
-        if self.answer.stop_reason is not None:
+        if self.answer.stop_reason is not None and not self.is_cut:
             self.complete()
         else:
-            self.fail(self.incomplete(f"{self.exchange.host} ended the stream before the answer was complete."))
+            self.fail(self.incomplete())
 
-    def incomplete(self, sentence: str) -> ProviderError:
-        """Make the error of an answer that is not complete. `sentence` describes it where the server has not."""
+    def incomplete(self) -> ProviderError:
+        """Make the error of an answer that is not complete, in the server's words if it has left any."""
         lines = bytes(self._lines)
         told = self._warning or read_body(lines)
         if told is not None and (self._understood or self._warning or self._is_known(told)):
@@ -113,7 +117,8 @@ class Reader(ABC):
         words = told.message if told is not None else self._strange
         if not self._understood and (words or not self.exchange.is_event_stream):
             return self.not_this_protocol(words)
-        return self.exchange.error(StreamCut, sentence)
+        ended = "cut the stream off" if self.is_cut else "ended the stream"
+        return self.exchange.error(StreamCut, f"{self.exchange.host} {ended} before the answer was complete.")
 
     def complete(self) -> None:
         """Complete the answer, unless it has a tool call that no program can run."""
@@ -145,7 +150,7 @@ class Reader(ABC):
     def on_foreign_object(self, body: Mapping[str, Any]) -> None:
         """Take an object that this protocol does not send: an error if it says so, else perhaps one."""
         told = read_error(body)
-        if told is not None and _is_error(body, told):
+        if is_error(body):
             self.told(told)
             return
         self._warning = self._warning or told
@@ -171,8 +176,7 @@ class Reader(ABC):
         if self._understood and (self.answer.stop_reason is not None or not is_failed):
             self.complete()
         else:
-            sentence = f"{self.exchange.host} ended the stream before there was an answer."
-            self.fail(self.incomplete(sentence))
+            self.fail(self.incomplete())
 
     def _is_known(self, told: Told) -> bool:
         """Whether the words say by themselves which kind of error they are."""
@@ -183,8 +187,11 @@ _BRACKETS = (b"{", b"[")
 _SUCCESS = ("ok", "success", "succeeded")
 
 
-def _is_error(body: Mapping[str, Any], told: Told) -> bool:
+def is_error(body: Mapping[str, Any]) -> bool:
     """Whether an object is an error in any case; one that has only a message may be a notice."""
+    told = read_error(body)
+    if told is None:
+        return False
     if any(body.get(name) for name in ("error", "errors", "error_message", "error_type", "errorMessage")):
         return True
     if isinstance(told.code, int):

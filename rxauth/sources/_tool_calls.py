@@ -38,11 +38,15 @@ class ToolCalls:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
-    def on_tool_calls(self, pieces: object) -> None:
-        """Take the `tool_calls` of a delta."""
+    def on_tool_calls(self, pieces: object) -> list[Any]:
+        """Take the `tool_calls` of a delta, and return those that are no call of a function or a custom tool."""
+        others = []
         for piece in pieces if isinstance(pieces, list) else ():
             if isinstance(piece, Mapping):
                 custom = isinstance(piece.get("custom"), Mapping)
+                if not custom and "function" not in piece and not _READ_FIELDS.issuperset(piece):
+                    others.append(piece)
+                    continue
                 told = piece.get("custom" if custom else "function")
                 function = told if isinstance(told, Mapping) else {}
                 extra = {field: value for field, value in piece.items() if field not in _READ_FIELDS and value}
@@ -55,6 +59,7 @@ class ToolCalls:
                     call.custom = call.custom or custom
                     call.extra = joined(call.extra, extra)
                     self._add(call, arguments)
+        return others
 
     def on_function_call(self, piece: object) -> None:
         """Take the older form: one call, without an id."""

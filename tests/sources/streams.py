@@ -108,6 +108,26 @@ async def collect(source: Observable[AssistantEvent]) -> list[AssistantEvent]:
     return events
 
 
+def trace(events: Iterable[AssistantEvent]) -> str:
+    """The events in one line: `0<text` a start, `0+Hel` a delta, `0>` an end."""
+    tokens = []
+    for event in events:
+        match event:
+            case ToolCallStart():
+                tokens.append(f"{event.content_index}<{event.name}#{event.id}")
+            case TextStart() | ThinkingStart():
+                tokens.append(f"{event.content_index}<{event.type.removesuffix('_start')}")
+            case TextDelta() | ThinkingDelta() | ToolCallDelta():
+                tokens.append(f"{event.content_index}+{event.delta}")
+            case TextEnd() | ThinkingEnd() | ToolCallEnd():
+                tokens.append(f"{event.content_index}>")
+            case Done():
+                tokens.append(event.reason)
+            case _:
+                tokens.append(event.type)
+    return " ".join(tokens)
+
+
 def text_of(events: Iterable[AssistantEvent]) -> str:
     return "".join(event.delta for event in events if isinstance(event, TextDelta))
 
