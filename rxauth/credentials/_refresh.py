@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 _SECOND_LOOK = 1.0  # s after which another process that used the refresh token first has stored its answer
 _LOOK_EVERY = 1.0  # s between two looks at the store while another process awaits an answer
 _CONTENDED = 1.0  # s of waiting for the lock, from which on another process must have been refreshing
-_RETAKE = 60.0  # s to wait for the lock again, with an answer to store
 _ON_TIME = 0.05  # s by which a sleep may end too early
 
 
@@ -342,11 +341,11 @@ class Refresh:
 
     async def _lock_again(self, lock: AsyncExitStack) -> StoreError | None:
         try:
-            await lock.enter_async_context(self._stored.locked(within=_RETAKE))
+            await lock.enter_async_context(self._stored.locked(within=self._shared.timeout))
         except StoreError as error:
             return error
         except TimeoutError:
-            return StoreError(f"The lock of {self._stored.place} could not be had for {_RETAKE:.0f} s.")
+            return StoreError(f"The lock of {self._stored.place} could not be had for {self._shared.timeout:g} s.")
         await self._stored.set_retry_at(None)
         replaced, _ = await self._stored.replaced()
         return StoreError(f"Another process has changed {self._stored.place} meanwhile.") if replaced else None

@@ -1,4 +1,4 @@
-"""Read the answer of a token endpoint: the credential in it, its error code, its words, the wait that it asks for.
+"""Read the answer of a token endpoint: the credential in it, its error code, its words.
 
 A server may send back the tokens that it was sent. So nothing of an answer goes into a text unless it is an error code
 or ordinary words.

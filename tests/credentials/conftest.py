@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from tests import peers_needed
+from tests.credentials.oauth import Time
+from tests.credentials.token_server import TokenServer, running
 
 _PEER = """
 const fs = require('fs');
@@ -55,6 +57,19 @@ def rxauth_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     home = tmp_path_factory.mktemp("rxauth_home")
     monkeypatch.setenv("RXAUTH_HOME", str(home))
     return home
+
+
+@pytest.fixture
+def server() -> Iterator[TokenServer]:
+    """A token endpoint on loopback."""
+    with running(TokenServer()) as server:
+        yield server
+
+
+@pytest.fixture
+def now() -> Time:
+    """Both clocks of an `OAuthCredentials`."""
+    return Time()
 
 
 class NodePeer:

@@ -135,7 +135,7 @@ def test_a_start_that_is_no_json_is_skipped(start: bytes) -> None:
     assert read(start + body()) is not None
 
 
-# Errors, words, waits ------------------------------------------------------------------------------------------------
+# Errors and words ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

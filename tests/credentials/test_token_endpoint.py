@@ -203,6 +203,12 @@ async def test_every_refusal_means_one_of_three_things(server: TokenServer) -> N
         assert told == (outcome, status), (status, content)
 
 
+async def test_a_session_that_raises_for_a_status_is_read(server: TokenServer) -> None:
+    server.answers.append({"status": 400, "body": error("invalid_grant")})
+    with pytest.raises(DeadRefreshToken):
+        await endpoint(server.url, session=lambda: aiohttp.ClientSession(raise_for_status=True)).refresh(OLD)
+
+
 async def test_a_403_is_reported_in_the_servers_words(server: TokenServer) -> None:
     server.answers.append({"status": 403, "body": json.dumps({"error": REGION | {"message": "Not here."}}).encode()})
     with pytest.raises(RefreshFailed, match=r"unsupported_country_region_territory, status 403\): Not here. The login"):

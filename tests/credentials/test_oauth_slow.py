@@ -1,0 +1,200 @@
+"""A token endpoint that rotates at once and answers late: no answer is lost, no refresh token sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from rxauth.credentials import Credential, MemoryStore
+from rxauth.errors import RefreshFailed
+from tests.credentials.oauth import Time, background, rejected, source
+from tests.credentials.token_server import TokenServer
+
+
+class NoMark(MemoryStore):
+    """A store that cannot tell other processes to wait."""
+
+    save_retry_at = None  # type: ignore[assignment]
+
+
+class BadMark(MemoryStore):
+    async def save_retry_at(self, unix_seconds: float | None) -> None:
+        raise OSError("disk full")
+
+
+@asynccontextmanager
+async def slow(server: TokenServer, store: MemoryStore, **options: Any) -> AsyncIterator[asyncio.Task[object]]:
+    """A refresh whose request has been sent; afterwards it is answered, and has ended."""
+    server.gate.clear()
+    ours = source(server, store, **options)
+    asker = asyncio.create_task(ours.refresh(None))
+    await asyncio.to_thread(server.asked.wait)
+    yield asker
+    server.gate.set()
+    await asyncio.wait([asker])
+    await asyncio.to_thread(background)
+
+
+async def lock_is_free(store: MemoryStore, *, within: float = 10) -> bool:
+    try:
+        async with asyncio.timeout(within), store.locked():
+            return True
+    except TimeoutError:
+        return False
+
+
+@pytest.mark.parametrize("expired", [False, True], ids=["rejected", "expired"])
+async def test_a_caller_leaves_and_the_answer_is_stored(server: TokenServer, now: Time, expired: bool) -> None:
+    old = server.credential(expires_at=now.wall - 1 if expired else None)
+    store = MemoryStore(old)
+    ours = source(server, store, now, timeout=0.05, request_timeout=0.02)
+    server.gate.clear()
+    for _ in range(3):
+        with pytest.raises(RefreshFailed, match=r"not answered for 0\.05 s\. Its answer is still awaited") as caught:
+            async with asyncio.timeout(3):
+                await (ours.current() if expired else ours.refresh(rejected(old)))
+        assert caught.value.type == "timeout"
+    server.gate.set()
+    await asyncio.to_thread(background)
+    assert (await ours.current()).access_token == "access-2"
+    new = await ours.refresh(rejected(old))
+    assert new == await store.load()
+    assert (len(server.requests), server.reused) == (1, [])
+
+
+async def test_a_slow_answer_frees_the_lock_for_others(server: TokenServer) -> None:
+    """pi gives up on a lock after 30 s."""
+    old = server.credential()
+    store = MemoryStore(old)
+    async with slow(server, store, lock_hold=0.02) as asker:
+        assert await lock_is_free(store)
+        assert not asker.done()
+    assert await store.load() == await asker
+    assert await store.load_retry_at() is None
+    assert server.reused == []
+
+
+@pytest.mark.parametrize("kind", [NoMark, BadMark])
+async def test_without_a_mark_the_lock_is_held_on(server: TokenServer, kind: type[MemoryStore]) -> None:
+    """Another process would send the same refresh token."""
+    store = kind(server.credential())
+    async with slow(server, store, lock_hold=0.001):
+        assert not await lock_is_free(store, within=0.05)
+    assert server.reused == []
+
+
+async def test_another_process_does_not_send_the_token(server: TokenServer, now: Time) -> None:
+    old = server.credential()
+    store = MemoryStore(old)
+    async with slow(server, store, lock_hold=0.02) as asker:
+        await lock_is_free(store)
+        retry_at = await store.load_retry_at()
+        assert retry_at is not None
+        now.wall = retry_at - 100
+        other = source(server, store, now)
+        with pytest.raises(RefreshFailed, match=r"is not called for another 100 s.*yet to answer another process"):
+            await other.refresh(rejected(old))
+    assert await other.refresh(rejected(old)) == await asker
+    assert len(server.requests) == 1
+
+
+async def test_another_process_that_waited_adopts_the_answer(server: TokenServer, now: Time) -> None:
+    old = server.credential()
+
+    class Busy(MemoryStore):
+        @asynccontextmanager
+        async def locked(self) -> AsyncIterator[None]:
+            now.pass_by(2)
+            async with super().locked():
+                yield
+
+    async def sleep(seconds: float) -> None:
+        now.pass_by(seconds)
+        server.gate.set()
+        while await store.load() == old:
+            await asyncio.sleep(0.001)
+
+    store = Busy(old)
+    async with slow(server, store, lock_hold=0.02) as asker:
+        await lock_is_free(store)
+        retry_at = await store.load_retry_at()
+        assert retry_at is not None
+        now.wall = retry_at - 100
+        assert await source(server, store, now, sleep=sleep).refresh(rejected(old)) == await asker
+    assert len(server.requests) == 1
+
+
+async def test_a_credential_stored_meanwhile_is_adopted(server: TokenServer, caplog: pytest.LogCaptureFixture) -> None:
+    """By a program that does not know the mark."""
+    theirs = Credential("theirs", "their-refresh")
+    store = MemoryStore(server.credential())
+    async with slow(server, store, lock_hold=0.02) as asker:
+        await store.save(theirs)
+    assert await asker == await store.load() == theirs
+    assert "adopted it" in caplog.text
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+async def test_a_request_that_fails_late_is_tried_again(server: TokenServer, now: Time, failures: int) -> None:
+    """The connection is lost, so that the refresh token can be sent again, by other processes too."""
+    store = MemoryStore(server.credential())
+    server.answers += [{"status": 503}] * failures
+    async with slow(server, store, lock_hold=0.02, sleep=now.sleep) as asker:
+        await lock_is_free(store)
+    assert (await store.load_retry_at(), len(server.requests)) == (None, min(3, failures + 1))
+    if failures == 1:
+        assert await store.load() == await asker
+    else:
+        assert isinstance(asker.exception(), RefreshFailed)
+
+
+async def test_an_answer_that_cannot_be_stored_is_kept(
+    server: TokenServer, now: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    old = server.credential()
+    store = MemoryStore(old)
+    ours = source(server, store, now, lock_hold=0.01, timeout=0.2)
+    server.gate.clear()
+    asker = asyncio.create_task(ours.refresh(rejected(old)))
+    await asyncio.to_thread(server.asked.wait)
+    async with store.locked():
+        server.gate.set()
+        await asyncio.wait([asker])
+        await asyncio.to_thread(background)
+        assert await store.load() == old
+    assert "lock" in str(ours.unsaved)
+    assert "will try again to store it" in caplog.text
+    now.pass_by(20)
+    assert (await ours.current()).access_token == "access-2"
+    await asyncio.to_thread(background)
+    stored = await store.load()
+    assert stored is not None
+    assert (stored.access_token, ours.unsaved, server.reused) == ("access-2", None, [])
+
+
+async def test_the_end_of_the_program_waits_for_the_answer(
+    server: TokenServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    from rxauth.credentials._single_flight import finish_refreshes, refresh_under_way
+
+    store = MemoryStore(server.credential())
+    async with slow(server, store, lock_hold=0.02):
+        await lock_is_free(store)
+        assert refresh_under_way()
+        assert not finish_refreshes(within=0.01)
+        assert "has not answered a refresh. If the next one fails, log in again." in caplog.text
+        ending = threading.Thread(target=finish_refreshes)
+        ending.start()
+        server.gate.set()
+        await asyncio.to_thread(ending.join)
+        assert not refresh_under_way()
+    stored = await store.load()
+    assert stored is not None
+    assert stored.access_token == "access-2"
