@@ -26,9 +26,11 @@ __all__ = [
 
 E = TypeVar("E")
 
+_PER_TURN = 64  # elements of an async iterable between two turns of the loop
 
-class _ConsumerFailed(BaseException):
-    """Carries a consumer's exception through a producer, past every `except Exception` that is meant for its own."""
+
+class _Left(BaseException):
+    """Ends a producer out of `emit`, past every `except Exception` that is meant for its own errors."""
 
 
 def from_producer(
@@ -36,15 +38,17 @@ def from_producer(
     *,
     opening: Callable[[], Iterable[E]] | None = None,
 ) -> Observable[E]:
-    """A cold Observable of what a coroutine emits.
+    """Make a cold Observable of the elements that a coroutine emits.
 
     For each subscription `produce(emit)` runs as a task on the loop that is running at `subscribe`. Its return
-    completes the stream, its exception fails it, dispose (from any thread) cancels it. What a consumer throws closes
-    the producer and goes to the loop's exception handler.
+    completes the stream, its exception fails it, dispose (from any thread) cancels it. After dispose `emit` does not
+    return. A consumer's exception closes the producer and goes to the loop's exception handler; so does an exception
+    that the producer raises after dispose.
 
     Args:
-        produce: the coroutine function; it is given `emit`.
-        opening: called at each subscription; what it returns is emitted inside `subscribe`, before the task starts.
+        produce: the coroutine function; it receives `emit`.
+        opening: called at each subscription; the events it returns are emitted inside `subscribe`, before the task
+            starts.
     """
 
     def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
@@ -74,45 +78,71 @@ class _Production(abc.DisposableBase, Generic[E]):
     ) -> None:
         self._observer = observer
         self._loop = loop
+        self._closed = False  # nothing more is emitted
+        self._emitting = False
+        self._subscribed = False
         self._task = start_task(loop, self._run(produce), self._done)
+        self._subscribed = True
 
     def dispose(self) -> None:
-        run_on(self._loop, self._task.cancel)
+        self._closed = True
+        run_on(self._loop, self._cancel)
+
+    def _cancel(self) -> None:
+        if not self._emitting:  # else `emit` raises, and a cancellation would cut the clean-up
+            self._task.cancel()
 
     async def _run(self, produce: Callable[[Callable[[E], None]], Coroutine[Any, Any, None]]) -> None:
         observer = self._observer
+        thrown: Exception | None = None
 
         def emit(event: E) -> None:
+            nonlocal thrown
+            self._emitting = True
             try:
-                return observer.on_next(event)
+                observer.on_next(event)
             except Exception as error:
-                raise _ConsumerFailed(error) from error
+                thrown = error
+                self._closed = True
+            if self._closed:
+                raise _Left
+            self._emitting = False
 
+        if not self._subscribed:
+            await asyncio.sleep(0)  # an eager task: the consumer cannot dispose yet
         try:
             await produce(emit)
-        except _ConsumerFailed as failed:
-            self._report(failed.args[0])
+        except _Left:
+            pass
         except Exception as error:
-            self._end(observer.on_error, error)
+            self._fail(error)
         else:
             self._end(observer.on_completed)
+        if thrown is not None:
+            self._report("A consumer of a stream failed", thrown)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        # Silence would be a hang for the consumer. One that has disposed hears nothing any more: RxPY sees to that.
-        if task.cancelled():  # by somebody else, perhaps before its first step
+        # Without a terminal the consumer would wait for ever. RxPY drops it if the consumer has disposed.
+        if task.cancelled():  # perhaps by another task, and before its first step
             self._end(self._observer.on_error, RuntimeError("The task that reads the stream was cancelled."))
-        elif (error := task.exception()) is not None:  # what no `except Exception` sees
-            self._end(self._observer.on_error, as_exception(error))
+        elif (error := task.exception()) is not None:  # a BaseException
+            self._fail(as_exception(error))
+
+    def _fail(self, error: Exception) -> None:
+        if self._closed:
+            self._report("Closing a stream failed after it was disposed", error)
+        else:
+            self._end(self._observer.on_error, error)
 
     def _end(self, notify: Callable[..., None], *error: Exception) -> None:
         try:
             notify(*error)
         except Exception as error:
-            self._report(error)
+            self._report("A consumer of a stream failed", error)
 
-    def _report(self, error: Exception) -> None:
+    def _report(self, message: str, error: Exception) -> None:
         # Without the task: Python 3.12 would enter its context for the handler, and this is inside it already.
-        self._loop.call_exception_handler({"message": "A consumer of a stream failed", "exception": error})
+        self._loop.call_exception_handler({"message": message, "exception": error})
 
 
 def from_async_iterable(
@@ -120,10 +150,12 @@ def from_async_iterable(
         [], AsyncIterable[E] | Awaitable[AsyncIterable[E]] | AbstractAsyncContextManager[AsyncIterable[E]]
     ],
 ) -> Observable[E]:
-    """A cold Observable of an async iterable's elements: an SDK's stream, an async generator.
+    """Make a cold Observable of an async iterable's elements: an SDK's stream, an async generator.
 
-    `factory` is called for each subscription, on the running loop; what it opened is closed when the stream ends and on
-    dispose. An exception of the factory or the iteration goes on Rx's error channel.
+    `factory` is called for each subscription, on the running loop. When the stream ends, and on dispose, the iterator
+    and the iterable are closed, by `aclose` or else `close`. No element is asked for after dispose. An exception of the
+    factory or the iteration goes on Rx's error channel; one of the closing after dispose goes to the loop's exception
+    handler. After 64 elements the loop gets a turn, so an iterable that never waits does not block it.
 
     With an official SDK, whose own retries are off because they would only spend the refused token again:
 
@@ -131,7 +163,7 @@ def from_async_iterable(
         stream = from_async_iterable(lambda: client.messages.create(**request, stream=True))
         stream.pipe(recover_auth(refresh, is_prelude=lambda event: event.type == "message_start"))
 
-        what is asked       is_prelude                                                   is_error
+        API                 is_prelude                                                   is_error
         Messages            type "message_start"                                         (thrown)
         Chat Completions    a chunk without content, tool calls and finish_reason        (thrown)
         Responses           type "response.created", ".queued" or ".in_progress"         type "error", "response.failed"
@@ -139,8 +171,8 @@ def from_async_iterable(
 
     A new token needs no new client: `client.auth_token` (Anthropic) and `client.api_key` (OpenAI) can be set and are
     read for each request; OpenAI's `api_key` and Anthropic's `credentials` can also be coroutine functions, which are
-    asked before each; and `extra_headers={"Authorization": ...}` of a request comes before all of them. `tests/recipes`
-    has every one of these.
+    called before each; and `extra_headers={"Authorization": ...}` of a request overrides all of them. `tests/recipes`
+    runs every one of these.
 
     Args:
         factory: returns an async iterable, an awaitable of one, or an async context manager of one.
@@ -178,39 +210,53 @@ async def _emit_each_opened(opened: Any, emit: Callable[[E], None]) -> None:
 
 
 async def _emit_each(iterable: Any, emit: Callable[[E], None]) -> None:
-    """Every element; closed at the end are the iterator and then, if that is another one, the iterable."""
     if not isinstance(iterable, AsyncIterable):
         raise TypeError(f"The factory gave {type(iterable).__name__}, which is not an async iterable.")
     iterator: Any = aiter(iterable)
+    left = _PER_TURN
     try:
         async for event in iterator:
             emit(event)
+            left -= 1
+            if not left:
+                left = _PER_TURN
+                await asyncio.sleep(0)
     finally:
         try:
-            if hasattr(iterator, "aclose"):
-                await iterator.aclose()
+            await _close(iterator)
         finally:
-            # A generator is its own iterator; of a response's body both are to be closed.
-            if iterator is not iterable and hasattr(iterable, "aclose"):
-                await iterable.aclose()
+            if iterator is not iterable:  # a generator is its own iterator; a response's body is not
+                await _close(iterable)
+
+
+async def _close(opened: Any) -> None:
+    close = getattr(opened, "aclose", None) or getattr(opened, "close", None)
+    if callable(close):
+        closing = close()
+        if inspect.isawaitable(closing):
+            await closing
 
 
 def to_async_iterable(observable: Observable[E], *, max_buffered: int | None = None) -> Elements[E]:
-    """The elements of an Observable, for `async for`.
+    """Iterate over the elements of an Observable with `async for`.
 
-    Subscribes at the first step and disposes when the iterator is closed or dropped. Rx has no backpressure: what comes
-    faster than it is read is held, without a limit unless `max_buffered` says one.
+    Subscribes at the first step and disposes when the iterator is closed or dropped. Rx has no backpressure: elements
+    that come faster than they are read are held, without a limit unless `max_buffered` sets one.
 
     Args:
         observable: may emit from any thread.
-        max_buffered: with more elements than this waiting, the subscription is disposed; the iterator gives what it
-            holds and then raises `ConsumerTooSlow`. At least 1.
+        max_buffered: when more elements than this wait, the subscription is disposed; the iterator yields the waiting
+            ones and then raises `ConsumerTooSlow`. It bounds memory at every moment, so it must be larger than the
+            largest burst: elements that come within one turn of the event loop wait until the reader has its turn. One
+            chunk of a response may hold dozens of events, and `from_async_iterable` emits up to 64 in one turn. At
+            least 1.
 
     Returns:
         An async iterator, to be used once, by one task at a time. `await iterator.aclose()` disposes.
 
     Raises:
         ValueError: `max_buffered` is less than 1.
+        RuntimeError: at the first step, without a running asyncio loop.
 
     >>> import asyncio
     >>> from contextlib import aclosing
@@ -228,13 +274,14 @@ def to_async_iterable(observable: Observable[E], *, max_buffered: int | None = N
 
 
 class _Buffer(Generic[E]):
-    """What waits between the two worlds. The subscription holds this, not the iterator, so a dropped one is noticed."""
+    """The elements that wait for their reader. The subscription holds only these: a dropped iterator is noticed."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.elements: deque[E] = deque()
         self.end: BaseException | None = None
         self.waiter: asyncio.Future[None] | None = None
+        self.reader_waits = True  # for an element, or for its turn
         self.subscription = SingleAssignmentDisposable()
         self._thread = threading.get_ident()
 
@@ -247,7 +294,7 @@ class _Buffer(Generic[E]):
         if self.end is not None:
             return
         if len(self.elements) >= limit:
-            self.finish(ConsumerTooSlow(f"{limit} events were waiting and one more came: read faster."))
+            self.finish(ConsumerTooSlow(_too_many(limit, burst=self.reader_waits)))
             self.subscription.dispose()
             return
         self.on_next(element)
@@ -263,7 +310,7 @@ class _Buffer(Generic[E]):
         return end
 
     def wake(self) -> None:
-        # Once: what comes before the reader has run finds nobody waiting.
+        # Once: elements that come before the reader runs find no waiter.
         waiter, self.waiter = self.waiter, None
         if waiter is None:
             return
@@ -273,13 +320,24 @@ class _Buffer(Generic[E]):
             run_on(self.loop, partial(_release, waiter))
 
 
+def _too_many(limit: int, *, burst: bool) -> str:
+    if burst:
+        return (
+            f"More than {limit} events came in one burst, before the reader could run: set max_buffered above the "
+            "largest burst of the source."
+        )
+    return (
+        f"{limit} events were waiting and one more came while the reader was busy: read faster, or raise max_buffered."
+    )
+
+
 def _release(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
 
 
 class Elements(AsyncIterator[E]):
-    """What `to_async_iterable` gives: an async iterator that can be closed."""
+    """The async iterator of `to_async_iterable`; it can be closed."""
 
     def __init__(self, observable: Observable[E], limit: int | None) -> None:
         self._observable = observable
@@ -303,6 +361,7 @@ class Elements(AsyncIterator[E]):
             if buffer.waiter is not None:
                 raise RuntimeError("This iterator is already being read by another task.")
             waiter = buffer.waiter = buffer.loop.create_future()
+            buffer.reader_waits = True
             try:
                 # A thread may have pushed between the look and the future: it saw no waiter to wake.
                 if not buffer.elements and buffer.end is None:
@@ -310,10 +369,17 @@ class Elements(AsyncIterator[E]):
             finally:
                 if buffer.waiter is waiter:
                     buffer.waiter = None
+        buffer.reader_waits = False
         return buffer.elements.popleft()
 
     def _subscribed(self) -> _Buffer[E]:
-        buffer = self._buffer = _Buffer[E](asyncio.get_running_loop())
+        loop = running_loop()
+        if loop is None:
+            raise RuntimeError(
+                "to_async_iterable needs a running asyncio loop. In trio, open one with trio_asyncio.open_loop() and "
+                "iterate over trio_asyncio.aio_as_trio(elements); with anyio, choose the asyncio backend."
+            )
+        buffer = self._buffer = _Buffer[E](loop)
         self._elements = buffer.elements
         buffer.subscription.disposable = self._observable.subscribe(
             buffer.on_next if self._limit is None else partial(buffer.on_next_within, self._limit),
@@ -335,5 +401,5 @@ class Elements(AsyncIterator[E]):
             self._buffer.subscription.dispose()
 
     def __del__(self) -> None:
-        # `async for` with a break closes nothing: the last reference going is all there is to notice.
+        # `async for` with a break closes nothing, but it drops the iterator.
         self._dispose()

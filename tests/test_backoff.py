@@ -17,13 +17,8 @@ import tenacity
 from reactivex import abc
 from reactivex.disposable import Disposable
 from reactivex.scheduler import (
-    CurrentThreadScheduler,
-    ImmediateScheduler,
     NewThreadScheduler,
-    TimeoutScheduler,
-    TrampolineScheduler,
 )
-from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.testing import TestScheduler
 
 from rxauth import backoff, waiting
@@ -389,118 +384,6 @@ class TestWhatIsLeft:
             on_failed=failed.append,
         )
         assert [frame.name for frame in traceback.extract_tb(failed[0].__traceback__)] == ["attempt"]
-
-
-class TestWhereToWait:
-    def test_on_the_subscriptions_scheduler_unless_it_cannot_wait(self) -> None:
-        given_one = TestScheduler()
-        loop = asyncio.new_event_loop()
-        try:
-            assert waiting.waiting_scheduler(given_one, loop) is given_one
-            for cannot in (CurrentThreadScheduler.singleton(), ImmediateScheduler.singleton(), TrampolineScheduler()):
-                assert isinstance(waiting.waiting_scheduler(cannot, None), TimeoutScheduler)
-                assert isinstance(waiting.waiting_scheduler(cannot, loop), AsyncIOScheduler)
-        finally:
-            loop.close()
-        assert isinstance(waiting.waiting_scheduler(None, loop), TimeoutScheduler)
-
-    @pytest.mark.looptime
-    @pytest.mark.parametrize("thread", ["the loop's", "another"])
-    async def test_on_the_loop_whichever_thread_asks(self, thread: str) -> None:
-        loop, fired = asyncio.get_running_loop(), asyncio.Event()
-        where: list[int] = []
-        scheduler = waiting.waiting_scheduler(None, loop)
-
-        def fire(*_: Any) -> None:
-            where.append(threading.get_ident())
-            fired.set()
-
-        def wait() -> None:
-            scheduler.schedule_relative(5, fire)
-
-        began = loop.time()
-        if thread == "another":
-            asker = threading.Thread(target=wait)
-            asker.start()
-            asker.join()
-        else:
-            wait()
-        await fired.wait()
-        assert where == [threading.get_ident()]
-        assert loop.time() - began == pytest.approx(5, abs=0.01)
-
-    @pytest.mark.looptime
-    async def test_the_clock_is_the_loops(self) -> None:
-        scheduler = waiting.waiting_scheduler(None, asyncio.get_running_loop())
-        before = scheduler.now
-        ended = asyncio.Event()
-        scheduler.schedule_relative(0.5, lambda *_: ended.set())
-        await ended.wait()
-        assert (scheduler.now - before).total_seconds() == pytest.approx(0.5, abs=0.01)
-
-    @pytest.mark.looptime
-    async def test_so_is_the_policys(self) -> None:
-        ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        drive(
-            tenacity.Retrying(
-                wait=tenacity.wait_fixed(2),
-                stop=tenacity.stop_after_delay(5),
-                retry_error_callback=lambda state: (state.attempt_number, state.seconds_since_start),
-            ),
-            lambda _, on_failed: on_failed(OSError()),
-            scheduler=waiting.waiting_scheduler(None, asyncio.get_running_loop()),
-            on_retry=lambda *_: None,
-            on_result=ended.set_result,
-            on_failed=ended.set_exception,
-        )
-        assert await ended == (4, pytest.approx(6, abs=0.01))
-
-    @pytest.mark.looptime
-    @pytest.mark.parametrize("thread", ["the loop's", "another"])
-    async def test_a_wait_that_was_disposed_is_over(self, thread: str) -> None:
-        fired: list[int] = []
-        wait = waiting.waiting_scheduler(None, asyncio.get_running_loop()).schedule_relative(
-            5, lambda *_: fired.append(1)
-        )
-        if thread == "another":
-            asker = threading.Thread(target=wait.dispose)
-            asker.start()
-            asker.join()
-        else:
-            wait.dispose()
-        await asyncio.sleep(10)
-        assert fired == []
-
-    def test_a_dispose_waits_for_no_loop(self) -> None:
-        """The loop does not turn: a dispose that waited for it would not return."""
-        loop = asyncio.new_event_loop()
-        try:
-            wait = waiting.waiting_scheduler(None, loop).schedule_relative(5, lambda *_: None)
-            wait.dispose()
-        finally:
-            loop.close()
-        wait.dispose()
-
-    def test_a_loop_that_has_closed_meanwhile_leaves_it_to_a_timer_thread(self) -> None:
-        loop, fired = asyncio.new_event_loop(), threading.Event()
-        scheduler = waiting.waiting_scheduler(None, loop)
-        loop.close()
-        scheduler.schedule_relative(0.001, lambda *_: fired.set())
-        assert fired.wait(10)
-
-    @pytest.mark.looptime
-    async def test_a_wait_that_is_disposed_before_the_loop_has_heard_of_it_never_begins(self) -> None:
-        fired: list[int] = []
-        waits: list[Any] = []
-        scheduler = waiting.waiting_scheduler(None, asyncio.get_running_loop())
-        asker = threading.Thread(
-            target=lambda: waits.append(scheduler.schedule_relative(5, lambda *_: fired.append(1)))
-        )
-        asker.start()
-        asker.join()
-        waits[0].dispose()
-        await asyncio.sleep(10)
-        assert fired == []
 
 
 def test_a_wait_that_ends_although_it_was_disposed_starts_no_try() -> None:

@@ -1,0 +1,429 @@
+"""Async iterable to Observable: what is asked for and closed, when, and where an exception goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from reactivex import Observable
+from reactivex import operators as ops
+
+from rxauth import bridge, from_async_iterable, to_async_iterable
+
+
+class Source:
+    """An async iterable of numbers that notes what is asked of it and when it is closed."""
+
+    def __init__(self, count: int = 10, gate: asyncio.Event | None = None) -> None:
+        self.count = count
+        self.gate = gate
+        self.asked = 0
+        self.closed = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[int]:
+        try:
+            for number in range(self.count):
+                self.asked += 1
+                yield number
+                if self.gate is not None:
+                    await self.gate.wait()
+        finally:
+            self.closed.set()
+
+
+class Managed(Source):
+    entered = False
+
+    async def __aenter__(self) -> Managed:
+        self.entered = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.entered = False
+
+
+async def collect(observable: Observable[Any]) -> list[Any]:
+    return [each async for each in to_async_iterable(observable)]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def reported() -> list[dict[str, Any]]:
+    """The contexts that the loop's exception handler receives."""
+    contexts: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
+    return contexts
+
+
+class TestFromAsyncIterable:
+    async def test_opens_one_iterable_per_subscription(self) -> None:
+        made: list[Source] = []
+
+        def factory() -> Source:
+            made.append(Source(2))
+            return made[-1]
+
+        source = from_async_iterable(factory)
+        assert made == []
+        assert await collect(source) + await collect(source) == [0, 1, 0, 1]
+        assert len(made) == 2
+
+    @pytest.mark.parametrize("awaited", [False, True])
+    async def test_enters_and_leaves_a_context_manager(self, awaited: bool) -> None:
+        managed = Managed(2)
+
+        async def factory() -> Managed:
+            return managed
+
+        stream: Observable[int] = from_async_iterable(factory if awaited else lambda: managed)
+        assert await collect(stream.pipe(ops.map(lambda each: (each, managed.entered)))) == [(0, True), (1, True)]
+        assert not managed.entered
+
+    async def test_enters_what_could_also_be_awaited(self) -> None:
+        class Both(Managed):
+            """As a request of aiohttp."""
+
+            def __await__(self) -> Iterator[Any]:
+                raise AssertionError("an awaited one is never closed")
+
+        managed = Both(1)
+        assert await collect(from_async_iterable(lambda: managed)) == [0]
+        assert managed.closed.is_set()
+
+    async def test_awaits_an_awaitable_of_an_iterable(self) -> None:
+        async def factory() -> Source:
+            return Source(2)
+
+        assert await collect(from_async_iterable(factory)) == [0, 1]
+
+    @pytest.mark.parametrize(
+        ("factory", "error"),
+        [
+            (lambda: 5, "int, which is not an async iterable"),
+            (lambda: 1 / 0, "division by zero"),
+        ],
+        ids=["not an iterable", "the factory raises"],
+    )
+    async def test_fails_with_the_exception_of_the_factory(self, factory: Any, error: str) -> None:
+        with pytest.raises((TypeError, ZeroDivisionError), match=error):
+            await collect(from_async_iterable(factory))
+
+    async def test_fails_with_the_exception_of_the_iteration(self) -> None:
+        async def failing() -> AsyncIterator[int]:
+            yield 1
+            raise ValueError("no more")
+
+        with pytest.raises(ValueError, match="no more"):
+            await collect(from_async_iterable(failing))
+
+    def test_without_a_loop_fails_on_the_error_channel(self) -> None:
+        errors: list[Exception] = []
+        from_async_iterable(lambda: Source(1)).subscribe(on_error=errors.append)
+        assert "event loop" in str(errors[0])
+
+    async def test_a_base_exception_is_an_error_not_a_hang(self) -> None:
+        class Stop(BaseException):
+            pass
+
+        async def words() -> AsyncIterator[str]:
+            yield "one"
+            raise Stop
+
+        elements = to_async_iterable(from_async_iterable(words))
+        assert await anext(elements) == "one"
+        with pytest.raises(RuntimeError, match="Stop") as raised:
+            await anext(elements)
+        assert isinstance(raised.value.__cause__, Stop)
+
+    @pytest.mark.parametrize("steps", [0, 3], ids=["before its first step", "while it waits"])
+    async def test_a_task_that_is_cancelled_is_an_error(self, steps: int) -> None:
+        before = asyncio.all_tasks()
+        errors: list[Exception] = []
+        from_async_iterable(lambda: Source(10, asyncio.Event())).subscribe(on_error=errors.append)
+        (task,) = asyncio.all_tasks() - before
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        assert "cancelled" in str(errors[0])
+
+
+class TestClosing:
+    class Reader:
+        """An iterator that is empty, or waits for ever; closed by the methods it is given."""
+
+        def __init__(self, gate: asyncio.Event | None = None) -> None:
+            self.gate = gate
+
+        def __aiter__(self) -> Any:
+            return self
+
+        async def __anext__(self) -> int:
+            if self.gate is not None:
+                await self.gate.wait()
+            raise StopAsyncIteration
+
+    @pytest.mark.parametrize(
+        ("body", "reader", "closed"),
+        [
+            pytest.param([], [], [], id="nothing can be closed"),
+            pytest.param([], ["aclose"], ["reader aclose"], id="the iterator"),
+            pytest.param(["aclose"], ["aclose"], ["reader aclose", "body aclose"], id="both, the iterator first"),
+            pytest.param(["close"], ["aclose"], ["reader aclose", "body close"], id="close alone, not asynchronous"),
+            pytest.param(["async close"], [], ["body async close"], id="close alone, asynchronous"),
+            pytest.param(["close", "aclose"], [], ["body aclose"], id="aclose is preferred to close"),
+        ],
+    )
+    @pytest.mark.parametrize("leave", ["end", "dispose"])
+    async def test_closes_iterator_and_iterable(
+        self, body: list[str], reader: list[str], closed: list[str], leave: str
+    ) -> None:
+        calls: list[str] = []
+        gate = asyncio.Event() if leave == "dispose" else None
+
+        def closable(name: str, methods: list[str], base: Any) -> Any:
+            made = base()
+            for method in methods:
+
+                async def aclose(method: str = method) -> None:
+                    await asyncio.sleep(0)
+                    calls.append(f"{name} {method}")
+
+                def close(method: str = method) -> None:
+                    calls.append(f"{name} {method}")
+
+                setattr(made, method.removeprefix("async "), close if method == "close" else aclose)
+            return made
+
+        class Body:
+            def __aiter__(self) -> Any:
+                return closable("reader", reader, lambda: TestClosing.Reader(gate))
+
+        subscription = from_async_iterable(lambda: closable("body", body, Body)).subscribe()
+        await asyncio.sleep(0)
+        if leave == "dispose":
+            subscription.dispose()
+        await until(lambda: len(asyncio.all_tasks()) == 1)
+        assert calls == closed
+
+    async def test_closes_its_own_iterator_once(self) -> None:
+        closed: list[int] = []
+
+        class Own(TestClosing.Reader):
+            async def aclose(self) -> None:
+                closed.append(1)
+
+        assert await collect(from_async_iterable(Own)) == []
+        assert closed == [1]
+
+    async def test_closes_the_iterable_if_closing_its_iterator_fails(self) -> None:
+        closed: list[str] = []
+
+        class Failing(TestClosing.Reader):
+            async def aclose(self) -> None:
+                raise LookupError("closing")
+
+        class Body:
+            def __aiter__(self) -> Any:
+                return Failing()
+
+            def close(self) -> None:
+                closed.append("body")
+
+        with pytest.raises(LookupError, match="closing"):
+            await collect(from_async_iterable(Body))
+        assert closed == ["body"]
+
+    @pytest.mark.parametrize("thread", [False, True], ids=["the loop's thread", "another"])
+    async def test_dispose_closes_a_waiting_iterable(self, thread: bool) -> None:
+        managed, first = Managed(10, gate=asyncio.Event()), asyncio.Event()
+        subscription = from_async_iterable(lambda: managed).subscribe(lambda _: first.set())
+        await first.wait()
+        await asyncio.to_thread(subscription.dispose) if thread else subscription.dispose()
+        await managed.closed.wait()
+        await until(lambda: not managed.entered)
+        assert managed.asked == 1
+
+    @pytest.mark.parametrize("how", ["while it waits", "in on_next", "by the consumer's exception"])
+    async def test_an_exception_of_the_clean_up_is_reported(self, how: str, reported: list[dict[str, Any]]) -> None:
+        async def words() -> AsyncIterator[str]:
+            try:
+                yield "one"
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                raise LookupError("closing")
+
+        seen: list[str] = []
+
+        def consumer(word: str) -> None:
+            seen.append(word)
+            if how == "in on_next":
+                subscription.dispose()
+            elif how == "by the consumer's exception":
+                raise ValueError("the consumer's own")
+
+        subscription = from_async_iterable(words).subscribe(consumer, lambda _: pytest.fail("it was disposed"))
+        await until(lambda: seen)
+        subscription.dispose()
+        await until(lambda: reported and len(asyncio.all_tasks()) == 1)
+        assert [str(each["exception"]) for each in reported] == [
+            "closing",
+            *(["the consumer's own"] if how == "by the consumer's exception" else []),
+        ]
+
+    @pytest.mark.parametrize("moment", ["an element", "the end"])
+    async def test_a_consumers_exception_closes_and_is_reported(
+        self, moment: str, reported: list[dict[str, Any]]
+    ) -> None:
+        source, ended = Source(10 if moment == "an element" else 0), list[object]()
+
+        def raises(*_: int) -> None:
+            raise LookupError("the consumer's own")
+
+        consumer: Any = {"on_next": raises} if moment == "an element" else {"on_completed": raises}
+        from_async_iterable(lambda: source).subscribe(on_error=ended.append, **consumer)
+        await until(lambda: reported)
+        assert (str(reported[0]["exception"]), source.asked, ended) == ("the consumer's own", source.asked and 1, [])
+        await source.closed.wait()
+
+    async def test_leaves_no_task_at_any_step(self) -> None:
+        for steps in range(6):
+            source = Source(2)
+            subscription = from_async_iterable(lambda source=source: source).subscribe()  # type: ignore[misc]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            subscription.dispose()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            assert source.asked == 0 or source.closed.is_set()
+
+    def test_a_subscription_may_outlive_its_loop(self) -> None:
+        async def main() -> Any:
+            return from_async_iterable(lambda: Source(10, asyncio.Event())).subscribe(on_error=lambda _: None)
+
+        subscription = asyncio.run(main())
+        subscription.dispose()
+        gc.collect()
+
+
+class TestAnIterableThatNeverWaits:
+    """A cached answer, a generator over a list: nothing but the bridge gives the loop a turn."""
+
+    async def test_take_asks_for_no_element_too_many(self) -> None:
+        source = Source(1000)
+        assert await collect(from_async_iterable(lambda: source).pipe(ops.take(2))) == [0, 1]
+        await source.closed.wait()
+        assert source.asked == 2
+
+    async def test_dispose_lets_its_clean_up_wait(self) -> None:
+        cleaned = asyncio.Event()
+
+        async def words() -> AsyncIterator[str]:
+            try:
+                while True:
+                    yield "one"
+            finally:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                cleaned.set()
+
+        assert await collect(from_async_iterable(words).pipe(ops.take(1))) == ["one"]
+        await cleaned.wait()
+
+    async def test_break_ends_an_endless_one(self) -> None:
+        source = Source(10**9)
+        async for number in to_async_iterable(from_async_iterable(lambda: source)):
+            if number == 2:
+                break
+        await source.closed.wait()
+        assert source.asked <= 64
+
+    async def test_a_dispose_from_a_thread_is_seen_at_once(self) -> None:
+        asked: list[int] = []
+
+        async def numbers() -> AsyncIterator[int]:
+            for number in range(10**9):
+                asked.append(number)
+                yield number
+
+        def consumer(number: int) -> None:
+            if number == 5:
+                thread = threading.Thread(target=subscription.dispose)
+                thread.start()
+                thread.join()
+
+        subscription = from_async_iterable(numbers).subscribe(consumer)
+        await until(lambda: len(asyncio.all_tasks()) == 1)
+        assert asked == list(range(6))
+
+    @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 has eager tasks")
+    async def test_an_eager_task_asks_for_no_element_too_many(self) -> None:
+        asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009
+        source = Source(1000)
+        assert await collect(from_async_iterable(lambda: source).pipe(ops.take(2))) == [0, 1]
+        assert source.asked == 2
+
+
+class TestFromProducer:
+    async def test_emits_the_opening_inside_subscribe(self) -> None:
+        seen: list[int] = []
+
+        async def produce(emit: Callable[[int], None]) -> None:
+            emit(2)
+
+        subscription = bridge.from_producer(produce, opening=lambda: [1]).subscribe(seen.append)
+        assert seen == [1]
+        subscription.dispose()
+
+    async def test_hides_the_consumers_exception_from_it(self, reported: list[dict[str, Any]]) -> None:
+        swallowed: list[Exception] = []
+        seen: list[int] = []
+
+        async def produce(emit: Callable[[int], None]) -> None:
+            try:
+                emit(1)
+            except Exception as error:
+                swallowed.append(error)
+                emit(2)
+
+        def consumer(number: int) -> None:
+            seen.append(number)
+            raise LookupError
+
+        bridge.from_producer(produce).subscribe(consumer)
+        await until(lambda: reported)
+        assert (seen, swallowed) == ([1], [])
+
+    async def test_holds_its_task_until_it_ends(self) -> None:
+        """The loop holds it weakly."""
+        gates: list[weakref.ref[Any]] = []
+        tasks: list[weakref.ref[Any]] = []
+
+        async def produce(_: Any) -> None:
+            gate: asyncio.Future[None] = asyncio.Future()
+            gates.append(weakref.ref(gate))
+            tasks.append(weakref.ref(asyncio.current_task()))
+            await gate
+
+        completed: list[Any] = []
+        bridge.from_producer(produce).subscribe(on_completed=lambda: completed.append(None))
+        await asyncio.sleep(0)
+        gc.collect()
+        gates[0]().set_result(None)  # type: ignore[union-attr]
+        await until(lambda: completed)
+        await asyncio.sleep(0)
+        gc.collect()
+        assert tasks[0]() is None
