@@ -308,7 +308,7 @@ async def test_retry_at_without_a_login_or_a_home_is_dropped(
     assert await store.load_retry_at() is None
     assert not kind.path(tmp_path).exists()
     kind.write(tmp_path)
-    (rxauth_home / "notes.json").mkdir()
+    (rxauth_home / "logins").touch()
     await store.save_retry_at(5.0)
     assert await store.load_retry_at() == (5.0 if kind is OWN else None)
     assert ("could not be kept" in caplog.text) == (kind is not OWN)

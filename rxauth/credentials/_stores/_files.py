@@ -237,7 +237,6 @@ class Room:
             except OSError as error:
                 if error.errno not in _CANNOT_RENAME:
                     raise
-                self._open_target(len(content))
             else:
                 self._stem = ""
                 _settle(self._path, files)
@@ -246,6 +245,8 @@ class Room:
         files.replace(f"{self._stem}.tmp", f"{self._stem}.bak")
         self._stem, stem = "", self._stem
         _settle(stem, files)
+        if self._target < 0:
+            self._open_target(len(content))
         # From the first of these writes to the last, which is one byte, the file is no JSON: no reader takes a mixture
         # of old and new for the credential.
         self._length = -1

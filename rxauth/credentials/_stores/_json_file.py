@@ -69,6 +69,8 @@ class JsonFile:
         self._files = files
         self._sleep = sleep
         self._warned = False
+        self._indent: bytes | int = b"  "
+        self._last_break = True
 
     def real_path(self) -> str:
         """Return where the file itself is, with every symlink followed, also one to a missing file."""
@@ -114,6 +116,7 @@ class JsonFile:
                 return None
             document = self._decode(found.content)
             if document is not None:
+                self._note_style(found.content)
                 return document
             await self._sleep(_READ_AGAIN_AFTER)
         raise StoreError(
@@ -217,18 +220,23 @@ class JsonFile:
         except (ValueError, RecursionError):
             return None
 
+    def _note_style(self, content: bytes) -> None:
+        first = re.search(rb"\{\r?\n([ \t]+)", content)
+        one_line = b"\n" not in content.strip()
+        self._indent = (0 if b'": ' in content else -1) if one_line else first[1] if first else b"  "
+        self._last_break = content.endswith(b"\n") or not content
+
     def _encode(self, document: Document) -> bytes:
-        found = self._read()
-        before = b"" if found is None else found.content.strip()
+        """Write the document in the style in which it was read."""
         content = msgspec.json.encode(document)
-        if before and b"\n" not in before:
-            return msgspec.json.format(content, indent=0 if b'": ' in before else -1)
-        first = re.match(rb"\{\r?\n([ \t]+)", before)
-        unit = first[1] if first else b"  "
-        spread = msgspec.json.format(content, indent=2)
-        # A string in JSON has no line break of its own, so each run of spaces at a line's start is indentation.
-        spread = re.sub(rb"(?m)^ +", lambda run: unit * (len(run[0]) // 2), spread)
-        return spread + b"\n" if found is None or found.content.endswith(b"\n") or self._private else spread
+        if isinstance(self._indent, int):
+            content = msgspec.json.format(content, indent=self._indent)
+        else:
+            unit = self._indent
+            content = msgspec.json.format(content, indent=2)
+            # A string in JSON has no line break of its own, so each run of spaces at a line's start is indentation.
+            content = re.sub(rb"(?m)^ +", lambda run: unit * (len(run[0]) // 2), content)
+        return content + b"\n" * self._last_break
 
     def _fail(self, done: str, error: OSError) -> NoReturn:
         raise StoreError(

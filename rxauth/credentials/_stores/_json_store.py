@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._stores._entry import with_extra
 from rxauth.credentials._stores._json_file import Document, JsonFile
-from rxauth.credentials._stores._notes import Notes
+from rxauth.credentials._stores._notes import Notes, name_of
 from rxauth.errors import StoreError
 
 __all__ = ["JsonFileStore", "OtherProgramStore"]
@@ -137,8 +137,8 @@ class OtherProgramStore(JsonFileStore):
         stored = await super().load()
         if stored is None:
             return None
-        token_url = (await self._notes.of(stored.refresh_token)).get("token_url", self._token_url)
-        return stored if not token_url else with_extra(stored, {**stored.extra, "token_url": token_url})
+        token_url = self._notes.of(name_of(stored.refresh_token)).get("token_url", self._token_url)
+        return with_extra(stored, {**stored.extra, "token_url": token_url}) if token_url else stored
 
     async def save(self, credential: Credential) -> None:
         """Replace what is stored; everything else in the file stays.
@@ -149,18 +149,17 @@ class OtherProgramStore(JsonFileStore):
         extra = dict(credential.extra)
         token_url = extra.pop("token_url", None)
         if token_url != self._token_url:
-            await self._notes.put(credential.refresh_token, token_url=token_url or "")
+            self._notes.put(name_of(credential.refresh_token), token_url=token_url or "")
         await super().save(with_extra(credential, extra))
 
     async def load_retry_at(self) -> float | None:
         """Return the Unix time before which the token endpoint is not to be asked for this login."""
         stored = await super().load()
-        noted = {} if stored is None else await self._notes.of(stored.refresh_token)
-        at = noted.get("retry_at")
+        at = None if stored is None else self._notes.of(name_of(stored.refresh_token)).get("retry_at")
         return at if isinstance(at, int | float) else None
 
     async def save_retry_at(self, unix_seconds: float | None) -> None:
         """Keep that time as long as this login's refresh token is stored; `None` removes it."""
         stored = await super().load()
         if stored is not None:
-            await self._notes.put(stored.refresh_token, retry_at=unix_seconds)
+            self._notes.put(name_of(stored.refresh_token), retry_at=unix_seconds)

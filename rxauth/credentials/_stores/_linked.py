@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 from rxauth.addresses import same_address
@@ -73,6 +74,9 @@ class LinkedStore:
             StoreError: nothing is stored that can be read.
         """
         found = await self._find()
+        held: _Held | None = lock_held_here(self)
+        if held is not None:
+            held.found = found
         return None if found.chosen is None else found.chosen.credential
 
     async def save(self, credential: Credential) -> None:
@@ -81,24 +85,25 @@ class LinkedStore:
         Raises:
             StoreError: not one copy could be written.
         """
-        async with self._locked_once():
-            found = await self._find()
-            if found.chosen is None:
+        async with self._locked_once() as held:
+            chosen, same = held.found.chosen, held.found.same
+            if chosen is None:
                 await self.stores[0].save(credential)
                 return
-            spent = found.chosen.credential
-            if len(found.same) > 1 and credential.refresh_token not in (None, spent.refresh_token):
+            spent = chosen.credential
+            if len(same) > 1 and _name(credential) != _name(spent):
                 # Before any file: a process that is killed between two files leaves a copy that is known to be spent.
-                await self._notes.put(spent.refresh_token, next=name_of(credential.refresh_token))
+                self._notes.put(_name(spent), next=_name(credential))
             await _one_at_least(
                 (copy.store, copy.store.save(self._adapted(credential, spent, copy.credential)))
-                for copy in self._locked_of(found)
+                for copy in held.copies()
             )
+            self._notes.forget_old()
 
     async def delete(self) -> bool:
         """Remove every copy of the login that `load` returns, and return whether there was any."""
-        async with self._locked_once():
-            return any([await copy.store.delete() for copy in self._locked_of(await self._find())])
+        async with self._locked_once() as held:
+            return any([await copy.store.delete() for copy in held.copies()])
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
@@ -112,10 +117,10 @@ class LinkedStore:
         wanted = [*found.same, *(copy for copy in found.usable if copy not in found.same)]
         async with AsyncExitStack() as stack:
             locked, failure = await self._lock_all([copy.store for copy in wanted] or self.stores[:1], stack)
-            with holding(self, locked):
-                found = await self._find()
-                if found.chosen is not None and not self._locked_of(found):
-                    raise failure or StoreError("Another login was stored meanwhile. Try again.")
+            held = _Held(locked, await self._find())
+            if held.found.chosen is not None and not held.copies():
+                raise failure or StoreError("Another login was stored meanwhile. Try again.")
+            with holding(self, held):
                 yield
 
     async def check_can_save(self) -> None:
@@ -124,9 +129,8 @@ class LinkedStore:
         Raises:
             StoreError: none can.
         """
-        async with self._locked_once():
-            found = await self._find()
-            stores = [copy.store for copy in self._locked_of(found)] or self.stores[:1]
+        async with self._locked_once() as held:
+            stores = [copy.store for copy in held.copies()] or self.stores[:1]
             await _one_at_least((store, _call(store, "check_can_save")) for store in stores)
 
     async def load_retry_at(self) -> float | None:
@@ -137,8 +141,9 @@ class LinkedStore:
 
     async def save_retry_at(self, unix_seconds: float | None) -> None:
         """Keep that time with every copy of the login."""
-        found = await self._find()
-        for copy in self._locked_of(found) if held_here(self) else found.same:
+        held: _Held | None = lock_held_here(self)
+        copies = (await self._find()).same if held is None else held.copies()
+        for copy in copies:
             await _call(copy.store, "save_retry_at", unix_seconds)
 
     def mark_dead(self, credential: Credential) -> None:
@@ -167,16 +172,16 @@ class LinkedStore:
             if failure is not None:
                 raise failure
             return _Found(None, [], [])
-        notes = await self._notes.all() if len(copies) > 1 else {}
-        spent = {name for name, facts in notes.items() if "next" in facts}
-        living = [copy for copy in usable if _name(copy.credential) not in {*spent, *self._dead}]
+        names = [_name(copy.credential) for copy in copies]
+        lines = {name: self._line(name) if len(set(names)) > 1 else [name] for name in names}
+        living = [copy for copy in usable if len(lines[name := _name(copy.credential)]) == 1 and name not in self._dead]
         if living:
             chosen = max(living, key=lambda copy: self._age(copy.credential))
         else:
             # The one that was refused last: no refresh takes another dead one for a new credential.
             chosen = max(usable, key=lambda copy: self._dead.get(_name(copy.credential), -1))
         name = _name(chosen.credential)
-        same = [copy for copy in copies if name in _line(_name(copy.credential), notes)]
+        same = [copy for copy in copies if name in lines[_name(copy.credential)]]
         return _Found(chosen, same, living or usable)
 
     def _is_ours(self, credential: Credential) -> bool:
@@ -190,18 +195,24 @@ class LinkedStore:
             return 2, expires_at or 0.0
         return (0 if credential.refresh_token is None else 1), expires_at or 0.0
 
-    def _locked_of(self, found: _Found) -> list[_Copy]:
-        locked: Sequence[CredentialStore] = lock_held_here(self) or ()
-        return [copy for copy in found.same if any(copy.store is store for store in locked)]
+    def _line(self, name: str) -> list[str]:
+        """Return the names of the logins that followed a login, itself included."""
+        line = [name]
+        while (after := self._notes.of(line[-1]).get("next")) is not None and after not in line:
+            line.append(after)
+        return line
 
-    def _locked_once(self) -> Any:
-        return nullcontext() if held_here(self) else self.locked()
+    @asynccontextmanager
+    async def _locked_once(self) -> AsyncIterator[_Held]:
+        if held_here(self):
+            yield lock_held_here(self)
+        else:
+            async with self.locked():
+                yield lock_held_here(self)
 
     async def _lock_all(
         self, stores: Sequence[CredentialStore], stack: AsyncExitStack
     ) -> tuple[list[CredentialStore], Exception | None]:
-        import asyncio
-
         deadline = asyncio.get_running_loop().time() + self._lock_timeout
         locked: list[CredentialStore] = []
         failure: Exception | None = None
@@ -246,16 +257,20 @@ class _Found(NamedTuple):
     usable: list[_Copy]
 
 
+class _Held:
+    """The stores whose locks this task holds, and the copies that were found at the last look."""
+
+    def __init__(self, stores: Sequence[CredentialStore], found: _Found) -> None:
+        self.stores = stores
+        self.found = found
+
+    def copies(self) -> list[_Copy]:
+        """Return the copies of the login that this task may replace."""
+        return [copy for copy in self.found.same if any(copy.store is store for store in self.stores)]
+
+
 def _name(credential: Credential) -> str:
     return name_of(credential.refresh_token or credential.access_token)
-
-
-def _line(name: str, notes: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the tokens that followed the named one, itself included."""
-    line = [name]
-    while (after := notes.get(line[-1], {}).get("next")) is not None and after not in line:
-        line.append(after)
-    return line
 
 
 def _lock_order(store: CredentialStore) -> tuple[int, str]:

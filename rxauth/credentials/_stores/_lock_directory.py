@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rxauth.credentials._stores._files import pause
+from rxauth.credentials._stores._files import explain, pause
 from rxauth.credentials._stores._lock import POLL_EVERY
 from rxauth.errors import StoreError
 
@@ -135,8 +135,7 @@ class LockDirectory:
         return held
 
     def _unavailable(self, error: OSError) -> StoreError:
-        reason = error.strerror or type(error).__name__
-        return StoreError(f"The lock {self._path} cannot be had: {reason}. Make its directory writable, or remove it.")
+        return StoreError(f"The lock {self._path} cannot be had: {explain(error)}.")
 
 
 class HeldDirectory:

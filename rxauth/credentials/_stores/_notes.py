@@ -1,21 +1,21 @@
-"""Facts about logins that other programs' files have no field for, in `$RXAUTH_HOME/notes.json`.
+"""Facts about logins that other programs' files have no field for, in `$RXAUTH_HOME/logins`.
 
-A login is named by a hash of its refresh token: `{"<hash>": {"token_url": ..., "retry_at": ..., "next": "<hash>"}}`.
-The file is an aid: where it cannot be read or written, a refresh goes on without it.
+A login is named by a hash of its refresh token, and has a file of that name: `{"token_url": ..., "retry_at": ...,
+"next": ...}`, where `next` is the name of the login that replaced it. They are written under that login's own locks, in
+few steps: a new token is not stored yet. They are an aid: where they cannot be read or written a refresh goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from rxauth.credentials._stores._files import rxauth_home
-from rxauth.credentials._stores._json_file import Document, JsonFile, plain, raw
-from rxauth.credentials._stores._lock import Flock
-from rxauth.errors import StoreError
+from rxauth.credentials._stores._files import explain, rxauth_home
 
 __all__ = ["Notes", "name_of"]
 
@@ -33,47 +33,47 @@ class Notes:
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         home = rxauth_home(environ)
-        self._path = None if home is None else str(home / "notes.json")
+        self._directory = None if home is None else home / "logins"
 
-    async def of(self, refresh_token: str | None) -> dict[str, Any]:
-        """Return what is known about that token."""
-        return (await self.all()).get(name_of(refresh_token), {})
-
-    async def all(self) -> dict[str, dict[str, Any]]:
-        """Return what is known, by the tokens' hashes."""
-        file = self._file()
-        try:
-            document = await file.read() if file is not None else None
-        except StoreError as error:
-            _log.debug("%s", error)
+    def of(self, name: str) -> dict[str, Any]:
+        """Return what is known about the login of that name."""
+        if self._directory is None:
             return {}
-        return {name: fact for name, fact in _plain(document).items() if isinstance(fact, dict)}
+        try:
+            facts = json.loads((self._directory / name).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
 
-    async def put(self, refresh_token: str | None, **facts: object) -> None:
-        """Add facts about that token; `None` removes one."""
-        file = self._file()
-        if file is None or refresh_token is None:
+    def put(self, name: str, **facts: object) -> None:
+        """Add facts about the login of that name; `None` removes one."""
+        if self._directory is None:
+            return
+        known = self.of(name) | facts
+        temporary = self._directory / f"{name}.tmp"
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary.write_text(json.dumps({key: value for key, value in known.items() if value is not None}))
+            temporary.replace(self._directory / name)
+        except OSError as error:
+            _log.warning("A fact about a login could not be kept in %s: %s.", self._directory, explain(error))
+
+    def forget_old(self) -> None:
+        """Remove what is known about all but the newest logins."""
+        if self._directory is None:
             return
         try:
-            async with file.locked_once(self) as mine:
-                known = _plain(await file.read())
-                name = name_of(refresh_token)
-                entry = {**(known.pop(name, None) or {}), **facts}
-                known[name] = {key: value for key, value in entry.items() if value is not None}
-                newest = [(key, value) for key, value in known.items() if value][-_KEPT:]
-                await file.write(mine, {key: raw(value) for key, value in newest})
-        except StoreError as error:
-            _log.warning("A fact about a login could not be kept. %s", error)
+            files = sorted(self._directory.iterdir(), key=_age)
+            for file in files[:-_KEPT]:
+                file.unlink()
+        except OSError as error:
+            _log.debug("Old facts about logins stay: %s", explain(error))
 
-    def _file(self) -> JsonFile | None:
-        path = self._path
-        return None if path is None else JsonFile(path, lambda: Flock(f"{path}.lock"), private=True)
+
+def _age(file: Path) -> int:
+    return file.stat().st_mtime_ns
 
 
 def name_of(refresh_token: str | None) -> str:
-    """Return the name of a login: a hash, which says nothing about the token."""
+    """Return the name of a login: a hash, which shows nothing of the token."""
     return hashlib.sha256((refresh_token or "").encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _plain(document: Document | None) -> dict[str, Any]:
-    return {} if document is None else {name: plain(value) for name, value in document.items()}
