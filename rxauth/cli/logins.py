@@ -160,10 +160,14 @@ class Logins:
             StoreError: the file cannot be read.
         """
         first, *others = self._own_stores()
+        if not new:
+            for each in others:
+                if await each.load() is not None:
+                    return each
         credential = await first.load()
-        if others and credential is not None and not self._is_ours(credential, unknown=not new or self.at_usual_host()):
-            return others[0]
-        return first
+        if credential is None or self._is_ours(credential, unknown=not new or self.at_usual_host()):
+            return first
+        return others[0] if others else first
 
     def _own_stores(self) -> list[FileStore]:
         """Return one entry of our file, and a second where a login at another host may stand under the first key."""

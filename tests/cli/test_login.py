@@ -75,8 +75,13 @@ def test_an_expired_code_is_followed_by_another(cli: CommandLine, fake: FakeProv
     assert "That code has expired. Here is a new one.\n" in done.err
 
 
-def test_a_login_at_another_host_leaves_the_first_one_alone(cli: CommandLine, fake: FakeProvider) -> None:
-    usual = entry(fake.credential(), token_url="https://auth.kimi.com/api/oauth/token")
+@pytest.mark.parametrize(
+    "issuer", [{"token_url": "https://auth.kimi.com/api/oauth/token"}, {}], ids=["known", "unknown"]
+)
+def test_a_login_at_another_host_leaves_the_first_one_alone(
+    cli: CommandLine, fake: FakeProvider, issuer: dict[str, str]
+) -> None:
+    usual = entry(fake.credential(), **issuer)
     file = own_file(cli.at(fake), kimi=usual)
     assert cli(*LOGIN, err=Screen(Enter=fake.approve)).code == 0
     stored = json.loads(file.read_text())
