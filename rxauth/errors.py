@@ -1,16 +1,16 @@
-"""The error tree. A name says what the caller does next.
+"""The error tree; each name says the next action of the caller.
 
     RxAuthError
     ├── NeverLiveError          end the pipe with flush_on_complete_or_error(), or switch to another stream
     ├── ConsumerTooSlow         read faster, or allow more than max_buffered
-    ├── TranscriptNotSaved      mend the file and save again, or keep the transcript's messages elsewhere
-    ├── TransientError          try the same thing again later (retry_after, in seconds, if the server said so)
+    ├── TranscriptNotSaved      repair the file and save again, or keep the messages elsewhere
+    ├── TransientError          make the same call again later (after `retry_after` seconds, if the server asked)
     ├── CredentialError         no usable credential
     │   ├── LoginRequired       log in again
-    │   ├── AccountChanged      choose: the stored credential is another account's
-    │   ├── RefreshFailed       try again later; what is stored is intact
-    │   └── StoreError          mend the credential store
-    └── ProviderError           what a stream's error event carries as its cause
+    │   ├── AccountChanged      choose: the stored credential belongs to another account
+    │   ├── RefreshFailed       try again later; the stored credential is intact
+    │   └── StoreError          repair the credential store
+    └── ProviderError           the cause of a stream's error event
         ├── CredentialRejected  refresh the credential
         ├── RequestRejected     change the request
         ├── ProviderUnavailable (also TransientError) try again later
@@ -18,8 +18,8 @@
         │   └── StreamCut           the stream ended without its terminal event
         └── ProtocolError       not the provider you think: check the base URL and the protocol
 
-No exception here holds a token in its text. Those that know which credential was rejected keep it in `credential`,
-whose `repr` is safe.
+No exception here holds a token in its text. One that knows the rejected credential keeps it in `credential`, whose
+`repr` is safe.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ __all__ = [
 
 
 class RxAuthError(Exception):
-    """Everything rxauth raises on purpose."""
+    """The base of all exceptions that rxauth raises."""
 
 
 class NeverLiveError(RxAuthError):
-    """A stream ended before it showed anything; what it had announced is in `held`.
+    """A stream ended before it was live; its prelude is in `held`.
 
-    Never nested: of one that fails with another, `held` has both's in order and `failure` is the innermost.
+    Never nested: one made of another holds the events of both, in order, and the failure of the inner one.
 
     Args:
-        held: the prelude events, in order, that nobody has seen.
-        failure: an error event, the exception, or `None` for a stream that just completed.
+        held: the prelude events, in order; none was delivered.
+        failure: an error event, the exception, or `None` for a stream that completed.
     """
 
     held: tuple[Any, ...]
@@ -77,20 +77,20 @@ class NeverLiveError(RxAuthError):
     def __str__(self) -> str:
         return (
             f"The stream ended before it was live ({_name_and_status(self.failure)}). "
-            "End the pipe with flush_on_complete_or_error() to let go of what is held."
+            "End the pipe with flush_on_complete_or_error() to deliver the held events."
         )
 
     def __repr__(self) -> str:
-        # Not the repr of what it holds: asyncio logs the repr of an exception that nobody took.
+        # Without the repr of its events: asyncio logs the repr of an exception that was never retrieved.
         return f"NeverLiveError(held: {len(self.held)}, failure: {_name_and_status(self.failure)})"
 
 
 class ConsumerTooSlow(RxAuthError):
-    """More events arrived than the consumer was ready to hold."""
+    """More events arrived than `max_buffered` allows."""
 
 
 class TranscriptNotSaved(RxAuthError):
-    """The transcript's file could not be written; it is as it was, and the messages are still in the transcript."""
+    """The transcript's file could not be written; it is unchanged, and the transcript still has the messages."""
 
 
 class TransientError(RxAuthError):
@@ -98,7 +98,7 @@ class TransientError(RxAuthError):
 
     Args:
         message: one sentence.
-        retry_after: seconds the server asked to wait, if it did.
+        retry_after: the seconds that the server asked to wait, if it asked.
     """
 
     def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
@@ -111,11 +111,11 @@ class CredentialError(RxAuthError):
 
 
 class LoginRequired(CredentialError):
-    """Only a person can help: log in again."""
+    """No refresh can help: a person has to log in again."""
 
 
 class AccountChanged(CredentialError):
-    """The stored credential belongs to another account; it was neither used nor spent."""
+    """The stored credential belongs to another account; it was not used, and its refresh token was not spent."""
 
 
 class StoreError(CredentialError):
@@ -123,9 +123,9 @@ class StoreError(CredentialError):
 
 
 class RefreshFailed(CredentialError):
-    """The credential could not be refreshed now; what is stored is intact.
+    """The credential could not be refreshed now; the stored one is intact.
 
-    `OAuthCredentials.refresh` raises it, with a sentence. `on_recovery` is told a fresh one that has no text, cause or
+    `OAuthCredentials.refresh` raises it with a sentence. `on_recovery` receives a new one that has no text, cause or
     traceback: two with the same `type` and `status` are equal.
 
     Args:
@@ -170,12 +170,12 @@ class _Credential(Protocol):
 
 
 class ProviderError(RxAuthError):
-    """A provider's stream failed. The `cause` of an error event.
+    """A provider's stream failed: the `cause` of an error event.
 
     Args:
         message: one sentence, free of secrets.
         status: the HTTP status of the response; 200 for an error that came in-band.
-        code: the provider's own code, where it sends one.
+        code: the provider's own code, if it sent one.
         type: the provider's own error type, e.g. `authentication_error`.
         retry_after: seconds, from the response's headers.
         request_id: the provider's id of the request.
@@ -212,7 +212,7 @@ class CredentialRejected(ProviderError):
 
 
 class RequestRejected(ProviderError):
-    """The provider does not accept the request."""
+    """The provider does not accept the request, or the account may not make it."""
 
 
 class ProviderUnavailable(ProviderError, TransientError):
@@ -224,15 +224,15 @@ class ConnectionFailed(ProviderUnavailable):
 
 
 class StreamCut(ProviderUnavailable):
-    """The stream ended without saying that it was finished."""
+    """The stream ended before its terminal event."""
 
 
 class ProtocolError(ProviderError):
-    """What came is not what this protocol sends."""
+    """The answer is not of this protocol."""
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The exception and everything along `__cause__`, each once.
+    """Yield the exception and all that its `__cause__` leads to, each once.
 
     >>> error = ValueError("outer"); error.__cause__ = KeyError("inner"); error.__cause__.__cause__ = error
     >>> [type(each).__name__ for each in causes(error)]

@@ -16,14 +16,16 @@ from typing import Any
 from rxauth.errors import CredentialError, NeverLiveError, ProviderError, field
 from rxauth.failures._words import CODE_IN_TEXT, normal
 
-_PARTS = 40  # that are read of one failure: a hostile one has more, and so has every mock
+_PARTS = 40  # that are read of one failure: a hostile one has more
+_OBJECTS = 10  # among them that are no mapping and no exception: every mock has more, and is slow
 _ENTRIES = 64  # of one mapping
 _ITEMS = 8  # of one list
 _LEAVES = 256  # of one exception group
 _LENGTH = 8192  # characters of a text: a refusal says early what it refuses, and a page of HTML is long
+_ALL_TEXT = 2 * _LENGTH  # characters of all texts together
 
 # What a field is for. STATUS and CODE: a status if it is a number, else a word. ERROR: a part, a word, or a sentence.
-_STATUS, _CODE, _TYPE, _WORD, _TEXT, _ERROR, _PART, _HEADERS = range(8)
+_STATUS, _CODE, _TYPE, _WORD, _TEXT, _ERROR, _PART, _HEADERS, _METADATA = range(9)
 
 _ATTRIBUTES = {
     "status": _STATUS,
@@ -51,10 +53,11 @@ _KEYS = {
     **dict.fromkeys(("Code", "errorCode", "errorcode", "errcode"), _CODE),
     **dict.fromkeys(("error_type", "errorType", "__type"), _TYPE),
     **dict.fromkeys(("message", "Message", "msg", "error_msg", "error_description", "errorText", "errmsg"), _TEXT),
-    **dict.fromkeys(("status_msg", "faultstring", "title", "raw"), _TEXT),
-    **dict.fromkeys(("fault", "innererror", "base_resp", "metadata", "ResponseMetadata"), _PART),
+    **dict.fromkeys(("status_msg", "faultstring", "title"), _TEXT),
+    **dict.fromkeys(("fault", "innererror", "base_resp", "ResponseMetadata"), _PART),
     "Error": _ERROR,
     "HTTPHeaders": _HEADERS,
+    "metadata": _METADATA,
 }
 
 
@@ -72,10 +75,6 @@ class Reading:
         refresh_failed: whether an exception of the credential logic is among the causes.
     """
 
-    __slots__ = (
-        "codes", "failure", "numbers", "ours", "parts", "refresh_failed", "status", "texts", "types", "words"
-    )  # fmt: skip
-
     def __init__(self, failure: Any) -> None:
         self.failure = failure
         self.parts: list[Any] = [failure]
@@ -87,16 +86,19 @@ class Reading:
         self.numbers: list[int] = []
         self.ours: ProviderError | None = None
         self.refresh_failed = False
+        self._text_left = _ALL_TEXT
         linked: set[int] = set()
+        objects = _OBJECTS
         for part in islice(self.parts, _PARTS):  # the parts of a part are added meanwhile
-            if isinstance(part, dict):
+            if type(part) is dict:
                 self._take_mapping(part)
             elif isinstance(part, BaseException):
                 self._take_exception(part, linked)
             elif isinstance(part, list | tuple):
                 for item in part[:_ITEMS]:
                     self._take(_TEXT, item)
-            else:
+            elif objects > 0:
+                objects -= 1
                 self._take_object(part)
         if isinstance(failure, BaseException) and self.status is None:
             self.words.add(normal(type(failure).__name__))  # an SDK's class says it where nothing else does
@@ -157,6 +159,10 @@ class Reading:
         elif isinstance(value, bytes):
             if kind == _PART:
                 self._take_text(value[:_LENGTH].decode(errors="replace"))
+        elif kind == _METADATA:
+            raw = field(value, "raw")  # OpenRouter: the upstream's own words; anything else is the caller's
+            if isinstance(raw, str):
+                self._take_text(raw)
         elif kind == _HEADERS:
             aws = field(value, "x-amzn-errortype") or field(value, "x-amzn-ErrorType")
             if isinstance(aws, str):
@@ -165,7 +171,7 @@ class Reading:
             self.parts.append(value)
 
     def _take_string(self, kind: int, value: str) -> None:
-        if kind == _HEADERS or not value:
+        if kind >= _HEADERS or not value:
             return
         if kind <= _CODE and len(value) == 3 and value.isascii() and value.isdigit():
             self._take_number(kind, int(value))
@@ -186,9 +192,10 @@ class Reading:
             self.status = number
 
     def _take_text(self, text: str, *, parse: bool = True) -> None:
-        text = text[:_LENGTH]
+        text = text[: min(_LENGTH, self._text_left)]
         if not text or text in self.texts:
             return
+        self._text_left -= len(text)
         self.texts.append(text)
         code = CODE_IN_TEXT.search(text)
         if code is not None:

@@ -69,7 +69,7 @@ DENIED = USED_UP | _vocabulary("""
 
 # The same request may succeed later.
 BUSY = _vocabulary("""
-    aborted api_error api_timeout_error bad_gateway deadline_exceeded engine_overloaded_error gateway_timeout internal
+    api_error api_timeout_error bad_gateway deadline_exceeded engine_overloaded_error gateway_timeout internal
     internal_error internal_failure internal_server internal_server_error model_not_ready model_stream_error
     model_timeout overloaded overloaded_error rate_limit rate_limit_error rate_limit_exceeded rate_limit_reached_error
     rate_limited resource_exhausted server_busy server_error server_overloaded service_unavailable

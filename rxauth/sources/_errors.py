@@ -1,7 +1,7 @@
-"""What went wrong with a request, as a typed exception without secrets. Pure.
+"""Make typed exceptions, free of secrets, of what a server sends instead of an answer. Pure.
 
-Whatever a server sends may hold the token it was sent, a page of HTML or control characters; nothing of it leaves here
-unscrubbed, on more than one line or without a bound.
+A server may send back the token that it was sent, a page of HTML or control characters. All of it is scrubbed, put on
+one line and cut to a bound before it goes into an exception.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Told:
     """An error as the provider words it.
 
     Args:
-        message: for a person; all that the provider says, in its order.
-        type: its name of the error.
-        code: its code, or else the status that the body tells.
-        body: all of it, for the judgement alone: it may hold the token.
+        message: all messages in the body, in order.
+        type: the provider's name of the error.
+        code: the provider's code, or else the status in the body.
+        body: the whole body, for the judgement alone: it may hold the token.
     """
 
     message: str = ""
@@ -74,7 +74,7 @@ def read_error(body: object) -> Told | None:
     if not has_error and (not (reading.texts or reading.status) or _SUCCESS.intersection(reading.codes)):
         return None
     types = [word for word in reading.types if word != "error" and "." not in word]
-    # A message that is JSON is there once more, as the messages inside it.
+    # A message that is JSON is followed by the messages inside it.
     messages = [text for text in reading.texts if not text.lstrip().startswith(("{", "["))] or reading.texts
     if not messages and types and isinstance(whole.get("error"), str):
         messages, types = [types[0]], types[1:]
@@ -87,11 +87,11 @@ _SUCCESS = frozenset({0, 200, "0", "200"})
 
 
 class Exchange:
-    """One request, as far as its failures are concerned: what it was made with, and what came back.
+    """Make the exceptions of one request out of its credential, the head of its answer, and the provider's words.
 
     Args:
-        host: where it goes, for a person to read.
-        credential: what it is made with; its tokens are scrubbed from everything.
+        host: the host of the request, for a person to read.
+        credential: the credential of the request; its tokens are scrubbed from every text.
     """
 
     def __init__(self, host: str, credential: Credential | None = None) -> None:
@@ -101,17 +101,20 @@ class Exchange:
         self._status: int | None = None
         self._retry_after: float | None = None
         self._request_id: str | None = None
+        self._error_type: str | None = None
 
     def answered(self, status: int, headers: Mapping[str, str], *, now: float) -> None:
-        """The response's head has come. `now`: Unix seconds."""
+        """Take the head of the answer. `now`: Unix seconds."""
         self._status = status
         self._content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         self._retry_after = seconds_to_wait(headers, now=now)
         self._request_id = headers.get("request-id") or headers.get("x-request-id")
+        # Bedrock names the error here and nowhere else: "ExpiredTokenException:http://internal.amazon.com/..."
+        self._error_type = headers.get("x-amzn-errortype", "").partition(":")[0] or None
 
     @property
     def content_type(self) -> str:
-        """For a person to read."""
+        """The content type, for a person to read."""
         return self.clean(self._content_type, _WORD)
 
     @property
@@ -122,25 +125,26 @@ class Exchange:
         return self._content_type in content_types
 
     def host_of(self, url: str) -> str:
-        """The host that a server's URL names, for a person to read; nothing if it is no URL."""
+        """Return the host of a server's URL, for a person to read; an empty text if it is no URL."""
         try:
             return self.clean(urlsplit(url).netloc, 80)
         except ValueError:
             return ""
 
     def failure(self, told: Told) -> ProviderError:
-        """What the provider said, as the exception that names the caller's next action."""
-        message, word, code = self.clean(told.message), self._clean_word(told.type), self._clean_code(told.code)
+        """Make the exception that names the caller's next action."""
+        word = self._clean_word(told.type or self._error_type)
+        message, code = self.clean(told.message), self._clean_code(told.code)
         http = f"HTTP {self._status}" if self._status and not 200 <= self._status < 300 else None
         details = ", ".join(filter(None, (http, word)))
         if not message:
             sentence = f"{self.host} answered {details or 'with an error'} and did not say why."
         else:
             sentence = f"{message} ({details})" if details else message
-        return self.error(_kind(told, self._status), sentence, type=word, code=code)
+        return self.error(self._class(told), sentence, type=word, code=code)
 
     def error(self, kind: type[P], sentence: str, *, type: str | None = None, code: str | int | None = None) -> P:
-        """An exception of that kind, with all that is known of the request. What is foreign in `sentence` is clean."""
+        """Make an exception with all that is known of the request. `sentence` holds nothing that is not clean."""
         return kind(
             sentence,
             status=self._status,
@@ -152,11 +156,15 @@ class Exchange:
         )
 
     def clean(self, text: object, limit: int = _SENTENCE) -> str:
-        """One printable line without the credential's tokens, of at most `limit` characters."""
+        """Return one printable line without the credential's tokens, of at most `limit` characters."""
         head = self._scrub(str(text))[: 10 * limit]
         line = " ".join("".join(each if each.isprintable() else " " for each in head).split())
-        line = self._scrub(line)  # a token that holds spaces may have been laid out over several lines
+        line = self._scrub(line)  # a token with spaces may have been broken over several lines
         return line if len(line) <= limit else line[: limit - 1] + "…"
+
+    def _class(self, told: Told) -> type[ProviderError]:
+        error = {"status": self._status, "code": told.code, "type": told.type, "__type": self._error_type}
+        return _CLASSES[kind_of(Reading({**error, "message": told.message, "body": told.body}))]
 
     def _clean_word(self, word: str | None) -> str | None:
         return self.clean(word or "", _WORD) or None
@@ -175,7 +183,7 @@ class Exchange:
     @cached_property
     def _secrets(self) -> list[str]:
         forms = {_lowered(form) for token in self._tokens for form in _forms(token)}
-        # The longest first: what is left of a token once a part of it was removed would not be found any more.
+        # The longest first: a token whose part was removed before would not be found.
         return sorted(forms, key=len, reverse=True)
 
     def _scrub(self, text: str) -> str:
@@ -193,7 +201,7 @@ _SHORTEST_CODE = 12  # characters of Base64 or hex; fewer are found in what is n
 
 
 def _forms(token: str) -> Iterator[str]:
-    """How a token may be echoed: as it is, laid out anew, in a URL, in JSON, in HTML, in Base64, in hex."""
+    """Yield the forms in which a server may echo a token: in a URL, in JSON, in HTML, in Base64, in hex, respaced."""
     yield from (token, " ".join(token.split()), html.escape(token))
     for quoted in (quote(token, safe=""), quote(token)):
         yield from (quoted, quote(quoted, safe=""))
@@ -202,7 +210,7 @@ def _forms(token: str) -> Iterator[str]:
     data = token.encode("utf-8", "surrogatepass")
     coded = [data.hex()]
     for before in range(3):
-        # Three bytes are four characters: what a token is in the middle of a text depends on what is before it.
+        # Three bytes are four characters: the form of a token depends on how many bytes precede it.
         within = slice((0, 2, 3)[before], (before + len(data)) * 8 // 6)
         padded = bytes(before) + data
         coded += [base64.b64encode(padded).decode()[within], base64.urlsafe_b64encode(padded).decode()[within]]
@@ -215,17 +223,12 @@ def _lowered(text: str) -> str:
 
 
 def _without(text: str, secret: str) -> str:
-    """`secret` is in lower case and is found in any: content types and hosts are read in lower case."""
+    """Remove a secret, given in lower case, in any case: content types and hosts are read in lower case."""
     lowered, left, start = _lowered(text), [], 0
     while (at := lowered.find(secret, start)) >= 0:
         left.append(text[start:at])
         start = at + len(secret)
     return "[removed]".join([*left, text[start:]])
-
-
-def _kind(told: Told, status: int | None) -> type[ProviderError]:
-    error = {"status": status, "code": told.code, "type": told.type, "message": told.message, "body": told.body}
-    return _CLASSES[kind_of(Reading(error))]
 
 
 _CLASSES: dict[Kind, type[ProviderError]] = {

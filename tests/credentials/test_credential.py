@@ -26,7 +26,6 @@ from rxauth.credentials import (
     CredentialStore,
     MemoryStore,
     StaticCredentials,
-    rejected_credential,
 )
 from rxauth.credentials._stores._held import holding
 from rxauth.errors import CredentialRejected
@@ -156,16 +155,6 @@ def test_nonsense_is_refused(arguments: dict[str, Any]) -> None:
 def test_it_has_expired_when_its_time_has_come() -> None:
     assert [Credential("a", expires_at=10).expired(now) for now in (9.9, 10, 11)] == [False, True, True]
     assert not Credential("a").expired(1e12)
-
-
-def test_a_failure_names_its_credential() -> None:
-    rejected = CredentialRejected("401", credential=SECRET)
-    outer = RuntimeError()
-    outer.__cause__ = rejected
-    for failure in (rejected, outer, {"cause": rejected}):
-        assert rejected_credential(failure) is SECRET
-    for nothing in (None, RuntimeError(), {"cause": "x"}, CredentialRejected("401")):
-        assert rejected_credential(nothing) is None
 
 
 # StaticCredentials ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,129 @@
+"""Failures that are made to raise, to hang or to lie."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from rxauth.failures import is_auth_error, is_transient, rejected_credential, retry_after_of, status_of
+
+
+def failure(message: str = "", **attributes: Any) -> Exception:
+    error = Exception(message)
+    vars(error).update(attributes)
+    return error
+
+
+class Raising:
+    """Whose every attribute raises."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+class Proxy:
+    """Without a class, as a lazy proxy outside of its context."""
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("outside of a request")
+
+    @__class__.setter
+    def __class__(self, _: Any) -> None: ...
+
+
+class Wordless(Exception):
+    """Without a text: aiohttp's ClientResponseError is so where it was made without a request."""
+
+    def __str__(self) -> str:
+        raise AttributeError("'NoneType' object has no attribute 'real_url'")
+
+
+class Unsent(Exception):
+    @property
+    def response(self) -> Any:
+        raise RuntimeError("The request was not sent.")
+
+
+class Unreadable(dict[str, Any]):
+    def items(self) -> Any:
+        raise RuntimeError("closed")
+
+    get = items  # type: ignore[assignment]
+
+
+def endless(**fields: Any) -> dict[str, Any]:
+    loop: dict[str, Any] = {"type": "error", **fields}
+    loop.update(error=loop, body=loop, cause=loop, response=loop, errors=[loop] * 5)
+    return loop
+
+
+@pytest.mark.parametrize(
+    ("hostile", "auth"),
+    [
+        pytest.param(Unsent("HTTP 401"), True, id="a property that raises"),
+        pytest.param(failure("HTTP 401", response=Proxy()), True, id="a response that is a lazy proxy"),
+        pytest.param(failure("HTTP 401", error=Raising(), body=Raising()), True, id="attributes that raise"),
+        pytest.param({"type": "error", "status": 401, "error": Unreadable()}, True, id="a mapping that raises inside"),
+        pytest.param(SimpleNamespace(type="error", cause=Wordless(), status=401), True, id="no text, but a status"),
+        pytest.param(endless(status=401), True, id="a failure that contains itself"),
+        pytest.param(failure(response=MagicMock(status_code=401)), True, id="a mock of a response"),
+        pytest.param(Wordless(), False, id="no text"),
+        pytest.param(Unreadable(type="error"), False, id="a mapping that raises"),
+        pytest.param(endless(), False, id="nothing in a failure that contains itself"),
+        pytest.param(failure(error=MagicMock(), body=MagicMock()), False, id="mocks that have every attribute"),
+        pytest.param(MagicMock(spec=Exception), False, id="a mock of an exception"),
+        pytest.param(MagicMock(), False, id="a mock"),
+    ],
+)
+def test_hostile_failure_is_judged(hostile: Any, auth: bool) -> None:
+    assert is_auth_error(hostile) is auth
+    assert is_transient(hostile) is False
+    assert (retry_after_of(hostile), rejected_credential(hostile)) == (None, None)
+    assert status_of(hostile) in (401, None)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x", "{", "'", '{"a":', "{'a':", "{'", " ", "401 ", "HTTP ", "token has  ", "api key is ", "plan no ",
+        "upgrade plan ", "account ", "ip address ", "country ", "requires ",
+    ],
+)  # fmt: skip
+def test_long_text_is_judged_in_a_moment(text: str) -> None:
+    """In linear time on a bounded part: quadratic time would take minutes."""
+    long = text * (1_000_000 // len(text))
+    assert not is_auth_error(failure(long))
+    assert not is_auth_error({"type": "error" + long, "error": {"type": long, "code": long, "message": long}})
+    many = [{"message": f"{long[:9000]}{n}", "errors": [long[n:9000]] * 9} for n in range(50)]
+    assert not is_auth_error({"type": "error", "errors": many, "body": many, "detail": many})
+
+
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "error", "code", "status", "message", "body", "cause", "response", "metadata"]),
+            inner,
+            max_size=4,
+        )
+    ),
+)
+
+
+@given(json_like, st.text(max_size=300))
+def test_no_shape_of_a_failure_raises(shape: Any, said: str) -> None:
+    for hostile in (
+        {"type": "error", "error": shape, "body": shape, "cause": shape, "message": said},
+        failure(said, error=shape, body=shape, response=shape, code=shape, status=shape, headers=shape),
+        failure(repr(shape)),
+    ):
+        assert is_auth_error(hostile) in (True, False)
+        assert is_transient(hostile) in (True, False)

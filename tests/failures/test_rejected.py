@@ -1,0 +1,66 @@
+"""Which credential a failure is about."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rxauth import Credential
+from rxauth.errors import CredentialRejected, NeverLiveError
+from rxauth.failures import rejected_credential
+
+GIVEN = Credential("given", refresh_token="canary")
+CAUSE = CredentialRejected("no", status=401, credential=GIVEN)
+
+
+def sdk_error(headers: Any) -> Exception:
+    error = Exception("no")
+    vars(error)["response"] = SimpleNamespace(request=SimpleNamespace(headers=headers))
+    return error
+
+
+def caused(inner: Exception) -> Exception:
+    error = RuntimeError()
+    error.__cause__ = inner
+    return error
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(CAUSE, id="an exception"),
+        pytest.param({"type": "error", "cause": CAUSE}, id="an event's cause"),
+        pytest.param(NeverLiveError((), {"cause": CAUSE}), id="NeverLiveError"),
+        pytest.param(caused(CAUSE), id="__cause__"),
+        pytest.param(ExceptionGroup("g", [ValueError(), CAUSE]), id="a group"),
+    ],
+)
+def test_rejected_credential_is_the_one_carried_by(failure: Any) -> None:
+    assert rejected_credential(failure) is GIVEN
+
+
+@pytest.mark.parametrize(
+    ("headers", "token"),
+    [
+        ({"Authorization": "Bearer sent"}, "sent"),
+        ({"authorization": " bearer  sent "}, "sent"),
+        ({b"Authorization": b"Bearer sent"}, "sent"),
+        ({"X-Api-Key": "sent"}, "sent"),
+        ({"x-api-key": "other", "authorization": "Bearer sent"}, "sent"),
+        ({"authorization": "Basic c2VudA=="}, None),
+        ({"authorization": "Bearer "}, None),
+        ({"authorization": "Bearer s\u00e9nt"}, None),
+        ([("authorization", "Bearer sent")], None),
+        (None, None),
+    ],
+)
+def test_rejected_credential_is_read_from_headers(headers: Any, token: str | None) -> None:
+    rejected = rejected_credential(sdk_error(headers))
+    assert (rejected.access_token if rejected else None) == token
+
+
+@pytest.mark.parametrize("nothing", [None, RuntimeError(), {"cause": "x"}, CredentialRejected("401")], ids=repr)
+def test_rejected_credential_of_nothing_is_none(nothing: Any) -> None:
+    assert rejected_credential(nothing) is None
