@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 import os
@@ -213,6 +212,8 @@ class LinkedStore:
     async def _lock_all(
         self, stores: Sequence[CredentialStore], stack: AsyncExitStack
     ) -> tuple[list[CredentialStore], Exception | None]:
+        import asyncio  # not for a command that only reads a token
+
         deadline = asyncio.get_running_loop().time() + self._lock_timeout
         locked: list[CredentialStore] = []
         failure: Exception | None = None
