@@ -1,4 +1,4 @@
-"""The error tree: its shape, what its texts say and never say, and that its members travel."""
+"""The error tree: its shape, its texts, its copies and pickles."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Status(Exception):
         vars(self).update(attributes)
 
 
-def test_the_tree_is_the_one_that_is_drawn() -> None:
+def test_tree_is_as_drawn() -> None:
     drawn: dict[str, int] = {}
     for line in inspect.getdoc(rxauth.errors).splitlines():  # type: ignore[union-attr]
         found = re.match(r"    ((?:│   |    )*)(?:├── |└── |)([A-Z]\w+)", line)
@@ -59,20 +59,20 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
     assert set(drawn) == {each.__name__ for each in CLASSES} == set(rxauth.errors.__all__)
 
 
-def test_what_is_worth_another_try_is_so_by_its_class() -> None:
+def test_transient_errors_are_so_by_their_class() -> None:
     transient = {each.__name__ for each in CLASSES if issubclass(each, TransientError)}
     assert transient == {"TransientError", "ProviderUnavailable", "ConnectionFailed", "StreamCut"}
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("travel", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"])
-def test_an_error_travels_with_what_it_knows(error: Exception, travel: Any) -> None:
+def test_error_keeps_its_facts_when_copied_or_pickled(error: Exception, travel: Any) -> None:
     arrived = travel(error)
     assert type(arrived) is type(error)
     assert (str(arrived), arrived.args, vars(arrived)) == (str(error), error.args, vars(error))
 
 
-def test_the_credential_stays_where_it_is() -> None:
+def test_pickled_error_has_no_credential() -> None:
     error = ProviderError("no", status=401, credential=Credential("canary"))
     arrived = pickle.loads(pickle.dumps(error))
     assert (arrived.credential, arrived.status) == (None, 401)
@@ -94,23 +94,23 @@ class TestNeverLiveError:
             pytest.param({"type": "error", "cause": Status("", status=401)}, "(Status, status 401)", id="the cause"),
         ],
     )
-    def test_its_text_names_the_failure_and_never_repeats_it(self, failure: Any, says: str) -> None:
+    def test_text_names_the_failure_without_its_words(self, failure: Any, says: str) -> None:
         error = NeverLiveError(("canary",), failure)
         assert says in str(error)
         assert "flush_on_complete_or_error()" in str(error)
         assert "canary" not in str(error) + repr(error)
 
-    def test_its_cause_is_the_failure_where_that_is_an_exception(self) -> None:
+    def test_cause_is_a_failure_that_is_an_exception(self) -> None:
         failure = ValueError()
         assert NeverLiveError((), failure).__cause__ is failure
         assert NeverLiveError((), {"type": "error"}).__cause__ is None
 
-    def test_it_does_not_nest(self) -> None:
+    def test_error_of_an_error_is_one(self) -> None:
         failure = ValueError()
         outer = NeverLiveError(("a",), NeverLiveError(("b",), NeverLiveError(("c",), failure)))
         assert (outer.held, outer.failure, outer.__cause__) == (("a", "b", "c"), failure, failure)
 
-    def test_properties_that_raise_do_not_hide_it(self) -> None:
+    def test_text_survives_properties_that_raise(self) -> None:
         class Broken(Exception):
             @property
             def status(self) -> int:
@@ -124,21 +124,21 @@ class TestNeverLiveError:
 
 
 class TestRefreshFailed:
-    def test_without_a_message_it_says_its_type_and_status(self) -> None:
+    def test_text_without_a_message_has_type_and_status(self) -> None:
         assert "(server_error, status 503)" in str(RefreshFailed(type="server_error", status=503))
 
-    def test_two_that_say_the_same_are_equal(self) -> None:
+    def test_equal_facts_are_equal(self) -> None:
         assert RefreshFailed(type="a", status=1) == RefreshFailed(type="a", status=1)
         assert len({RefreshFailed(type="a"), RefreshFailed(type="a"), RefreshFailed(type="b")}) == 2
         assert RefreshFailed(type="a") != RefreshFailed("another sentence", type="a")
 
     @pytest.mark.parametrize("name", ["type", "status"])
-    def test_what_it_says_cannot_be_changed(self, name: str) -> None:
+    def test_facts_are_read_only(self, name: str) -> None:
         with pytest.raises(AttributeError):
             setattr(RefreshFailed(type="a"), name, "b")
 
 
-def test_causes_end_also_where_they_are_a_circle() -> None:
+def test_causes_end_in_a_circle() -> None:
     first, second = ProtocolError("one"), ValueError("two")
     first.__cause__, second.__cause__ = second, first
     assert list(causes(first)) == [first, second]

@@ -182,7 +182,7 @@ class Reading:
             if kind == _CODE:
                 self.codes.append(value)
             elif kind in (_TYPE, _ERROR) or (kind == _STATUS and value.isupper()):
-                self.types.append(value)
+                self.types.append(value.rpartition("#")[2])
         if (kind >= _TEXT and (kind != _ERROR or is_sentence)) or (kind == _CODE and is_sentence):
             self._take_text(value)
 
