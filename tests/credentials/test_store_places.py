@@ -67,7 +67,7 @@ async def test_kimi_code_has_a_file_and_a_lock_for_each_host(hosts: Any, name: s
     assert store.describe() == f"{tmp_path}/credentials/{name}.json"
     async with store.locked():
         assert (tmp_path / "oauth" / f"{name}.lock").is_dir()
-    await store.save(NEW)
+    KIMI_CODE.write(tmp_path).rename(store.describe())
     loaded = await store.load()
     assert loaded is not None
     assert loaded.token_url == hosts.get("oauth_host", "https://auth.kimi.com").strip(" /") + "/api/oauth/token"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
 import stat
@@ -16,9 +17,9 @@ __all__ = [
     "Found",
     "NotOurs",
     "Room",
+    "backups_of",
     "directory_from",
     "explain",
-    "find_backups",
     "pause",
     "read_whole",
     "remove_backups",
@@ -47,7 +48,6 @@ class Files(Protocol):
     def read(self, fd: int, length: int, /) -> bytes: ...
     def pwrite(self, fd: int, data: Any, offset: int, /) -> int: ...
     def ftruncate(self, fd: int, length: int, /) -> None: ...
-    def utime(self, path: int, *, ns: tuple[int, int]) -> None: ...
     def fsync(self, fd: int, /) -> None: ...
     def replace(self, src: str, dst: str) -> None: ...
     def unlink(self, path: str) -> None: ...
@@ -96,24 +96,38 @@ def read_whole(path: str, files: Files, *, tighten: bool = False) -> Found | Non
             # On a read-only file system the mode stays, and reading is no worse than before.
             with contextlib.suppress(OSError):
                 files.fchmod(fd, stat.S_IMODE(status.st_mode) & 0o700)
-        parts = []
-        while part := files.read(fd, 1 << 20):
-            parts.append(part)
-        return Found(b"".join(parts), status)
+        return Found(_read(fd, files), status)
     finally:
         files.close(fd)
 
 
-def find_backups(path: str) -> tuple[str, ...]:
-    """Return where a complete copy may be if writing `path` in place was interrupted."""
-    return tuple(f"{stem}.bak" for stem in _stems(path))
+def backups_of(path: str, content: bytes | None) -> list[str]:
+    """Return where a complete copy may be if writing `path` in place was interrupted.
+
+    Args:
+        path: the file.
+        content: its content now, which names the copy that was to replace it. `None` finds all copies, newest first.
+    """
+    if content is not None:
+        return [f"{stem}.{_digest(content)}.bak" for stem in _stems(path)]
+    found = []
+    for stem in _stems(path):
+        with contextlib.suppress(OSError):
+            found += [
+                each for each in Path(stem).parent.iterdir() if each.match(f"{glob.escape(Path(stem).name)}.*.bak")
+            ]
+    return [str(each) for each in sorted(found, key=lambda each: -each.stat().st_mtime_ns)]
 
 
 def remove_backups(path: str, files: Files) -> None:
     """Remove those copies once `path` is whole, or is removed itself: they hold tokens."""
-    for backup in find_backups(path):
+    for backup in backups_of(path, None):
         with contextlib.suppress(OSError):
             files.unlink(backup)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content.strip()).hexdigest()[:16]
 
 
 def _stems(path: str) -> tuple[str, ...]:
@@ -146,8 +160,9 @@ class Room:
 
     The file is replaced by renaming a complete temporary file. A file that cannot be replaced so (it is bind-mounted,
     its directory is read-only, its group cannot be kept) is written in place, after a complete copy was stored as its
-    backup: a reader takes the backup if the file is not whole or is older. Only the holder of the file's lock may use
-    this: the temporary file has a fixed name, so that the next holder removes a killed one's.
+    backup: a reader takes the backup if the file is not whole, or still has the content that was to be replaced. Only
+    the holder of the file's lock may use this: the temporary file has a fixed name, so that the next holder removes a
+    killed one's.
 
     Args:
         path: the file itself, no symlink.
@@ -163,8 +178,7 @@ class Room:
         self._path = path
         self._files = files
         self._file = self._target = self._length = -1
-        self._times = (0, 0)
-        self._stem = ""
+        self._stem = self._backup = ""
         try:
             self._take(size, private)
         except BaseException:
@@ -213,11 +227,11 @@ class Room:
         """Open the file for writing in place, and extend it with spaces, which JSON allows at its end."""
         files = self._files
         self._target = files.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-        status = files.fstat(self._target)
-        self._length, self._times = status.st_size, (status.st_atime_ns, status.st_mtime_ns)
+        before = _read(self._target, files)
+        self._backup = f"{self._stem}.{_digest(before)}.bak"
+        self._length = len(before)
         if size > self._length:
             _write(self._target, b" " * (size - self._length), files, self._length)
-            files.utime(self._target, ns=self._times)  # or a backup that is newer would look older now
             files.fsync(self._target)
 
     def write(self, content: bytes, last_check: Callable[[], None] = lambda: None) -> None:
@@ -242,11 +256,11 @@ class Room:
                 _settle(self._path, files)
                 remove_backups(self._path, files)
                 return
-        files.replace(f"{self._stem}.tmp", f"{self._stem}.bak")
-        self._stem, stem = "", self._stem
-        _settle(stem, files)
         if self._target < 0:
-            self._open_target(len(content))
+            self._open_target(0)
+        files.replace(f"{self._stem}.tmp", self._backup)
+        self._stem = ""
+        _settle(self._backup, files)
         # From the first of these writes to the last, which is one byte, the file is no JSON: no reader takes a mixture
         # of old and new for the credential.
         self._length = -1
@@ -265,7 +279,6 @@ class Room:
         with contextlib.suppress(OSError):
             if self._target >= 0 and self._length >= 0:
                 files.ftruncate(self._target, self._length)
-                files.utime(self._target, ns=self._times)
         for fd in (self._file, self._target):
             with contextlib.suppress(OSError):
                 if fd >= 0:
@@ -275,6 +288,13 @@ class Room:
             if self._stem:
                 files.unlink(f"{self._stem}.tmp")
         self._stem = ""
+
+
+def _read(fd: int, files: Files) -> bytes:
+    parts = []
+    while part := files.read(fd, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _write(fd: int, content: bytes, files: Files, offset: int = 0) -> None:

@@ -18,8 +18,8 @@ from rxauth.credentials._stores._files import (
     Found,
     NotOurs,
     Room,
+    backups_of,
     explain,
-    find_backups,
     pause,
     read_whole,
     remove_backups,
@@ -180,14 +180,11 @@ class JsonFile:
             ) from None
         except OSError as error:
             self._fail("read", error)
-        for backup in find_backups(path):
-            copy = None
+        whole = self._decode(found.content) is not None
+        for backup in backups_of(path, found.content if whole else None):
             with suppress(NotOurs, OSError):
-                copy = read_whole(backup, self._files)
-            if copy is not None and (
-                copy.status.st_mtime_ns >= found.status.st_mtime_ns or self._decode(found.content) is None
-            ):
-                return copy
+                found = read_whole(backup, self._files) or found
+                break
         return found
 
     def _warn(self, found: Found) -> None:
