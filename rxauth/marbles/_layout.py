@@ -44,6 +44,7 @@ class Layout:
     ticks: list[tuple[int, str]]
     unit: str
     legend: list[tuple[int, int, Sign | str, str]]
+    columns: Columns | None = None
 
 
 def arrange(timelines: Sequence[Timeline], title: str, width: int, sizes: Sizes) -> Layout:
@@ -51,7 +52,7 @@ def arrange(timelines: Sequence[Timeline], title: str, width: int, sizes: Sizes)
     alphabet = Alphabet(timelines)
     labels, left = _labels(timelines, width, sizes)
     rows = [Row(*each) for each in zip(timelines, labels, strict=True)]
-    ticks, unit, coarse = list[tuple[int, str]](), "", False
+    ticks, unit, placed = list[tuple[int, str]](), "", None
     if any(timeline.marks for timeline in timelines):
         columns = width - left - (sizes.sign if any(timeline.is_open for timeline in timelines) else 0)  # for an arrow
         tokens = [_tokens(timeline, alphabet) for timeline in timelines]
@@ -65,9 +66,9 @@ def arrange(timelines: Sequence[Timeline], title: str, width: int, sizes: Sizes)
             quoted |= {note.text for note in kept if note.kind == "quote"}
             rows[index] = _row(rows[index], placed, placed.cells(index), kept, width - left, sizes)
         ticks, unit = _ticks(placed, timelines[0].unit, columns, sizes)
-        coarse = placed.coarse
     wrapped = wrap(clean(title), int(width / sizes.em)) if title else []
-    return Layout(wrapped, left, rows, ticks, unit, list(_legend(rows, alphabet, coarse, width, sizes)))
+    legend = list(_legend(rows, alphabet, placed is not None and placed.coarse, width, sizes))
+    return Layout(wrapped, left, rows, ticks, unit, legend, placed)
 
 
 def _labels(timelines: Sequence[Timeline], width: int, sizes: Sizes) -> tuple[list[list[str]], int]:

@@ -7,6 +7,7 @@ that show on white and on near black, because some pages remove style sheets.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import groupby
 from xml.sax.saxutils import escape, quoteattr
 
@@ -59,8 +60,8 @@ _SHAPES = {
 }
 
 
-def draw_svg(layout: Layout, title: str, width: int) -> str:
-    """Draw all rows, the axis and the legend."""
+def draw_svg(layout: Layout, title: str, width: int, names: Mapping[int, str] | None = None) -> str:
+    """Draw all rows, the axis and the legend. `names` by the identity of marks make them, and rows, handles."""
     left, right = MARGIN + layout.left * CELL, width - MARGIN
     y = float(MARGIN)
     head: list[str] = []
@@ -73,7 +74,10 @@ def draw_svg(layout: Layout, title: str, width: int) -> str:
     for row in layout.rows:
         for index, line in enumerate(row.label):
             body.append(_text(MARGIN, y + _ROW / 2 + 4 + _LINE * index, line, size=12, strong=True))
-        body += _draw_row(y, left, row)
+        if names is not None:
+            area = f'x="{left}" y="{_n(y)}" width="{right - left}" height="{_ROW}"'
+            body.append(f'<rect class="rxm-row" data-row="{escape(row.timeline.label)}" {area} fill="transparent"/>')
+        body += _draw_row(y, left, row, names or {})
         y += _ROW + _LINE * max([len(row.label) - 1, len(row.listed), *(hung.line + 1 for hung in row.notes)])
     if layout.ticks:
         y += 4  # clear of the notes of the last row
@@ -100,17 +104,20 @@ def draw_svg(layout: Layout, title: str, width: int) -> str:
     )
 
 
-def draw_sign(x: float, y: float, sign: Sign, number: str = "") -> str:
+def draw_sign(x: float, y: float, sign: Sign, number: str = "", attributes: str = "") -> str:
     """Draw one sign around a point; a mark beside the stream may have a number on it."""
     letter = number if sign.shape == "dot" else "" if sign.shape in ("cross", "bar", "cut") else sign.letter
     shape = _SHAPES[sign.shape].format(_TONES[sign.tone], 9 if number else 6)
     if letter:
         at = f'x="{-1 if sign.shape == "flag" else 0}" y="4"'
         shape += f'<text {at} text-anchor="middle" fill="#fff" font-weight="600">{escape(letter)}</text>'
-    return f'<g transform="translate({_n(x)} {_n(y)})"><title>{escape(sign.name or sign.letter)}</title>{shape}</g>'
+    if attributes:  # a bar is too thin to take hold of
+        shape = f'<circle r="11" fill="transparent"/>{shape}'
+    place = f'transform="translate({_n(x)} {_n(y)})"{attributes}'
+    return f"<g {place}><title>{escape(sign.name or sign.letter)}</title>{shape}</g>"
 
 
-def _draw_row(y: float, left: float, row: Row) -> list[str]:
+def _draw_row(y: float, left: float, row: Row, names: Mapping[int, str]) -> list[str]:
     middle = y + _ROW / 2
     parts = []
     if row.line is not None:
@@ -125,7 +132,9 @@ def _draw_row(y: float, left: float, row: Row) -> list[str]:
         for token, x in zip(cell.tokens, cell.offsets, strict=True):
             at = left + x * CELL
             if token.sign is not None:
-                parts.append(draw_sign(at + _HALF, middle, token.sign, row.numbers.get(x, "")))
+                name = names.get(id(token.mark))
+                handle = f' data-event="{name}" data-tick="{_n(token.time)}"' if name else ""
+                parts.append(draw_sign(at + _HALF, middle, token.sign, row.numbers.get(x, ""), handle))
             if token.times:
                 parts.append(_text(at + (2 * _HALF if token.sign else 0) + 1, middle - 3, token.times))
     for index, (text, note) in enumerate(row.listed):

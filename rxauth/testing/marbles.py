@@ -30,8 +30,7 @@ pytest writes both under one another and marks the columns. `virtual_time` of `r
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from reactivex import Notification, Observable, abc
@@ -43,6 +42,7 @@ from reactivex.testing.subscription import Subscription
 
 from rxauth.errors import CredentialRejected
 from rxauth.events import AssistantMessage, Error, Start, TextDelta
+from rxauth.marbles._strings import read, write
 
 __all__ = [
     "Attempts",
@@ -92,7 +92,7 @@ def messages(
     >>> messages("-(ab)|", events={"a": "A", "b": "B"}, start=200)
     [OnNext(A)@201, OnNext(B)@201, OnCompleted()@205]
     """
-    return [Recorded(_tick(start + at), _notification(item, events, error)) for at, item in _items(diagram)]
+    return [Recorded(_tick(start + at), _notification(item, events, error)) for at, item in read(diagram)]
 
 
 def cold(
@@ -181,14 +181,14 @@ def hot(
     >>> draw(observe(scheduler, hot(scheduler, "a--^--b|", start=200), at=200), start=200)
     '---b|'
     """
-    marks = [at for at, item in _items(diagram, marks="^") if item == "^"]
+    marks = [at for at, item in read(diagram, marks="^") if item == "^"]
     if len(marks) > 1:
         raise ValueError(f"{diagram!r} has more than one time 0.")
     begin = start - (marks[0] if marks else 0)
     return scheduler.create_hot_observable(
         *(
             Recorded(_tick(begin + at), _notification(item, events, error))
-            for at, item in _items(diagram, marks="^")
+            for at, item in read(diagram, marks="^")
             if item != "^"
         )
     )
@@ -203,7 +203,7 @@ def subscription(diagram: str, start: float = 0) -> Subscription:
     >>> subscription("--^---!"), subscription("^")
     ((2, 6), (0, Infinite))
     """
-    found = [(item, _tick(start + at)) for at, item in _items(diagram, marks="^!")]
+    found = [(item, _tick(start + at)) for at, item in read(diagram, marks="^!")]
     match found:
         case [("^", begin)]:
             return Subscription(begin)
@@ -288,31 +288,7 @@ def draw(recorded: Iterable[Recorded[Any]], events: Mapping[str, Any] | None = N
     >>> draw([ReactiveTest.on_next(0, event("a")), ReactiveTest.on_next(0.5, {"type": "delta"})])
     'a@0 ?dict@0.5'
     """
-    told = [(_tick(each.time - start), _letter(each.value, events or {})) for each in recorded]
-    diagram = ""
-    for at, letters in _instants(told):
-        if len(diagram) > at or at != int(at) or any(len(letter) > 1 for letter in letters):
-            return " ".join(f"{letter}@{_tick(at + start)}" for at, letter in told)
-        diagram = diagram.ljust(int(at), "-") + (letters[0] if len(letters) == 1 else f"({''.join(letters)})")
-    return diagram
-
-
-def _items(diagram: str, marks: str = "") -> Iterator[tuple[int, str]]:
-    """Every item with its column."""
-    group: int | None = None
-    for column, char in enumerate(diagram.strip(" ")):
-        if char == "(" and group is None:
-            group = column
-        elif char == ")" and group is not None and column > group + 1:
-            group = None
-        elif char == "-" and group is None:
-            continue
-        elif char.isalnum() or char in "|#" + marks:
-            yield (column if group is None else group), char
-        else:
-            raise ValueError(f"{diagram!r} is no diagram: {char!r} cannot stand in column {column}.")
-    if group is not None:
-        raise ValueError(f"{diagram!r} is no diagram: the group in column {group} has no end.")
+    return write([(each.time, _letter(each.value, events or {})) for each in recorded], start)
 
 
 def _notification(item: str, events: Mapping[str, Any] | None, error: Exception | None) -> Notification[Any]:
@@ -338,12 +314,6 @@ def _letter(notification: Any, events: Mapping[str, Any]) -> str:
     if isinstance(usual, str) and len(usual) == 1 and usual.isalnum() and usual not in events and value == event(usual):
         return usual
     return f"?{type(value).__name__}"
-
-
-def _instants(told: Iterable[tuple[float, str]]) -> Iterator[tuple[float, list[str]]]:
-    """What happened at the same time, together."""
-    for at, group in groupby(told, key=lambda each: each[0]):
-        yield at, [letter for _, letter in group]
 
 
 def _tick(time: float) -> Any:

@@ -16,7 +16,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LIVE = "live"
 """The tag of a cell whose output depends on real time: it is executed, and never compared."""
 
-_METADATA = {
+METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},  # without a version: the same bytes from every Python
 }
@@ -59,7 +59,7 @@ async def execute(stored: Any, directory: Path) -> Any:
     Raises:
         nbclient.exceptions.CellExecutionError: a cell raised.
     """
-    notebook = nbformat.from_dict({**stored, "metadata": _METADATA, "cells": [_blank(cell) for cell in stored.cells]})  # type: ignore[no-untyped-call]
+    notebook = nbformat.from_dict({**stored, "metadata": METADATA, "cells": [_blank(cell) for cell in stored.cells]})  # type: ignore[no-untyped-call]
     (directory / "sitecustomize.py").write_text(_OFFLINE)
     places = ("HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "MPLCONFIGDIR", "RXAUTH_HOME")
     home = {name: str(directory) for name in places}
@@ -72,7 +72,10 @@ async def execute(stored: Any, directory: Path) -> Any:
         config=Config(AsyncKernelManager={"connection_file": str(directory / "kernel.json")}),
     )
     await client.async_execute(env={**os.environ, **home, "PYTHONPATH": str(directory)}, cwd=str(directory))
-    notebook.metadata = nbformat.from_dict(_METADATA)  # type: ignore[no-untyped-call]
+    notebook.metadata = nbformat.from_dict(METADATA)  # type: ignore[no-untyped-call]
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):  # a widget lives as long as its kernel: what is stored is its picture
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     return notebook
 
 

@@ -21,8 +21,9 @@ def notebook(*cells: str, tags: tuple[str, ...] = ()) -> Any:
     return nbformat.v4.new_notebook(cells=made)  # type: ignore[no-untyped-call]
 
 
-def test_there_are_five_in_their_order() -> None:
+def test_the_notebooks_are_numbered() -> None:
     assert [path.stem for path in executing.paths()] == [
+        "0_playground",
         "1_the_phantom",
         "2_the_operators",
         "3_retry_and_backoff",

@@ -1,0 +1,214 @@
+"""In a browser the playground works with mouse and keyboard, and every notebook shows its pictures."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from tests import peers_needed
+from tests.notebooks import executing
+from tests.notebooks.browser import chromium, jupyterlab, run_all, until
+
+pytestmark = pytest.mark.notebook
+
+peers_needed.package("selenium")
+peers_needed.package("anywidget")
+
+CROWDED = """
+from rxauth.marbles import playground
+playground("s--e", "(s)" + "-a" * 28 + "-|")
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    peers_needed.program("chromium")
+    home = tmp_path_factory.mktemp("home")
+    folder = tmp_path_factory.mktemp("notebooks")
+    for path in executing.paths():
+        (folder / path.name).write_bytes(path.read_bytes())
+    crowded = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CROWDED)], metadata=executing.METADATA)  # type: ignore[no-untyped-call]
+    executing.write(crowded, folder / "crowded.ipynb")
+    with jupyterlab(folder, home) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(lab: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
+class Playground:
+    """One of the widgets in the page."""
+
+    def __init__(self, browser: Any, index: int = 0) -> None:
+        self.browser = browser
+        until(lambda: len(browser.find_elements("css selector", ".rxm-play svg [data-event]")) > 1, 30)
+        self.root = browser.find_elements("css selector", ".rxm-play")[index]
+        browser.execute_script("arguments[0].scrollIntoView()", self.root)
+        self.settle()
+
+    def find(self, selector: str) -> Any:
+        return self.root.find_element("css selector", selector)
+
+    def tick(self, event: str) -> int:
+        self.settle()
+        return int(self.find(f'[data-event="{event}"]').get_attribute("data-tick"))
+
+    def settle(self) -> None:
+        """Wait until the page has been the same for a while: an element that is about to be replaced cannot be used."""
+        seen: list[str] = []
+
+        def same() -> bool:
+            seen.append(self.root.get_attribute("innerHTML"))
+            return len(seen) > 3 and len(set(seen[-3:])) == 1
+
+        until(same, 10)
+
+    def drag(self, event: str, pixels: int) -> None:
+        from selenium.webdriver import ActionChains
+
+        self.settle()
+        chain = ActionChains(self.browser, duration=50).click_and_hold(self.find(f'[data-event="{event}"]'))
+        for _ in range(5):
+            chain = chain.move_by_offset(pixels // 5, 0)
+        chain.release().perform()
+
+    def press(self, *keys: str) -> None:
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.browser).send_keys(*keys).perform()
+
+    def focus(self, event: str) -> None:
+        self.browser.execute_script("arguments[0].focus()", self.find(f'[data-event="{event}"]'))
+
+    def shows(self, words: str) -> None:
+        until(lambda: words in self.find(".rxm-view").text, 10)
+
+
+@pytest.fixture
+def playground(lab: str, browser: Any) -> Callable[[int], Playground]:
+    run_all(browser, lab, "0_playground.ipynb")
+    return lambda index: Playground(browser, index)
+
+
+def test_the_phantom_can_be_made_to_go_away(playground: Callable[[int], Playground]) -> None:
+    phantom = playground(0)
+    phantom.shows("s----s---a---b---|: 2 starts, 1 of them a message that stays empty (the phantom)")
+    phantom.find('[data-operator="bare_retry"]').click()
+    phantom.find('[data-operator="recover_auth"]').click()
+    phantom.shows("The consumer sees ---------(sa)b---|.")
+    assert "the phantom" not in phantom.find(".rxm-result svg").text
+
+
+def test_an_event_is_dragged_with_the_mouse(playground: Callable[[int], Playground]) -> None:
+    edge = playground(1)
+    edge.drag("0.1", 100)
+    moved = edge.tick("0.1") - 3
+    assert moved > 0
+    edge.shows(f"The consumer sees {'-' * (9 + moved)}(sa)b---|.")
+    edge.drag("refresh", 60)
+    moved += edge.tick("refresh") - 2
+    edge.shows(f"The consumer sees {'-' * (9 + moved)}(sa)b---|.")
+
+
+def test_an_event_is_changed_with_the_keyboard(playground: Callable[[int], Playground]) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    edge = playground(1)
+    cells = "return document.querySelectorAll('.jp-Cell').length"
+    before = edge.browser.execute_script(cells)
+    edge.focus("0.1")
+    for keys, seen in (
+        ([Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT], "----------(sa)b---|"),
+        (["x"], "----(sx|)"),
+        (["e", Keys.ARROW_LEFT], "---------(sa)b---|"),
+        (["+"], "---------(sb)c---|"),
+        ([Keys.DELETE], "---------(sa)b---|"),
+    ):
+        edge.press(*keys)
+        edge.shows(f"The consumer sees {seen}.")
+    assert edge.browser.execute_script(cells) == before, "JupyterLab took no key for a command of its own"
+
+
+def test_kinds_and_options_are_changed_with_the_mouse(playground: Callable[[int], Playground]) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    edge = playground(1)
+    edge.find('[data-event="0.1"]').click()
+    edge.find('[data-kind="exception"]').click()
+    edge.shows("The consumer sees ---------(sa)b---|.")
+    timeout = edge.find('[data-option="recover_auth.timeout"]')
+    timeout.clear()
+    timeout.send_keys("1", Keys.TAB)
+    edge.shows("The consumer sees ----(s#).")
+    edge.find('[data-option="recover_auth.discard_on_error"]').click()
+    edge.shows("The consumer sees ----#.")
+    edge.find('[data-refresh="outcome"] option[value="fails"]').click()
+    edge.find('[data-add="1"]').click()
+    edge.find("[data-remove]").click()
+    parts = playground(3)
+    assert "retry_never_live" in parts.find(".rxm-result desc").get_attribute("textContent")
+    parts.find("[data-stages]").click()
+    until(lambda: "retry_never_live" not in parts.find(".rxm-result desc").get_attribute("textContent"), 10)
+
+
+def test_the_scene_can_be_taken_along(playground: Callable[[int], Playground]) -> None:
+    edge = playground(1)
+    edge.find('[data-take="row"]').click()
+    row = edge.find(".rxm-taken").get_attribute("value")
+    assert row.startswith('pytest.param("s--e", "--r|", "s---a---b---|", "---------(sa)b---|", ("^--!", "')
+    edge.find('[data-take="snippet"]').click()
+    exec(edge.find(".rxm-taken").get_attribute("value"), {})
+
+
+def test_a_drag_of_thirty_events_is_redrawn_in_50_ms(lab: str, browser: Any) -> None:
+    run_all(browser, lab, "crowded.ipynb")
+    crowded = Playground(browser)
+    assert len(crowded.root.find_elements("css selector", '.rxm-stage [data-event^="1."]')) == 30
+    for _ in range(3):
+        crowded.drag("1.15", -120)
+        crowded.drag("1.15", 120)
+    script = "return performance.getEntriesByName('rxm-redraw').map((each) => each.duration)"
+    times = browser.execute_script(script)
+    assert len(times) >= 10
+    print(f"redraw of 30 events: best {min(times):.0f} ms, median {statistics.median(times):.0f} ms")
+    assert min(times) <= 50, "a busy machine only adds to it"
+
+
+@pytest.mark.parametrize("path", executing.paths(), ids=lambda path: path.stem)
+def test_a_stored_notebook_shows_its_pictures(path: Path, browser: Any, tmp_path: Path) -> None:
+    from nbconvert import HTMLExporter
+
+    html, _ = HTMLExporter().from_notebook_node(executing.read(path))  # type: ignore[no-untyped-call]
+    (tmp_path / "stored.html").write_text(html)
+    browser.get((tmp_path / "stored.html").as_uri())
+    outputs = [output for cell in executing.read(path).cells for output in cell.get("outputs", ())]
+    stored = len([output for output in outputs if "image/svg+xml" in output.get("data", {})])
+    sizes = _sizes(browser, ".jp-OutputArea svg.rxm, .jp-OutputArea img[src^='data:image/svg']")
+    assert len(sizes) == stored > 0
+    assert min(min(size) for size in sizes) > 50
+
+
+@pytest.mark.parametrize("path", executing.paths()[1:], ids=lambda path: path.stem)
+def test_a_notebook_that_was_run_shows_its_pictures(path: Path, lab: str, browser: Any) -> None:
+    browser.get_log("browser")  # forget those of other pages
+    run_all(browser, lab, path.name)
+    sizes = until(lambda: _sizes(browser, ".jp-OutputArea svg.rxm, .jp-OutputArea img[src*='svg']"), 30)
+    assert min(min(size) for size in sizes) > 50
+    assert [entry for entry in browser.get_log("browser") if entry["source"] == "javascript"] == []
+
+
+def _sizes(browser: Any, selector: str) -> list[list[float]]:
+    script = """
+        const boxes = [...document.querySelectorAll(arguments[0])].map((each) => each.getBoundingClientRect());
+        return boxes.map((box) => [box.width, box.height]);
+    """
+    sizes: list[list[float]] = browser.execute_script(script, selector)
+    return sizes
