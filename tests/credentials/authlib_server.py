@@ -1,4 +1,4 @@
-"""An OAuth server that is not ours: Authlib's, with rotation, and reuse detection that revokes the family."""
+"""Authlib's OAuth server, with rotation, and reuse detection that revokes the family."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _application(state: AuthlibServer) -> tuple[flask.Flask, AuthorizationServer
             for token in state.tokens:
                 if token.fields.get("refresh_token") == refresh_token:
                     if token.spent:
-                        # RFC 9700 section 4.14.2: whoever comes with a spent token, the whole family goes.
+                        # RFC 9700 section 4.14.2: a spent token revokes its whole family.
                         state.revoked.add(token.family)
                     return None if token.family in state.revoked else token
             return None

@@ -1,8 +1,9 @@
-"""A process that refreshes: run by the tests of what happens between processes, and when they end.
+"""A process that refreshes: run by the tests of several processes, and of their ends.
 
 python refreshing.py URL FILE N          N processes refresh the stored credential at the same time
-python refreshing.py URL FILE leave      asks for a refresh, and ends when it is told to
+python refreshing.py URL FILE leave      asks for a refresh, and ends at the next line on stdin
 python refreshing.py URL FILE forever    refreshes again and again, in a new process for each line on stdin
+python refreshing.py URL FILE patient    refreshes once for each line on stdin, and holds the lock for a moment only
 """
 
 from __future__ import annotations
@@ -14,17 +15,8 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from rxauth.credentials import Credential, FileStore, OAuthCredentials
-from rxauth.errors import CredentialRejected
-
-
-def main(url: str, path: str, what: str) -> int:
-    if what == "leave":
-        return asyncio.run(leave(OAuthCredentials(StoreOnAThread(path, "key"), token_url=url, client_id="app")))
-    source = OAuthCredentials(FileStore(path, "key"), token_url=url, client_id="app")
-    if what == "forever":
-        return forever(source)
-    children = [fork(lambda: once(source)) for _ in range(int(what))]
-    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+from rxauth.errors import CredentialError
+from tests.credentials.oauth import rejected
 
 
 class StoreOnAThread(FileStore):
@@ -35,12 +27,33 @@ class StoreOnAThread(FileStore):
         await super().save(credential)
 
 
-async def once(source: OAuthCredentials) -> None:
-    stored = await source.current()
+def main(url: str, path: str, what: str) -> int:
+    store = (StoreOnAThread if what == "leave" else FileStore)(path, "key")
+    source = OAuthCredentials(store, token_url=url, client_id="app", lock_hold=0.02 if what == "patient" else 15.0)
+    if what == "leave":
+        return asyncio.run(leave(source))
+    if what == "forever":
+        return forever(source)
+    if what == "patient":
+        for _ in sys.stdin:
+            asyncio.run(once(source))
+        return 0
+    children = [fork(lambda: together(source)) for _ in range(int(what))]
+    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+
+
+async def together(source: OAuthCredentials) -> None:
     say("asking")
     os.read(0, len("go\n"))  # not through a buffer, which would take the others' lines too
-    new = await source.refresh(rejected(stored))
-    say(new.access_token if new is not None else "nothing new")
+    await once(source)
+
+
+async def once(source: OAuthCredentials) -> None:
+    try:
+        new = await source.refresh(rejected(Credential("access-1")))
+        say(new.access_token if new is not None else "nothing new")
+    except CredentialError as error:
+        say(error)
 
 
 async def leave(source: OAuthCredentials) -> int:
@@ -68,10 +81,6 @@ def forever(source: OAuthCredentials) -> int:
         os.waitpid(child, 0)
         say("ended")
     return 0
-
-
-def rejected(credential: Credential) -> CredentialRejected:
-    return CredentialRejected("401", status=401, credential=credential)
 
 
 def fork(work: Callable[[], Awaitable[None]]) -> int:

@@ -10,19 +10,23 @@ from typing import Any
 import pytest
 
 from rxauth.credentials import Credential, FileStore, MemoryStore, OAuthCredentials
-from rxauth.errors import CredentialRejected, LoginRequired, RefreshFailed
-from tests.credentials.authlib_server import Client, authlib_server
+from rxauth.errors import LoginRequired, RefreshFailed
+from tests import peers_needed
+from tests.credentials.oauth import rejected
+
+pytestmark = pytest.mark.peer
+
+peers_needed.package("authlib")
+peers_needed.package("flask")
+
+from tests.credentials.authlib_server import Client, authlib_server  # noqa: E402
 
 
 def credential(fields: dict[str, Any]) -> Credential:
     return Credential(fields["access_token"], fields["refresh_token"], time.time() + fields["expires_in"])
 
 
-def rejected(one: Credential) -> CredentialRejected:
-    return CredentialRejected("401", status=401, credential=one)
-
-
-async def test_a_login_lives_through_many_refreshes_by_many_askers_on_one_file(tmp_path: Path) -> None:
+async def test_a_login_lives_through_many_refreshes(tmp_path: Path) -> None:
     with authlib_server(Client("app")) as (server, authlib):
         first = credential(server.log_in(authlib, "app"))
         await FileStore(tmp_path / "auth.json", "key").save(first)
@@ -42,8 +46,8 @@ async def test_a_login_lives_through_many_refreshes_by_many_askers_on_one_file(t
         assert server.revoked == set()
 
 
-async def test_the_same_without_comparing_would_revoke_the_login() -> None:
-    """That the server does what these tests rely on."""
+async def test_a_refresh_token_used_twice_revokes_the_login() -> None:
+    """These tests rely on it."""
     with authlib_server(Client("app")) as (server, authlib):
         first = credential(server.log_in(authlib, "app"))
         for _ in range(2):
@@ -54,7 +58,7 @@ async def test_the_same_without_comparing_would_revoke_the_login() -> None:
         assert server.statuses == [200, 400]
 
 
-async def test_a_revoked_login_is_a_login_to_make() -> None:
+async def test_a_revoked_login_needs_a_login() -> None:
     with authlib_server(Client("app")) as (server, authlib):
         first = credential(server.log_in(authlib, "app"))
         server.revoked.add(0)
@@ -73,7 +77,7 @@ async def test_a_revoked_login_is_a_login_to_make() -> None:
         ("client_secret_basic", {"client_secret": "secret", "client_auth": "basic"}),
     ],
 )
-async def test_it_knows_us_however_we_say_who_we_are(method: str, options: dict[str, Any]) -> None:
+async def test_each_client_authentication_is_accepted(method: str, options: dict[str, Any]) -> None:
     client = Client("app", client_secret=options.get("client_secret", ""), auth_method=method)
     with authlib_server(client) as (server, authlib):
         first = credential(server.log_in(authlib, "app"))
@@ -88,12 +92,12 @@ async def test_it_knows_us_however_we_say_who_we_are(method: str, options: dict[
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        pytest.param({"client_id": "nobody"}, "invalid_client", id="an unknown client"),
+        pytest.param({"client_id": "stranger"}, "invalid_client", id="an unknown client"),
         pytest.param({"client_secret": "wrong"}, "invalid_client", id="a wrong secret"),
         pytest.param({"client_secret": "secret", "scope": "read write admin"}, "invalid_scope", id="too wide a scope"),
     ],
 )
-async def test_a_wrong_configuration_is_no_lost_login(options: dict[str, Any], code: str) -> None:
+async def test_a_wrong_configuration_loses_no_login(options: dict[str, Any], code: str) -> None:
     with authlib_server(Client("app", client_secret="secret", auth_method="client_secret_post")) as (server, authlib):
         first = credential(server.log_in(authlib, "app"))
         store = MemoryStore(first)

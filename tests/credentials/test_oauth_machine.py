@@ -1,4 +1,4 @@
-"""Any order of logins, 401s, refreshes, expiries, rotations elsewhere, outages and logouts."""
+"""Logins, 401s, refreshes, expiries, rotations elsewhere, outages and logouts, in any order."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from rxauth.credentials import Credential, CredentialStore, FileStore, MemoryStore, OAuthCredentials
-from rxauth.credentials._single_flight import flights
-from rxauth.errors import CredentialError, CredentialRejected, LoginRequired, RefreshFailed
+from rxauth.errors import CredentialError, LoginRequired, RefreshFailed
+from tests.credentials.oauth import Time, background, rejected, source
 from tests.credentials.token_server import TokenServer, running
 
+pytestmark = pytest.mark.slow
+
 LIFETIME = 900.0
-
-
-def rejected(credential: Credential) -> CredentialRejected:
-    return CredentialRejected("401", status=401, credential=credential)
 
 
 class Logins(RuleBasedStateMachine):
@@ -33,7 +32,7 @@ class Logins(RuleBasedStateMachine):
         self.server = self.undo.enter_context(running(TokenServer()))
         self.server.expires_in = LIFETIME
         self.loop = self.undo.enter_context(asyncio.Runner())
-        self.wall, self.elapsed = 1_700_000_000.0, 1000.0
+        self.now = Time()
         self.store = self.make_store()
         self.ours = [self.program() for _ in range(2)]
         self.invalid: set[str] = set()
@@ -44,28 +43,10 @@ class Logins(RuleBasedStateMachine):
         return MemoryStore()
 
     def program(self) -> OAuthCredentials:
-        return OAuthCredentials(
-            self.store,
-            token_url=self.server.url,
-            client_id="app",
-            clock=lambda: self.wall,
-            monotonic=lambda: self.elapsed,
-            sleep=self.sleep,
-        )
-
-    async def sleep(self, seconds: float) -> None:
-        self.pass_by(seconds)
-
-    def pass_by(self, seconds: float) -> None:
-        self.wall += seconds
-        self.elapsed += seconds
+        return source(self.server, self.store, self.now)
 
     def teardown(self) -> None:
         self.undo.close()
-
-    def settle(self) -> None:
-        while (thread := flights._thread) is not None and thread.is_alive():
-            thread.join(10)
 
     @property
     def stored(self) -> Credential | None:
@@ -94,7 +75,7 @@ class Logins(RuleBasedStateMachine):
     @precondition(lambda self: self.stored is None or self.server.revoked)
     @rule()
     def log_in(self) -> None:
-        credential = self.server.credential(expires_at=self.wall + LIFETIME)
+        credential = self.server.credential(expires_at=self.now.wall + LIFETIME)
         self.loop.run(self.store.save(credential))
         self.past.append(credential)
 
@@ -105,11 +86,11 @@ class Logins(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 11.0, 300.0, 700.0, 800.0, 1000.0]))
     def time_passes(self, seconds: float) -> None:
-        self.pass_by(seconds)
+        self.now.pass_by(seconds)
 
     @rule(seconds=st.sampled_from([-7200.0, -60.0, 60.0, 7200.0]))
     def the_clock_jumps(self, seconds: float) -> None:
-        self.wall += seconds
+        self.now.wall += seconds
         self.jumped = True
 
     @rule(times=st.integers(1, 4))
@@ -128,9 +109,9 @@ class Logins(RuleBasedStateMachine):
 
     @precondition(lambda self: self.stored is not None and not self.server.revoked and self.server.valid is not None)
     @rule()
-    def a_program_of_somebody_else_rotates(self) -> None:
+    def another_program_rotates(self) -> None:
         theirs = self.server.rotate()
-        theirs = Credential(theirs.access_token, theirs.refresh_token, self.wall + LIFETIME)
+        theirs = Credential(theirs.access_token, theirs.refresh_token, self.now.wall + LIFETIME)
         self.loop.run(self.store.save(theirs))
         self.past.append(theirs)
 
@@ -147,7 +128,7 @@ class Logins(RuleBasedStateMachine):
         busy = len(self.server.answers)
         before = self.stored
         given = self.ask(self.ours[who].current())
-        self.settle()  # a refresh in the background, if there is one
+        background()  # a refresh in the background, if there is one
         if isinstance(given, CredentialError):
             self.check_failure(given, busy, before)
             return
@@ -178,7 +159,7 @@ class Logins(RuleBasedStateMachine):
     def a_late_failure(self, who: int, data: st.DataObject) -> None:
         old = data.draw(st.sampled_from(self.past))
         busy, requests, before = len(self.server.answers), len(self.server.requests), self.stored
-        new_was_there = before is not None and before != old and not before.expired(self.wall)
+        new_was_there = before is not None and before != old and not before.expired(self.now.wall)
         outcome = self.ask(self.ours[who].refresh(rejected(old)))
         if isinstance(outcome, CredentialError):
             self.check_failure(outcome, busy, before)
@@ -210,7 +191,7 @@ class Logins(RuleBasedStateMachine):
 
     @invariant()
     def no_refresh_token_is_spent_twice(self) -> None:
-        self.settle()
+        background()
         assert self.server.reused == []
 
     @invariant()

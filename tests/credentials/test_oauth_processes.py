@@ -18,16 +18,12 @@ import pytest
 
 from rxauth.credentials import Credential, FileStore
 from tests.credentials import refreshing
-from tests.credentials.token_server import TokenServer, running
+from tests.credentials.token_server import TokenServer
+
+pytestmark = pytest.mark.slow
 
 PROCESSES = 8
 KILLS = 25
-
-
-@pytest.fixture
-def server() -> Iterator[TokenServer]:
-    with running(TokenServer()) as server:
-        yield server
 
 
 @pytest.fixture
@@ -35,9 +31,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "auth.json"
 
 
+@pytest.fixture
+def store(server: TokenServer, path: Path) -> FileStore:
+    """A login in the file."""
+    store = FileStore(path, "key")
+    asyncio.run(store.save(server.credential()))
+    return store
+
+
 @contextlib.contextmanager
 def process(server: TokenServer, path: Path, what: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, refreshing.__file__, server.url, str(path), what]
+    command = [sys.executable, "-m", refreshing.__name__, server.url, str(path), what]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as started:
         try:
             yield started
@@ -56,26 +60,58 @@ def said(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def log_in(server: TokenServer, path: Path) -> FileStore:
-    store = FileStore(path, "key")
-    asyncio.run(store.save(server.credential()))
-    return store
-
-
 def stored(store: FileStore) -> Credential:
     credential = asyncio.run(store.load())
     assert credential is not None
     return credential
 
 
-def test_processes_that_get_a_401_together_make_one_token_request(server: TokenServer, path: Path) -> None:
-    store = log_in(server, path)
+def locked(path: Path) -> bool:
+    async def look() -> bool:
+        try:
+            async with asyncio.timeout(0.2), FileStore(path, "key").locked():
+                return False
+        except TimeoutError:
+            return True
+
+    return asyncio.run(look())
+
+
+def test_processes_with_one_401_make_one_request(server: TokenServer, store: FileStore, path: Path) -> None:
     with process(server, path, str(PROCESSES)) as group:
         assert {said(group) for _ in range(PROCESSES)} == {"asking"}
         for _ in range(PROCESSES):
             tell(group)
         assert {said(group) for _ in range(PROCESSES)} == {"access-2"}
         assert group.wait(30) == 0
+    assert (len(server.requests), server.reused) == (1, [])
+    assert stored(store).access_token == "access-2"
+
+
+def test_processes_that_are_told_to_wait_make_one_request(server: TokenServer, store: FileStore, path: Path) -> None:
+    server.answers.append({"status": 429, "headers": {"Retry-After": "300"}})
+    for _ in range(6):
+        with process(server, path, "patient") as prompt:
+            tell(prompt)
+            assert "wait" in said(prompt)
+    assert len(server.requests) == 1
+
+
+def test_a_slow_answer_is_awaited_by_one_process(server: TokenServer, store: FileStore, path: Path) -> None:
+    """The lock is free meanwhile, for other programs; another process of ours does not send the refresh token."""
+    server.gate.clear()
+    with process(server, path, "patient") as first, process(server, path, "patient") as second:
+        tell(first)
+        assert server.asked.wait(30)
+        while asyncio.run(store.load_retry_at()) is None:
+            os.sched_yield()
+        assert not locked(path)
+        tell(second)
+        assert "has yet to answer another process" in said(second)
+        server.gate.set()
+        assert said(first) == "access-2"
+        tell(second)
+        assert said(second) == "access-2"
     assert (len(server.requests), server.reused) == (1, [])
     assert stored(store).access_token == "access-2"
 
@@ -96,10 +132,9 @@ def _until_asked(server: TokenServer, leaver: subprocess.Popen[str]) -> None:
         pytest.param(signal.SIGTERM, 7, id="SIGTERM with a handler that exits"),
     ],
 )
-def test_a_program_that_ends_stores_the_answer_to_what_it_has_asked(
-    server: TokenServer, path: Path, end: signal.Signals | None, code: int
+def test_a_program_that_ends_stores_its_answer(
+    server: TokenServer, store: FileStore, path: Path, end: signal.Signals | None, code: int
 ) -> None:
-    store = log_in(server, path)
     server.gate.clear()
     with process(server, path, "leave") as leaver:
         _until_asked(server, leaver)
@@ -110,14 +145,13 @@ def test_a_program_that_ends_stores_the_answer_to_what_it_has_asked(
             leaver.wait(0.3)  # it waits for the answer
         server.gate.set()
         ended = leaver.wait(30)
-    # Ctrl-C is told as 130 or as the signal itself, depending on who reports it.
+    # Ctrl-C is reported as 130 or as the signal itself.
     assert ended == code or (end is signal.SIGINT and ended in (130, -signal.SIGINT))
     assert stored(store).access_token == "access-2"
     assert not locked(path)
 
 
-def test_a_program_that_ends_does_not_wait_for_a_lock_or_for_another_try(server: TokenServer, path: Path) -> None:
-    log_in(server, path)
+def test_a_program_that_ends_makes_no_other_try(server: TokenServer, store: FileStore, path: Path) -> None:
     server.answers.append({"status": 503, "headers": {"Retry-After": "20"}})
     with process(server, path, "leave") as leaver:
         _until_asked(server, leaver)
@@ -129,8 +163,7 @@ def test_a_program_that_ends_does_not_wait_for_a_lock_or_for_another_try(server:
     assert not locked(path)
 
 
-def test_a_program_whose_exchange_gets_no_answer_ends_within_its_bound(server: TokenServer, path: Path) -> None:
-    log_in(server, path)
+def test_a_second_ctrl_c_waits_for_no_answer(server: TokenServer, store: FileStore, path: Path) -> None:
     server.gate.clear()
     with process(server, path, "leave") as leaver:
         _until_asked(server, leaver)
@@ -138,27 +171,31 @@ def test_a_program_whose_exchange_gets_no_answer_ends_within_its_bound(server: T
         leaver.send_signal(signal.SIGINT)
         tell(leaver)
         while leaver.poll() is None:
-            # A second Ctrl-C does not wait any longer.
             leaver.send_signal(signal.SIGINT)
             os.sched_yield()
         assert time.monotonic() - begin < 9
     assert not locked(path)
 
 
-def test_killed_at_any_moment_it_leaves_a_whole_file_and_no_lock(server: TokenServer, path: Path) -> None:
+def test_a_killed_process_leaves_a_whole_file(server: TokenServer, store: FileStore, path: Path) -> None:
+    """And no lock. A rotated token is lost only between the answer and the write."""
     chance = random.Random(7)
-    store = log_in(server, path)
     lost = 0
+
+    def until_asked() -> None:
+        assert server.asked.wait(30)
+        server.asked.clear()
+
     with process(server, path, "forever") as mother:
         for _ in range(KILLS):
             server.asked.clear()
             tell(mother)
             child = int(said(mother))
-            _until_asked_again(server)
+            until_asked()
             # Anywhere in the next two refreshes, however long they take on a busy machine.
             begin = time.perf_counter()
-            _until_asked_again(server)
-            _until_asked_again(server)
+            until_asked()
+            until_asked()
             moment = time.perf_counter() + chance.uniform(0, time.perf_counter() - begin)
             while time.perf_counter() < moment:
                 os.sched_yield()
@@ -166,34 +203,12 @@ def test_killed_at_any_moment_it_leaves_a_whole_file_and_no_lock(server: TokenSe
             assert said(mother) == "ended"
             assert not locked(path)
             assert set(json.loads(path.read_bytes())) == {"key"}
-            assert {each.name for each in path.parent.iterdir()} <= {
-                path.name,
-                f"{path.name}.lock",
-                f".{path.name}.tmp",
-            }
             known = stored(store)
             assert server.valid is not None
             if known.refresh_token != server.valid.refresh_token:
-                # Between the answer and the write: the one thing that a dead process cannot keep.
                 lost += 1
                 asyncio.run(store.save(server.credential()))
     asyncio.run(store.save(server.credential()))
-    assert {each.name for each in path.parent.iterdir()} == {path.name, f"{path.name}.lock"}
+    assert {each.name for each in path.parent.iterdir()} <= {path.name, f"{path.name}.lock"}
     assert len(server.requests) >= KILLS > lost
     assert server.reused == []
-
-
-def _until_asked_again(server: TokenServer) -> None:
-    assert server.asked.wait(30)
-    server.asked.clear()
-
-
-def locked(path: Path) -> bool:
-    async def look() -> bool:
-        try:
-            async with asyncio.timeout(0.2), FileStore(path, "key").locked():
-                return False
-        except TimeoutError:
-            return True
-
-    return asyncio.run(look())
