@@ -10,7 +10,8 @@ import time
 from collections.abc import Sequence
 
 from rxauth.cli import screen
-from rxauth.cli.exits import DONE, FAILED, INTERRUPTED, CommandError
+from rxauth.cli.exits import DONE, FAILED, INTERRUPTED, USAGE, CommandError
+from rxauth.cli.running import InUse
 from rxauth.credentials import finish_refreshes, is_refreshing
 
 __all__ = ["main"]
@@ -22,22 +23,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     A second Ctrl-C ends the wait for a token request that the first one left under way.
     """
     screen.prepare_streams()
+    in_use = InUse()
     try:
-        code = _run(argv)
+        code = _run(argv, in_use)
         finish_refreshes()
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as leaving:  # SIGTERM during that wait
         return _code_of(leaving)
+    if lost := in_use.lost_login():
+        screen.complain(lost)
+        return USAGE if code in (DONE, FAILED) else code
     return code
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str] | None, in_use: InUse) -> int:
     from rxauth.cli.parser import parse
     from rxauth.cli.printed import process_start
 
     try:
         args = parse(argv)
+        args.in_use = in_use
         args.started = process_start() if argv is None else time.time()
         code: int = args.run(args)
     except KeyboardInterrupt:

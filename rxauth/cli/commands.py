@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rxauth.cli import screen
 from rxauth.cli.exits import DONE, FAILED, USAGE, CommandError, exit_code, sentences
 from rxauth.cli.logins import logins_of
-from rxauth.cli.running import finish, run
+from rxauth.cli.running import run
 
 if TYPE_CHECKING:
     from rxauth.cli.demo import Scene
@@ -83,9 +83,7 @@ def stream(args: Namespace) -> int:
     prompt = _prompt(args.prompt)
     if args.json and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8 whatever the terminal takes: RFC 8259 section 8.1
-    code, endpoint = run(_answer(args, prompt))
-    lost = DONE if endpoint.logins is None else finish(endpoint.credentials, endpoint.logins)
-    return lost or code
+    return run(_answer(args, prompt))
 
 
 def _prompt(given: str) -> str:
@@ -99,7 +97,7 @@ def _prompt(given: str) -> str:
     return prompt
 
 
-async def _answer(args: Namespace, prompt: str) -> tuple[int, Endpoint]:
+async def _answer(args: Namespace, prompt: str) -> int:
     from rxauth.bridge import to_async_iterable
     from rxauth.events import to_json
     from rxauth.operators import recover_auth
@@ -116,8 +114,8 @@ async def _answer(args: Namespace, prompt: str) -> tuple[int, Endpoint]:
             else:
                 answer.show(event)
             if event.type == "error":
-                return await _failed(event, endpoint), endpoint
-    return DONE, endpoint
+                return await _failed(event, endpoint)
+    return DONE
 
 
 @asynccontextmanager
@@ -142,6 +140,8 @@ async def _endpoint(args: Namespace) -> AsyncIterator[Endpoint]:
             account=args.account,
             headers=args.header,
         )
+    args.in_use.source = endpoint.credentials
+    args.in_use.next_action = "" if endpoint.logins is None else endpoint.logins.next_action()
     yield endpoint
 
 
@@ -153,22 +153,23 @@ async def _failed(event: Any, endpoint: Endpoint) -> int:
     if isinstance(cause, CredentialRejected) and isinstance(cause.__cause__, CredentialError):
         cause = cause.__cause__  # the reason why the credential could not be refreshed
         sentence = str(cause)
+    next_action = "" if endpoint.logins is None else endpoint.logins.next_action()
     if isinstance(cause, LoginRequired) and endpoint.logins is not None:
         await endpoint.logins.note_end()
-    if action := _next_action(cause, endpoint):
+    if action := _next_action(cause, next_action):
         stop = "" if sentence.endswith((".", "!", "?", "…")) else "."
         sentence = f"{sentence}{stop} {action}"
     screen.complain(sentence)
     return exit_code(cause)
 
 
-def _next_action(cause: object, endpoint: Endpoint) -> str:
+def _next_action(cause: object, next_action: str) -> str:
     """Return the sentence that says how a person goes on, where the error's own does not."""
     from rxauth.errors import ConnectionFailed, CredentialRejected, LoginRequired, ProviderUnavailable, RequestRejected
 
     match cause:
         case CredentialRejected() | LoginRequired():
-            return "" if endpoint.logins is None else endpoint.logins.next_action()
+            return next_action
         case ConnectionFailed():
             return "Check the address and the network, and try again."
         case ProviderUnavailable(retry_after=int() | float() as seconds):

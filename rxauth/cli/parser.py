@@ -19,6 +19,20 @@ __all__ = ["parse"]
 
 MAX_TOKENS = 8192
 
+_EPILOG = """\
+environment:
+  RXAUTH_HOME           directory of the logins; default: ~/.rxauth
+  RXAUTH_TOKEN          a token or key, used before any other
+  KIMI_API_KEY, ANTHROPIC_API_KEY, OPENAI_API_KEY
+                        a provider's key, used before a login
+  KIMI_CODE_OAUTH_HOST  another login host of Kimi (or KIMI_OAUTH_HOST)
+  KIMI_CODE_BASE_URL    another address of Kimi's API
+  A login is sent only to the host that it was made at.
+
+exit codes:
+  0 done, 1 the stream ended in an error, 2 usage or a credential file that
+  cannot be used, 3 login required, 130 interrupted, 143 terminated
+"""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -29,7 +43,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         CommandError: they are not a command.
         SystemExit: they ask for the help or the version, which has been written.
     """
-    parser = _Parser(prog="rxauth", description="Survive an expired token in a stream.")
+    parser = _Parser(
+        prog="rxauth",
+        description="Survive an expired token in a stream.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"rxauth {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 

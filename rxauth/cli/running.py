@@ -7,16 +7,27 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rxauth.cli import screen
-from rxauth.cli.exits import DONE, USAGE
-
 if TYPE_CHECKING:
-    from rxauth.cli.logins import Logins
     from rxauth.credentials import CredentialSource
 
-__all__ = ["finish", "run", "run_without_loop"]
+__all__ = ["InUse", "run", "run_without_loop"]
 
 T = TypeVar("T")
+
+
+class InUse:
+    """The credentials that a command uses."""
+
+    def __init__(self) -> None:
+        self.source: CredentialSource | None = None
+        self.next_action = ""
+
+    def lost_login(self) -> str | None:
+        """Return a sentence if the login was renewed, but the new one could not be stored before the process ends."""
+        unsaved = getattr(self.source, "unsaved", None)
+        if unsaved is None:
+            return None
+        return f"The renewed login is lost, because it could not be stored. {unsaved} {self.next_action}"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -45,18 +56,6 @@ def run_without_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return run(function())
     work.close()
     return run(function())
-
-
-def finish(source: CredentialSource, logins: Logins) -> int:
-    """Finish refreshes under way; return the exit code, and say so if a renewed login could not be stored."""
-    from rxauth.credentials import finish_refreshes
-
-    finish_refreshes()
-    unsaved = getattr(source, "unsaved", None)
-    if unsaved is None:
-        return DONE
-    screen.complain(f"The renewed login is lost, because it could not be stored. {unsaved} {logins.next_action()}")
-    return USAGE
 
 
 def show_remarks() -> None:

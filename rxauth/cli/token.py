@@ -13,10 +13,10 @@ from rxauth.cli.exits import DONE, FAILED, CommandError, exit_code, sentences
 from rxauth.cli.home import home
 from rxauth.cli.logins import Login, Logins, logins_of
 from rxauth.cli.printed import Printed
-from rxauth.cli.running import finish, run, run_without_loop
+from rxauth.cli.running import run, run_without_loop
 
 if TYPE_CHECKING:
-    from rxauth.credentials import Credential
+    from rxauth.credentials import Credential, CredentialSource
 
 __all__ = ["token"]
 
@@ -37,11 +37,12 @@ def token(args: Namespace) -> int:
         credential = login.credential
         printed = Printed(home(os.environ), logins.name, os.getppid(), args.started)
         refused = args.rejected and _was_refused(credential, printed)
-        code = DONE
         if refused or _left(credential) < _wanted(credential, args.min_ttl):
-            credential, code = _renewed(logins, login, refused=refused)
+            source = logins.renewing(login)
+            args.in_use.source, args.in_use.next_action = source, logins.next_action()
+            credential = _renewed(logins, login, source, refused=refused)
         printed.remember(credential.access_token)
-    return _print(args, credential) or code
+    return _print(args, credential)
 
 
 def _was_refused(credential: Credential, printed: Printed) -> bool:
@@ -65,12 +66,11 @@ def _wanted(credential: Credential, min_ttl: float | None) -> float:
     return min(_MIN_TTL, lifetime / 2) if min_ttl is None else min(min_ttl, lifetime * 0.9)
 
 
-def _renewed(logins: Logins, login: Login, *, refused: bool) -> tuple[Credential, int]:
-    """Return a renewed credential, or the stored one while it is good, and the exit code."""
+def _renewed(logins: Logins, login: Login, source: CredentialSource, *, refused: bool) -> Credential:
+    """Return a renewed credential, or the stored one while it is good."""
     from rxauth.errors import CredentialError, CredentialRejected, LoginRequired
 
     stored = login.credential
-    source = logins.renewing(login)
     needed = refused or stored.expired(time.time())
     rejected = CredentialRejected("The token was refused or is about to expire.", credential=stored)
     try:
@@ -82,12 +82,12 @@ def _renewed(logins: Logins, login: Login, *, refused: bool) -> tuple[Credential
             action = f" {logins.next_action()}" if isinstance(error, LoginRequired) else ""
             raise CommandError(f"{error}{action}", exit_code(error)) from None
         screen.complain(f"{error} The token is still valid for {_left(stored):.0f} s.")
-        return stored, DONE
+        return stored
     if renewed is None:
         if needed:
             raise LoginRequired(f"The token in {login.store.describe()} cannot be renewed. {logins.next_action()}")
-        return stored, DONE
-    return renewed, finish(source, logins)
+        return stored
+    return renewed
 
 
 def _print(args: Namespace, credential: Credential) -> int:
