@@ -34,8 +34,8 @@ P = TypeVar("P", bound=ProviderError)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An error as the provider words it.
+class ErrorReport:
+    """An error as the provider reports it.
 
     Args:
         message: all messages in the body, in order.
@@ -50,20 +50,20 @@ class Told:
     body: object = field(default=None, repr=False, compare=False)
 
 
-def read_error(body: object) -> Told | None:
+def read_error(body: object) -> ErrorReport | None:
     """Find the error in a decoded JSON body or event, in any of the shapes that providers use.
 
     Returns:
         `None` if there is none.
 
     >>> read_error({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
-    Told(message='Overloaded', type='overloaded_error', code=None)
+    ErrorReport(message='Overloaded', type='overloaded_error', code=None)
     >>> read_error({"error": "invalid_token", "error_description": "expired"})
-    Told(message='expired', type='invalid_token', code=None)
+    ErrorReport(message='expired', type='invalid_token', code=None)
     >>> read_error({"errors": [{"code": 10000, "message": "Authentication error"}]})
-    Told(message='Authentication error', type=None, code=10000)
+    ErrorReport(message='Authentication error', type=None, code=10000)
     >>> read_error([{"error": {"code": 400, "message": "API key not valid.", "status": "INVALID_ARGUMENT"}}])
-    Told(message='API key not valid.', type='INVALID_ARGUMENT', code=400)
+    ErrorReport(message='API key not valid.', type='INVALID_ARGUMENT', code=400)
     >>> read_error({"choices": []})
     """
     whole = body[0] if isinstance(body, list) and body else body
@@ -79,7 +79,7 @@ def read_error(body: object) -> Told | None:
     if not messages and types and isinstance(whole.get("error"), str):
         messages, types = [types[0]], types[1:]
     codes = [*(each for each in reading.codes if isinstance(each, str)), *reading.codes, *reading.numbers]
-    return Told("; ".join(messages), next(iter(types), None), next(iter(codes), None), whole)
+    return ErrorReport("; ".join(messages), next(iter(types), None), next(iter(codes), None), whole)
 
 
 _NO_ERROR: tuple[object, ...] = (None, False, "", [])
@@ -131,17 +131,17 @@ class Exchange:
         except ValueError:
             return ""
 
-    def failure(self, told: Told) -> ProviderError:
+    def failure(self, report: ErrorReport) -> ProviderError:
         """Make the exception that names the caller's next action."""
-        word = self._clean_word(told.type or self._error_type)
-        message, code = self.clean(told.message), self._clean_code(told.code)
+        word = self._clean_word(report.type or self._error_type)
+        message, code = self.clean(report.message), self._clean_code(report.code)
         http = f"HTTP {self._status}" if self._status and not 200 <= self._status < 300 else None
         details = ", ".join(filter(None, (http, word)))
         if not message:
             sentence = f"{self.host} answered {details or 'with an error'} and did not say why."
         else:
             sentence = f"{message} ({details})" if details else message
-        return self.error(self._class(told), sentence, type=word, code=code)
+        return self.error(self._class(report), sentence, type=word, code=code)
 
     def error(self, kind: type[P], sentence: str, *, type: str | None = None, code: str | int | None = None) -> P:
         """Make an exception with all that is known of the request. `sentence` holds nothing that is not clean."""
@@ -162,9 +162,9 @@ class Exchange:
         line = self._scrub(line)  # a token with spaces may have been broken over several lines
         return line if len(line) <= limit else line[: limit - 1] + "…"
 
-    def _class(self, told: Told) -> type[ProviderError]:
-        error = {"status": self._status, "code": told.code, "type": told.type, "__type": self._error_type}
-        return _CLASSES[kind_of(Reading({**error, "message": told.message, "body": told.body}))]
+    def _class(self, report: ErrorReport) -> type[ProviderError]:
+        error = {"status": self._status, "code": report.code, "type": report.type, "__type": self._error_type}
+        return _CLASSES[kind_of(Reading({**error, "message": report.message, "body": report.body}))]
 
     def _clean_word(self, word: str | None) -> str | None:
         return self.clean(word or "", _WORD) or None

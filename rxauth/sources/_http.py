@@ -24,7 +24,7 @@ from rxauth.errors import (
 )
 from rxauth.events import AssistantEvent, Start
 from rxauth.sources._connections import Lease
-from rxauth.sources._errors import Exchange, Told
+from rxauth.sources._errors import ErrorReport, Exchange
 from rxauth.sources._message import Answer, Emit
 from rxauth.sources._reader import Reader
 from rxauth.sources._request import AuthHeader, Call
@@ -154,7 +154,7 @@ class _Conversation:
             to = exchange.host_of(response.headers.get("Location", "")) or "another place"
             where = f"{exchange.host} redirects to {to} (HTTP {response.status})"
             return exchange.error(ProtocolError, f"{where}. A token does not follow: correct the base URL.")
-        return exchange.failure(read_body(await _short_body(response)) or Told())
+        return exchange.failure(read_body(await _short_body(response)) or ErrorReport())
 
     async def _read(self, response: aiohttp.ClientResponse, silence: asyncio.Timeout) -> ProviderError | None:
         import aiohttp

@@ -15,7 +15,7 @@ from reactivex import Observable
 
 from rxauth.errors import ProviderError
 from rxauth.events import AssistantEvent, DoneReason, Usage
-from rxauth.sources._errors import Exchange, Told, read_error
+from rxauth.sources._errors import ErrorReport, Exchange, read_error
 from rxauth.sources._http import stream
 from rxauth.sources._message import Answer, OpenBlock, OpenText, OpenThinking
 from rxauth.sources._payload import MALFORMED, count, string
@@ -315,7 +315,7 @@ class ChatReader(Reader):
 
     def _finish(self, reason: str) -> None:
         if reason in _FAILURES:
-            self.told(Told(f"The provider stopped the answer: {reason}.", "server_error", reason))
+            self.told(ErrorReport(f"The provider stopped the answer: {reason}.", "server_error", reason))
             return
         self.answer.stop_reason = _FINISH_REASONS.get(reason, "stop")
         self.answer.stop_details = reason

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from rxauth.errors import ProtocolError, ProviderError, StreamCut
 from rxauth.events import Api
-from rxauth.sources._errors import Exchange, Told, read_error
+from rxauth.sources._errors import ErrorReport, Exchange, read_error
 from rxauth.sources._message import Answer, OpenToolCall
 from rxauth.sources._payload import NotJSONError, decoded
 from rxauth.sources._unframed import headline, is_page, read_body, read_words
@@ -39,7 +39,7 @@ class Reader(ABC):
         self._pings = pings
         self._understood = False  # something came that only this protocol sends
         self._strange = ""  # the beginning of something that this protocol does not send
-        self._warning: Told | None = None  # an object that is an error if the answer does not become complete
+        self._warning: ErrorReport | None = None  # an object that is an error if the answer does not become complete
         self._lines = bytearray()  # unframed lines
         self.is_cut = False  # set before `on_end` where the connection broke off
 
@@ -140,9 +140,9 @@ class Reader(ABC):
         )
         return exchange.error(ProtocolError, sentence)
 
-    def told(self, error: Told | None) -> None:
+    def told(self, error: ErrorReport | None) -> None:
         """End the answer with an error of the provider."""
-        self.fail(self.exchange.failure(error or Told()))
+        self.fail(self.exchange.failure(error or ErrorReport()))
 
     def fail(self, cause: ProviderError) -> None:
         self.answer.fail(cause, str(cause))
@@ -178,7 +178,7 @@ class Reader(ABC):
         else:
             self.fail(self.incomplete())
 
-    def _is_known(self, told: Told) -> bool:
+    def _is_known(self, told: ErrorReport) -> bool:
         """Whether the words say by themselves which kind of error they are."""
         return told.code is not None or type(self.exchange.failure(told)) is not ProviderError
 

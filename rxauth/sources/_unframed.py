@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-from rxauth.sources._errors import Told, read_error
+from rxauth.sources._errors import ErrorReport, read_error
 from rxauth.sources._payload import NotJSONError, decoded
 from rxauth.sources._sse import EventStreamDecoder, EventTooLargeError
 
@@ -15,17 +15,17 @@ _TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DO
 _FIELD = re.compile(rb"^(?:data|error):", re.MULTILINE)
 
 
-def read_body(body: bytes) -> Told | None:
+def read_body(body: bytes) -> ErrorReport | None:
     """Read the error of a whole body, whatever form it has; `None` if the body says nothing.
 
     >>> read_body(b'{"error": {"type": "overloaded_error", "message": "Overloaded"}}')
-    Told(message='Overloaded', type='overloaded_error', code=None)
+    ErrorReport(message='Overloaded', type='overloaded_error', code=None)
     >>> read_body(b'event: error\\ndata: {"code": 401, "msg": "token expired"}\\n\\n')
-    Told(message='token expired', type=None, code=401)
+    ErrorReport(message='token expired', type=None, code=401)
     >>> read_body(b"<html><head><title>502 Bad Gateway</title></head></html>")
-    Told(message='502 Bad Gateway', type=None, code=502)
+    ErrorReport(message='502 Bad Gateway', type=None, code=502)
     >>> read_body(b"Error: 401 token expired")
-    Told(message='Error: 401 token expired', type=None, code=401)
+    ErrorReport(message='Error: 401 token expired', type=None, code=401)
     """
     try:
         return read_error(decoded(body))
@@ -38,12 +38,12 @@ def read_body(body: bytes) -> Told | None:
     return read_words(body.decode("utf-8", "replace"))
 
 
-def read_words(text: str) -> Told | None:
+def read_words(text: str) -> ErrorReport | None:
     """Read an error out of plain words; a status at their beginning is its code."""
     if not text.strip():
         return None
     status = _STATUS.match(text)
-    return Told(text, None, int(status[1]) if status else None)
+    return ErrorReport(text, None, int(status[1]) if status else None)
 
 
 def is_page(body: bytes) -> bool:
@@ -58,8 +58,8 @@ def headline(page: bytes) -> str:
     return " ".join(html.unescape(_TAG.sub(" ", found[2] if found else text)).split())
 
 
-def _read_framed(body: bytes) -> Told | None:
-    found: list[Told | None] = []
+def _read_framed(body: bytes) -> ErrorReport | None:
+    found: list[ErrorReport | None] = []
 
     def on_line(line: bytes) -> None:
         field, _, value = line.partition(b":")

@@ -20,7 +20,8 @@ from rxauth.errors import (
     TransientError,
 )
 from rxauth.failures import is_auth_error
-from rxauth.sources._errors import Exchange, Told, read_error
+from rxauth.sources._errors import ErrorReport as Report
+from rxauth.sources._errors import Exchange, read_error
 
 from ..failures.refusals import AUTH, REFUSED, TRANSIENT
 
@@ -34,48 +35,54 @@ def exchange(
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "report"),
     [
-        ({"error": {"type": "a", "message": "m", "code": "c"}}, Told("m", "a", "c")),
-        ({"type": "error", "error": {"type": "a", "message": "m"}}, Told("m", "a")),
-        ({"error": {"message": "m", "code": 401}}, Told("m", None, 401)),
-        ({"error": {"message": "m", "code": None, "type": None, "param": None}}, Told("m")),
-        ({"error": {"message": "m", "status": "UNAUTHENTICATED", "code": 401}}, Told("m", "UNAUTHENTICATED", 401)),
-        ({"error": {"message": "m", "status": 401}}, Told("m", None, 401)),
-        ({"error": {"message": "m", "code": "c", "status_code": 401}}, Told("m", None, "c")),
-        ({"error": {"message": "m"}, "code": 401, "status": 500}, Told("m", None, 401)),
-        ({"error": "m", "status": 401}, Told("m", None, 401)),
-        ({"message": "m", "status_code": 401}, Told("m", None, 401)),
-        ({"message": "m", "status": "failed", "code": True, "status_code": False}, Told("m")),
-        ({"error": [{"message": "m"}]}, Told("m")),
-        ([{"error": {"message": "m", "status": "INVALID_ARGUMENT", "code": 400}}], Told("m", "INVALID_ARGUMENT", 400)),
-        ({"error": "m"}, Told("m")),
-        ({"error": "invalid_token", "error_description": "m"}, Told("m", "invalid_token")),
+        ({"error": {"type": "a", "message": "m", "code": "c"}}, Report("m", "a", "c")),
+        ({"type": "error", "error": {"type": "a", "message": "m"}}, Report("m", "a")),
+        ({"error": {"message": "m", "code": 401}}, Report("m", None, 401)),
+        ({"error": {"message": "m", "code": None, "type": None, "param": None}}, Report("m")),
+        (
+            {"error": {"message": "m", "status": "UNAUTHENTICATED", "code": 401}},
+            Report("m", "UNAUTHENTICATED", 401),
+        ),
+        ({"error": {"message": "m", "status": 401}}, Report("m", None, 401)),
+        ({"error": {"message": "m", "code": "c", "status_code": 401}}, Report("m", None, "c")),
+        ({"error": {"message": "m"}, "code": 401, "status": 500}, Report("m", None, 401)),
+        ({"error": "m", "status": 401}, Report("m", None, 401)),
+        ({"message": "m", "status_code": 401}, Report("m", None, 401)),
+        ({"message": "m", "status": "failed", "code": True, "status_code": False}, Report("m")),
+        ({"error": [{"message": "m"}]}, Report("m")),
+        (
+            [{"error": {"message": "m", "status": "INVALID_ARGUMENT", "code": 400}}],
+            Report("m", "INVALID_ARGUMENT", 400),
+        ),
+        ({"error": "m"}, Report("m")),
+        ({"error": "invalid_token", "error_description": "m"}, Report("m", "invalid_token")),
         (
             {"object": "error", "message": "m", "type": "BadRequestError", "code": 400},
-            Told("m", "BadRequestError", 400),
+            Report("m", "BadRequestError", 400),
         ),
-        ({"detail": "m"}, Told("m")),
-        ({"code": 401, "msg": "m"}, Told("m", None, 401)),
-        ({"error_type": "a", "error_message": "m"}, Told("m", "a")),
-        ({"error": {"error": {"type": "a", "message": "m"}}}, Told("m", "a")),
-        ({"choices": None, "error": {"message": "m", "code": 502}}, Told("m", None, 502)),
-        ({"errors": [{"code": 1, "message": "m"}, {"message": "n"}]}, Told("m; n", None, 1)),
-        ({"errors": ["m", "n"]}, Told("m; n")),
-        ({"detail": [{"loc": ["body"], "msg": "m", "type": "a"}]}, Told("m", "a")),
-        ({"Message": "m", "__type": "com.amazon#A"}, Told("m", "A")),
-        ({"Error": {"Code": "C", "Message": "m"}}, Told("m", None, "C")),
-        ({"error": "a sentence", "code": "c"}, Told("a sentence", None, "c")),
-        ({"status": 401, "title": "t", "detail": "m"}, Told("t; m", None, 401)),
-        ({"fault": {"faultstring": "m", "detail": {"errorcode": "c"}}}, Told("m", None, "c")),
-        ({"base_resp": {"status_code": 2049, "status_msg": "m"}}, Told("m", None, 2049)),
-        ({"error": {"message": "m", "metadata": {"raw": "n"}}}, Told("m; n")),
-        ({"error": {"message": '{"error": {"message": "m", "type": "a"}}', "code": 400}}, Told("m", "a", 400)),
-        ({"error": {"message": {"code": "c", "message": "m"}}}, Told("m", None, "c")),
+        ({"detail": "m"}, Report("m")),
+        ({"code": 401, "msg": "m"}, Report("m", None, 401)),
+        ({"error_type": "a", "error_message": "m"}, Report("m", "a")),
+        ({"error": {"error": {"type": "a", "message": "m"}}}, Report("m", "a")),
+        ({"choices": None, "error": {"message": "m", "code": 502}}, Report("m", None, 502)),
+        ({"errors": [{"code": 1, "message": "m"}, {"message": "n"}]}, Report("m; n", None, 1)),
+        ({"errors": ["m", "n"]}, Report("m; n")),
+        ({"detail": [{"loc": ["body"], "msg": "m", "type": "a"}]}, Report("m", "a")),
+        ({"Message": "m", "__type": "com.amazon#A"}, Report("m", "A")),
+        ({"Error": {"Code": "C", "Message": "m"}}, Report("m", None, "C")),
+        ({"error": "a sentence", "code": "c"}, Report("a sentence", None, "c")),
+        ({"status": 401, "title": "t", "detail": "m"}, Report("t; m", None, 401)),
+        ({"fault": {"faultstring": "m", "detail": {"errorcode": "c"}}}, Report("m", None, "c")),
+        ({"base_resp": {"status_code": 2049, "status_msg": "m"}}, Report("m", None, 2049)),
+        ({"error": {"message": "m", "metadata": {"raw": "n"}}}, Report("m; n")),
+        ({"error": {"message": '{"error": {"message": "m", "type": "a"}}', "code": 400}}, Report("m", "a", 400)),
+        ({"error": {"message": {"code": "c", "message": "m"}}}, Report("m", None, "c")),
         ({"code": 0, "msg": "success"}, None),
-        ({"error": {}}, Told()),
-        ({"error": {"message": {"deep": 1}, "type": 3, "code": [1]}}, Told()),
-        ({"error": True}, Told()),
+        ({"error": {}}, Report()),
+        ({"error": {"message": {"deep": 1}, "type": 3, "code": [1]}}, Report()),
+        ({"error": True}, Report()),
         ({"error": None, "choices": []}, None),
         ([], None),
         (["error"], None),
@@ -83,69 +90,69 @@ def exchange(
         (None, None),
     ],
 )
-def test_read_error_reads_the_shape(body: Any, told: Told | None) -> None:
-    assert read_error(body) == told
+def test_read_error_reads_the_shape(body: Any, report: Report | None) -> None:
+    assert read_error(body) == report
 
 
 @pytest.mark.parametrize(
-    ("status", "told", "kind"),
+    ("status", "report", "kind"),
     [
-        (401, Told("Invalid key", "authentication_error"), CredentialRejected),
-        (401, Told(), CredentialRejected),
-        (401, Told("Your current subscription does not have access to K3"), RequestRejected),
-        (403, Told("no", "permission_error"), RequestRejected),
-        (403, Told("no", "authentication_error"), CredentialRejected),
-        (400, Told("no", "invalid_request_error"), RequestRejected),
-        (404, Told(), RequestRejected),
-        (408, Told(), ProviderUnavailable),
-        (425, Told(), ProviderUnavailable),
-        (429, Told("slow down", "rate_limit_error"), ProviderUnavailable),
-        (500, Told("oops", "api_error"), ProviderUnavailable),
-        (503, Told("401 from upstream"), ProviderUnavailable),
-        (529, Told("Overloaded", "overloaded_error"), ProviderUnavailable),
-        (200, Told("no", "authentication_error"), CredentialRejected),
-        (200, Told("no", None, "invalid_api_key"), CredentialRejected),
-        (200, Told("no", None, 401), CredentialRejected),
-        (200, Told("no", None, "401"), CredentialRejected),
-        (200, Told("invalid x-api-key"), CredentialRejected),
-        (200, Told("Overloaded", "overloaded_error"), ProviderUnavailable),
-        (200, Told("slow down", None, "rate_limit_exceeded"), ProviderUnavailable),
-        (200, Told("bad gateway", None, 502), ProviderUnavailable),
-        (200, Told("too long", "invalid_request_error", "context_length_exceeded"), RequestRejected),
-        (200, Told("no", "permission_error"), RequestRejected),
-        (200, Told("what?"), ProviderError),
-        (200, Told(), ProviderError),
+        (401, Report("Invalid key", "authentication_error"), CredentialRejected),
+        (401, Report(), CredentialRejected),
+        (401, Report("Your current subscription does not have access to K3"), RequestRejected),
+        (403, Report("no", "permission_error"), RequestRejected),
+        (403, Report("no", "authentication_error"), CredentialRejected),
+        (400, Report("no", "invalid_request_error"), RequestRejected),
+        (404, Report(), RequestRejected),
+        (408, Report(), ProviderUnavailable),
+        (425, Report(), ProviderUnavailable),
+        (429, Report("slow down", "rate_limit_error"), ProviderUnavailable),
+        (500, Report("oops", "api_error"), ProviderUnavailable),
+        (503, Report("401 from upstream"), ProviderUnavailable),
+        (529, Report("Overloaded", "overloaded_error"), ProviderUnavailable),
+        (200, Report("no", "authentication_error"), CredentialRejected),
+        (200, Report("no", None, "invalid_api_key"), CredentialRejected),
+        (200, Report("no", None, 401), CredentialRejected),
+        (200, Report("no", None, "401"), CredentialRejected),
+        (200, Report("invalid x-api-key"), CredentialRejected),
+        (200, Report("Overloaded", "overloaded_error"), ProviderUnavailable),
+        (200, Report("slow down", None, "rate_limit_exceeded"), ProviderUnavailable),
+        (200, Report("bad gateway", None, 502), ProviderUnavailable),
+        (200, Report("too long", "invalid_request_error", "context_length_exceeded"), RequestRejected),
+        (200, Report("no", "permission_error"), RequestRejected),
+        (200, Report("what?"), ProviderError),
+        (200, Report(), ProviderError),
     ],
 )
-def test_failure_has_the_class_of_the_next_action(status: int, told: Told, kind: type[ProviderError]) -> None:
+def test_failure_has_the_class_of_the_next_action(status: int, report: Report, kind: type[ProviderError]) -> None:
     """And `is_auth_error` agrees with it."""
-    cause = exchange(status).failure(told)
+    cause = exchange(status).failure(report)
     assert type(cause) is kind
     assert is_auth_error(cause) == (kind is CredentialRejected)
     assert isinstance(cause, TransientError) == (kind is ProviderUnavailable)
-    assert (cause.status, cause.type) == (status, told.type)
+    assert (cause.status, cause.type) == (status, report.type)
 
 
 def test_failure_carries_the_facts_of_the_request() -> None:
     credential = Credential("secret-access")
     cause = exchange(
         429, {"Retry-After": "3", "request-id": "req_1", "Content-Type": "application/json"}, credential
-    ).failure(Told("Slow down", "rate_limit_error", "c"))
+    ).failure(Report("Slow down", "rate_limit_error", "c"))
     assert str(cause) == "Slow down (HTTP 429, rate_limit_error)"
     assert (cause.status, cause.type, cause.code) == (429, "rate_limit_error", "c")
     assert (cause.retry_after, cause.request_id, cause.credential) == (3.0, "req_1", credential)
-    assert exchange(500, {"x-request-id": "req_2"}).failure(Told()).request_id == "req_2"
+    assert exchange(500, {"x-request-id": "req_2"}).failure(Report()).request_id == "req_2"
 
 
 def test_failure_without_a_message_names_host_and_status() -> None:
-    assert "api.example.com" in str(exchange(503).failure(Told()))
-    assert "HTTP 503" in str(exchange(503).failure(Told()))
+    assert "api.example.com" in str(exchange(503).failure(Report()))
+    assert "HTTP 503" in str(exchange(503).failure(Report()))
 
 
 def test_failure_reads_the_error_type_in_a_header() -> None:
     """Bedrock names its errors there, and in the body only in words."""
-    expired = exchange(403, {"x-amzn-errortype": "ExpiredTokenException:http://x"}).failure(Told("no"))
-    denied = exchange(403, {"x-amzn-errortype": "AccessDeniedException"}).failure(Told("no"))
+    expired = exchange(403, {"x-amzn-errortype": "ExpiredTokenException:http://x"}).failure(Report("no"))
+    denied = exchange(403, {"x-amzn-errortype": "AccessDeniedException"}).failure(Report("no"))
     assert (type(expired), expired.type) == (CredentialRejected, "ExpiredTokenException")
     assert (type(denied), denied.type) == (RequestRejected, "AccessDeniedException")
 
@@ -158,9 +165,9 @@ def test_real_refusal_keeps_its_words_and_gets_its_class(kind: type[ProviderErro
     """A few that no rule can know may be of another class."""
     wrong = []
     for name, status, body in CLASSES[kind]:
-        told = Told(body) if isinstance(body, str) else read_error(body)
-        assert told is not None
-        cause = exchange(status or 200).failure(told)
+        report = Report(body) if isinstance(body, str) else read_error(body)
+        assert report is not None
+        cause = exchange(status or 200).failure(report)
         wrong += [name] if type(cause) not in (kind, ProviderError) else []
         assert all(" ".join(words.split())[:200] in str(cause) for words in messages(body)), name
     assert len(wrong) <= len(CLASSES[kind]) / 20, wrong
@@ -198,7 +205,7 @@ TOKENS = Credential("canary-access/+%\"'", refresh_token="canary  refresh")
 )
 def test_token_is_scrubbed_from_every_text(echo: str) -> None:
     made = exchange(401, {"request-id": echo, "Content-Type": echo}, TOKENS)
-    cause = made.failure(Told(echo, echo, echo))
+    cause = made.failure(Report(echo, echo, echo))
     shown = [str(cause), repr(cause), repr(cause.args), cause.type, cause.code, cause.request_id]
     for text in shown:
         assert "canary" not in str(text)
@@ -207,8 +214,8 @@ def test_token_is_scrubbed_from_every_text(echo: str) -> None:
 
 def test_token_of_digits_is_scrubbed_from_the_code() -> None:
     made = exchange(401, credential=Credential("123456"))
-    assert made.failure(Told("m", None, 123456)).code is None
-    assert made.failure(Told("m", None, 5)).code == 5
+    assert made.failure(Report("m", None, 123456)).code is None
+    assert made.failure(Report("m", None, 5)).code == 5
 
 
 @settings(deadline=None)
@@ -221,7 +228,7 @@ def test_clean_text_is_one_printable_line_within_its_bound(text: str, limit: int
 
 
 def test_huge_message_is_cut_before_it_is_read() -> None:
-    huge = Told("x" * 10_000_000)
+    huge = Report("x" * 10_000_000)
     tracemalloc.start()
     try:
         assert len(str(exchange(500).failure(huge))) < 600
