@@ -185,8 +185,8 @@ class ChatReader(Reader):
         if "usage" in body:
             self._usage(body["usage"])
         self._of_answer |= {field: body[field] for field in _OF_ANSWER if body.get(field)}
-        if not choices and not body.get("usage") and is_error(body):
-            self.told(read_error(body))
+        if not choices and not body.get("usage") and (told := read_error(body)) and is_error(body, told):
+            self.told(told)
 
     def _without_choices(self, body: dict[str, Any]) -> None:
         """Take an error, the token counts alone, or something strange."""

@@ -150,7 +150,7 @@ class Reader(ABC):
     def on_foreign_object(self, body: Mapping[str, Any]) -> None:
         """Take an object that this protocol does not send: an error if it says so, else perhaps one."""
         told = read_error(body)
-        if is_error(body):
+        if told is not None and is_error(body, told):
             self.told(told)
             return
         self._warning = self._warning or told
@@ -187,11 +187,8 @@ _BRACKETS = (b"{", b"[")
 _SUCCESS = ("ok", "success", "succeeded")
 
 
-def is_error(body: Mapping[str, Any]) -> bool:
+def is_error(body: Mapping[str, Any], told: Told) -> bool:
     """Whether an object is an error in any case; one that has only a message may be a notice."""
-    told = read_error(body)
-    if told is None:
-        return False
     if any(body.get(name) for name in ("error", "errors", "error_message", "error_type", "errorMessage")):
         return True
     if isinstance(told.code, int):

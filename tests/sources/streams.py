@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from reactivex import Observable
 
-from rxauth.credentials import Credential
+from rxauth.credentials import Credential, StaticCredentials
 from rxauth.events import (
     AssistantEvent,
     AssistantMessage,
@@ -30,13 +32,14 @@ from rxauth.events import (
     ToolCallEnd,
     ToolCallStart,
 )
+from rxauth.sources import anthropic_messages
 from rxauth.sources._anthropic import MessagesReader
 from rxauth.sources._errors import Exchange
 from rxauth.sources._message import Answer
 from rxauth.sources._openai import ChatReader
 from rxauth.sources._reader import Reader
 from rxauth.sources._sse import EventStreamDecoder
-from rxauth.testing import FakeProvider
+from rxauth.testing import FakeProvider, Reply
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "recorded"
 
@@ -83,14 +86,19 @@ def sse(*payloads: Mapping[str, Any] | str, name: bool = False) -> bytes:
 
 
 def read(
-    reader: type[Reader], body: bytes, *, cuts: Iterable[int] = (), content_type: str = "text/event-stream"
+    reader: type[Reader],
+    body: bytes,
+    *,
+    cuts: Iterable[int] = (),
+    content_type: str = "text/event-stream",
+    pings: bool = False,
 ) -> list[AssistantEvent]:
     """What a reader makes of a body that comes cut at these places and ends cleanly."""
     events: list[AssistantEvent] = []
     answer = Answer(events.append)
     exchange = Exchange("provider")
     exchange.answered(200, {"Content-Type": content_type}, now=0)
-    told = reader(answer, exchange)
+    told = reader(answer, exchange, pings=pings)
     decoder = EventStreamDecoder(told.on_event, on_line=told.on_line, on_comment=told.on_ping, max_event_bytes=2**24)
     places = [0, *sorted(cut for cut in cuts if 0 < cut < len(body)), len(body)]
     for start, end in pairwise(places):
@@ -196,3 +204,53 @@ def _words(block: Text | Thinking | ToolCall) -> str:
             return block.thinking
         case ToolCall():
             return block.arguments_json
+
+
+KEY = StaticCredentials("a-static-key")
+
+ANSWER = sse(
+    {"type": "message_start", "message": {"id": "m"}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+    {"type": "message_stop"},
+    name=True,
+)
+
+
+def messages(fake: FakeProvider, **options: Any) -> Observable[AssistantEvent]:
+    return anthropic_messages(REQUEST, base_url=fake.url, credentials=Holder(fake.credential()), **options)
+
+
+async def answered(*replies: Reply | None, **options: Any) -> list[AssistantEvent]:
+    async with FakeProvider(replies=replies) as fake:
+        return await collect(messages(fake, **options))
+
+
+class Resolver(aiohttp.abc.AbstractResolver):
+    """Name resolution that fails, when a test says so."""
+
+    def __init__(self, *, at_once: bool) -> None:
+        self.asked = asyncio.Event()
+        self.fail = asyncio.Event()
+        if at_once:
+            self.fail.set()
+
+    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> Any:
+        self.asked.set()
+        await self.fail.wait()
+        raise OSError(-2, "Name or service not known")
+
+    async def close(self) -> None: ...
+
+
+@asynccontextmanager
+async def bare_server(reply: bytes) -> AsyncIterator[str]:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
