@@ -200,8 +200,9 @@ async def _log_in(args: Namespace) -> int:
         logins = logins_of(args, os.environ)
         app = logins.app
         if app is None:
-            raise CommandError(f"{args.provider} has no login: set {logins.preset.key_env} to an API key.", USAGE)
-        await _check_storable(logins.stores()[0])
+            variable = logins.preset.key_env or "RXAUTH_TOKEN"
+            raise CommandError(f"There is no login at {args.provider}. Set {variable} to an API key.", USAGE)
+        await _check_storable(logins.stores()[0], args)
         store = await logins.own_store(new=True)
         prompt = screen.LoginPrompt(sys.stderr, browser=not args.no_browser)
         try:
@@ -239,7 +240,7 @@ async def _deployment(args: Namespace) -> str:
     return noted
 
 
-async def _check_storable(store: CredentialStore) -> None:
+async def _check_storable(store: CredentialStore, args: Namespace) -> None:
     """Fail before a person goes to the browser, where nothing can be stored."""
     from rxauth.errors import StoreError
 
@@ -249,7 +250,8 @@ async def _check_storable(store: CredentialStore) -> None:
     except TimeoutError:  # another process has the lock, so there can be one
         pass
     except StoreError as error:
-        raise CommandError(f"{error} Set RXAUTH_HOME to a directory that can be written.", USAGE) from None
+        action = "Set RXAUTH_HOME to a directory that can be written." if args.credentials is None else ""
+        raise CommandError(f"{error} {action}".rstrip(), USAGE) from None
 
 
 def logout(args: Namespace) -> int:

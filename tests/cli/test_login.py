@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -33,6 +34,14 @@ def test_a_login_is_stored_and_used_until_logout(cli: CommandLine, fake: FakePro
     first, second = cli("logout", "kimi"), cli("logout", "kimi")
     assert first.out.startswith("Deleted the credential of kimi from ")
     assert second.out.startswith("Nothing to delete")
+
+
+def test_a_login_is_stored_in_the_file_that_was_given(cli: CommandLine, fake: FakeProvider, tmp_path: Path) -> None:
+    flags = ["--credentials", str(tmp_path / "mine.json")]
+    assert cli.at(fake)(*LOGIN, *flags, err=Screen(Enter=fake.approve)).code == 0
+    assert cli("stream", "hi", "--provider", "kimi", *flags).code == 0
+    assert list(json.loads((tmp_path / "mine.json").read_text())) == ["kimi"]
+    assert cli("status").out.startswith("There are no credentials.")
 
 
 def test_a_login_that_is_refused_exits_with_3(cli: CommandLine, fake: FakeProvider) -> None:

@@ -38,6 +38,7 @@ STREAM = ["stream", "hi"]
                      id="a file that does not exist"),
         pytest.param(["login", "fake"], 2, "choose anthropic, kimi, ", id="a login at fake"),
         pytest.param(["login", "anthropic"], 2, "ANTHROPIC_API_KEY", id="a login where there are only keys"),
+        pytest.param(["login", "https://a.example"], 2, "Set RXAUTH_TOKEN", id="a login at a base URL"),
         pytest.param(["logout", "kimmi"], 2, "choose anthropic, kimi, ", id="a logout from nowhere"),
         pytest.param([], 2, "COMMAND", id="no command"),
         pytest.param(["nope"], 2, "nope", id="an unknown command"),
