@@ -187,7 +187,7 @@ _BRACKETS = (b"{", b"[")
 _SUCCESS = ("ok", "success", "succeeded")
 
 
-def is_error(body: Mapping[str, Any], told: Told) -> bool:
+def is_error(body: Mapping[str, Any], told: ErrorReport) -> bool:
     """Whether an object is an error in any case; one that has only a message may be a notice."""
     if any(body.get(name) for name in ("error", "errors", "error_message", "error_type", "errorMessage")):
         return True

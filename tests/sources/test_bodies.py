@@ -28,7 +28,7 @@ from tests.sources.streams import (
     text_of,
 )
 
-TEXT = {
+TEXT: dict[type[Reader], list[Any]] = {
     ANTHROPIC: [
         {"type": "message_start", "message": {"id": "m"}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
@@ -72,7 +72,7 @@ def test_an_answer_counts_under_any_label(reader: type[Reader], label: str, form
 @pytest.mark.parametrize("label", ["application/json", "text/html"])
 async def test_a_mislabelled_stream_shows_its_text_as_it_comes(label: str) -> None:
     gate = Gate()
-    body = [sse(*TEXT[ANTHROPIC][:2]), gate, sse(TEXT[ANTHROPIC][2], END[ANTHROPIC])]
+    body: list[Any] = [sse(*TEXT[ANTHROPIC][:2]), gate, sse(TEXT[ANTHROPIC][2], END[ANTHROPIC])]
     async with FakeProvider(
         replies=[Reply(headers={"Content-Type": label}, body=body)], api_keys=["a-static-key"]
     ) as fake:

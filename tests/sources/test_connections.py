@@ -1,4 +1,4 @@
-"""The connections of streams that were not given a session: kept for a second attempt, and for nothing else."""
+"""The connections of streams without a session: kept for a second attempt, and for nothing else."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def closed_at_once(fake: FakeProvider) -> None:
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("reply", [None, Reply(chunk_size=7)], ids=["whole", "in pieces"])
-async def test_the_attempt_after_a_rejection_needs_no_new_connection(reply: Reply | None) -> None:
+async def test_a_second_attempt_uses_the_connection_again(reply: Reply | None) -> None:
     async with Counted(replies=[reply]) as fake:
         holder = dead(fake)
 
@@ -65,7 +65,7 @@ async def test_a_rejection_in_pieces_is_read_to_its_end() -> None:
 
 
 @pytest.mark.looptime
-async def test_a_connection_is_kept_for_seconds_and_then_closed() -> None:
+async def test_a_connection_is_kept_for_seconds() -> None:
     async with FakeProvider() as fake:
         holder = dead(fake)
         await collect(messages(fake, holder))
@@ -76,7 +76,7 @@ async def test_a_connection_is_kept_for_seconds_and_then_closed() -> None:
 
 
 @pytest.mark.looptime
-async def test_an_attempt_that_comes_too_late_makes_a_new_connection() -> None:
+async def test_a_late_attempt_makes_a_new_connection() -> None:
     async with Counted() as fake:
         holder = dead(fake)
         await collect(messages(fake, holder))
@@ -88,7 +88,7 @@ async def test_an_attempt_that_comes_too_late_makes_a_new_connection() -> None:
 
 
 @pytest.mark.looptime
-async def test_an_attempt_that_came_in_time_may_last() -> None:
+async def test_an_attempt_in_time_may_last() -> None:
     async with FakeProvider(replies=[Reply(pause=KEPT_FOR)]) as fake:
         holder = dead(fake)
         await collect(messages(fake, holder))
@@ -98,7 +98,7 @@ async def test_an_attempt_that_came_in_time_may_last() -> None:
 
 
 @pytest.mark.looptime
-async def test_an_attempt_that_comes_in_the_moment_of_the_end_keeps_its_session() -> None:
+async def test_an_attempt_at_the_last_moment_keeps_its_session() -> None:
     async def second() -> None:
         await asyncio.sleep(KEPT_FOR)
         async with Lease() as session:
@@ -115,7 +115,7 @@ async def test_an_attempt_that_comes_in_the_moment_of_the_end_keeps_its_session(
 
 
 @pytest.mark.looptime
-async def test_each_rejected_stream_is_waited_for() -> None:
+async def test_each_rejected_stream_keeps_a_connection() -> None:
     async with Counted() as fake:
         holder = dead(fake)
         for each in await asyncio.gather(*(collect(messages(fake, holder)) for _ in range(2))):
@@ -128,7 +128,7 @@ async def test_each_rejected_stream_is_waited_for() -> None:
 
 
 @pytest.mark.looptime
-async def test_what_is_waited_for_in_vain_is_forgotten() -> None:
+async def test_an_attempt_that_never_comes_is_forgotten() -> None:
     async with FakeProvider() as fake:
         holder = dead(fake)
         await asyncio.gather(*(collect(messages(fake, holder)) for _ in range(3)))
@@ -139,7 +139,7 @@ async def test_what_is_waited_for_in_vain_is_forgotten() -> None:
 
 
 @pytest.mark.looptime
-async def test_a_failure_that_no_refresh_mends_keeps_nothing() -> None:
+async def test_a_failure_that_is_not_auth_keeps_nothing() -> None:
     async with FakeProvider(replies=[Reply(status=500), Reply(status=403)]) as fake:
         for _ in range(2):
             failed(await collect(messages(fake, Holder(fake.credential()))))
@@ -147,7 +147,7 @@ async def test_a_failure_that_no_refresh_mends_keeps_nothing() -> None:
 
 
 @pytest.mark.looptime
-async def test_streams_at_the_same_time_share_a_session_and_the_last_one_closes_it() -> None:
+async def test_the_last_stream_closes_the_shared_session() -> None:
     gate = Gate()
     async with FakeProvider(replies=[Reply.hang(gate, after=1), None, None]) as fake:
         holder = Holder(fake.credential())
@@ -161,7 +161,7 @@ async def test_streams_at_the_same_time_share_a_session_and_the_last_one_closes_
         await closed_at_once(fake)
 
 
-async def test_no_stream_waits_for_the_end_of_another() -> None:
+async def test_more_than_a_hundred_streams_run_at_once() -> None:
     gate = Gate()
     async with FakeProvider(replies=[Reply.hang(gate, after=1)] * 101) as fake:
         holder = Holder(fake.credential())
@@ -172,7 +172,7 @@ async def test_no_stream_waits_for_the_end_of_another() -> None:
             done(each)
 
 
-async def test_the_cookies_of_one_account_do_not_reach_another() -> None:
+async def test_cookies_do_not_cross_accounts() -> None:
     async with FakeProvider(replies=[Reply(status=401, headers={"Set-Cookie": "account=one"}), None]) as fake:
         url = fake.url.replace("127.0.0.1", "localhost")  # an address alone would not be given cookies in any case
         for _ in range(2):
@@ -213,7 +213,7 @@ def test_each_loop_has_connections_of_its_own() -> None:
             asyncio.run(_rejected_then_answered(fake, holder))
 
 
-def test_a_loop_that_is_closed_is_let_go_when_the_next_one_comes() -> None:
+def test_a_closed_loop_is_freed_when_the_next_one_comes() -> None:
     loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
 
     async def main() -> None:
@@ -228,7 +228,7 @@ def test_a_loop_that_is_closed_is_let_go_when_the_next_one_comes() -> None:
         asyncio.run(main())
 
 
-def test_a_loop_whose_streams_were_answered_is_let_go_at_once() -> None:
+def test_a_loop_without_rejections_is_freed_at_once() -> None:
     async def main() -> weakref.ref[asyncio.AbstractEventLoop]:
         for rejected in (True, False):
             lease = Lease()
@@ -242,7 +242,7 @@ def test_a_loop_whose_streams_were_answered_is_let_go_at_once() -> None:
 
 
 @pytest.mark.looptime
-async def test_a_loop_that_runs_keeps_its_connections_when_another_one_comes() -> None:
+async def test_a_running_loop_keeps_its_connections() -> None:
     async with Counted() as fake:
         holder = dead(fake)
         failed(await collect(messages(fake, holder)))
@@ -258,7 +258,7 @@ async def test_a_loop_that_runs_keeps_its_connections_when_another_one_comes() -
 
 
 @pytest.mark.filterwarnings("ignore:asynchronous generator:ResourceWarning")
-async def test_a_loop_that_goes_on_after_its_generators_were_closed_gets_another_session() -> None:
+async def test_a_loop_without_generators_gets_another_session() -> None:
     async with Lease() as first:
         await asyncio.get_running_loop().shutdown_asyncgens()
         assert first.closed
@@ -272,7 +272,7 @@ async def _rejected_then_answered(fake: FakeProvider, holder: Holder) -> None:
     done(await collect(messages(fake, holder)))
 
 
-def test_what_is_for_loopback_goes_to_no_proxy() -> None:
+def test_loopback_goes_to_no_proxy() -> None:
     program = (
         "import asyncio, sys\n"
         "from rxauth.credentials import StaticCredentials\n"

@@ -1,4 +1,4 @@
-"""What holds for both readers over generated input: no exception, one terminal, well-formed blocks, cuts anywhere.
+"""Both readers over generated input: no exception, one terminal, well-formed blocks, cuts anywhere.
 
 More of it: see `tests/conftest.py`.
 """
@@ -16,7 +16,7 @@ from rxauth.events import Error, to_json
 from rxauth.sources._reader import Reader
 from tests.sources.streams import ANTHROPIC, OPENAI, check_grammar, read
 
-READERS = [pytest.param(ANTHROPIC, id="Anthropic Messages"), pytest.param(OPENAI, id="Chat Completions")]
+READERS = [pytest.param(ANTHROPIC, id="anthropic"), pytest.param(OPENAI, id="openai")]
 
 words = st.sampled_from(
     ["", "a", "text", "\ud800", "\U0001f600", "stop", "error", "authentication_error", "{", "}", "\0"]
@@ -92,9 +92,7 @@ bodies = st.lists(
 @pytest.mark.parametrize("reader", READERS)
 @settings(deadline=None)
 @given(body=bodies, cuts=st.lists(st.integers(0, 2000), max_size=5))
-def test_whatever_comes_the_answer_is_well_formed_and_the_same_wherever_it_is_cut(
-    reader: type[Reader], body: bytes, cuts: list[int]
-) -> None:
+def test_any_input_cut_anywhere_is_a_well_formed_answer(reader: type[Reader], body: bytes, cuts: list[int]) -> None:
     whole = read(reader, body)
     check_grammar(whole)
     again = read(reader, body, cuts=cuts)
@@ -105,7 +103,7 @@ def test_whatever_comes_the_answer_is_well_formed_and_the_same_wherever_it_is_cu
 @pytest.mark.parametrize("reader", READERS)
 @settings(deadline=None)
 @given(body=st.binary(max_size=300))
-def test_bytes_that_are_nothing_end_in_one_error(reader: type[Reader], body: bytes) -> None:
+def test_random_bytes_end_in_one_error(reader: type[Reader], body: bytes) -> None:
     events = read(reader, body)
     check_grammar(events)
     assert isinstance(events[-1], Error)
@@ -114,6 +112,6 @@ def test_bytes_that_are_nothing_end_in_one_error(reader: type[Reader], body: byt
 @pytest.mark.parametrize("reader", READERS)
 @settings(deadline=None)
 @given(body=bodies)
-def test_everything_that_is_told_can_be_written(reader: type[Reader], body: bytes) -> None:
+def test_every_event_can_be_encoded(reader: type[Reader], body: bytes) -> None:
     for event in read(reader, body):
         to_json(event).encode()

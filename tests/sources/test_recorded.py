@@ -56,7 +56,7 @@ def cut(body: bytes, random_: random.Random, pieces: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("recorded", EXPECTED, ids=[each["file"] for each in EXPECTED])
-async def test_every_delta_arrives_once_and_the_stream_ends_once(recorded: dict[str, Any]) -> None:
+async def test_a_recorded_stream_arrives_once_and_ends_once(recorded: dict[str, Any]) -> None:
     body = (RECORDED / recorded["file"]).read_bytes()
     assert hashlib.sha256(body).hexdigest() == recorded["sha256"]
     random_ = random.Random(recorded["sha256"])

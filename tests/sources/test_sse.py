@@ -30,7 +30,7 @@ def decoded(chunks: Iterable[bytes], limit: int = LIMIT) -> Seen:
 
 
 def plainly(stream: bytes) -> Seen:
-    """The standard's algorithm, as it is written there: on the whole text, character by character where it matters."""
+    """Run the algorithm of the standard as it is written there, on the whole text."""
     text = stream.decode("utf-8", "replace").removeprefix("\ufeff")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     lines.pop()  # not ended by a line end: never a line
@@ -105,7 +105,7 @@ def test_a_stream_gives_the_events_of_the_standard(stream: bytes, events: Seen) 
 
 
 @pytest.mark.parametrize(("stream", "events"), WHATWG)
-def test_wherever_a_stream_is_cut_it_gives_the_same_events(stream: bytes, events: Seen) -> None:
+def test_a_stream_cut_anywhere_gives_the_same_events(stream: bytes, events: Seen) -> None:
     assert decoded(stream[i : i + 1] for i in range(len(stream))) == events
     for cut in range(len(stream) + 1):
         assert decoded([stream[:cut], b"", stream[cut:]]) == events
@@ -122,16 +122,14 @@ streams = st.lists(pieces | st.binary(max_size=3), max_size=60).map(b"".join)
 
 @settings(deadline=None)
 @given(streams, st.lists(st.integers(0, 200), max_size=12))
-def test_any_bytes_cut_anywhere_are_read_as_the_standard_reads_them_whole(stream: bytes, cuts: list[int]) -> None:
+def test_any_bytes_are_read_as_the_standard_reads_them(stream: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     assert decoded(stream[a:b] for a, b in pairwise(places)) == plainly(stream)
 
 
 @settings(deadline=None)
 @given(streams, st.integers(1, 40), st.lists(st.integers(0, 200), max_size=6))
-def test_the_limit_is_met_at_the_same_event_wherever_the_stream_is_cut(
-    stream: bytes, limit: int, cuts: list[int]
-) -> None:
+def test_the_limit_is_met_at_the_same_event_anywhere_cut(stream: bytes, limit: int, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
 
     def outcome(chunks: Iterable[bytes]) -> tuple[Seen, bool]:
@@ -147,7 +145,7 @@ def test_the_limit_is_met_at_the_same_event_wherever_the_stream_is_cut(
     assert outcome(stream[a:b] for a, b in pairwise(places)) == outcome([stream])
 
 
-def test_an_event_is_told_inside_the_feed_that_completes_it() -> None:
+def test_an_event_comes_inside_the_feed_that_completes_it() -> None:
     seen: list[bytes] = []
     decoder = EventStreamDecoder(lambda name, data: seen.append(data), max_event_bytes=LIMIT)
     decoder.feed(b"data: one\r\n\r")  # the CR ends the line, whether or not an LF follows
@@ -165,12 +163,12 @@ def test_an_event_is_told_inside_the_feed_that_completes_it() -> None:
     ],
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_what_is_larger_than_the_limit_is_refused_with_the_limit(stream: bytes, size: int) -> None:
+def test_more_than_the_limit_is_refused(stream: bytes, size: int) -> None:
     with pytest.raises(EventTooLargeError, match="99 bytes"):
         decoded((stream[i : i + size] for i in range(0, len(stream), size)), limit=99)
 
 
-def test_comments_and_events_without_end_are_within_the_limit() -> None:
+def test_comments_and_events_never_reach_the_limit() -> None:
     stream = (b": ping\n" * 20 + b"data: x\n\n") * 20
     assert len(decoded([stream], limit=99)) == 20
 
