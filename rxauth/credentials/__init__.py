@@ -4,11 +4,10 @@
     a source      StaticCredentials, OAuthCredentials        (anything with `current()` and `refresh(failure)`)
     a store       MemoryStore, FileStore, RedisStore         (anything with `load()`, `save()`, `delete()`, `locked()`)
                   PiStore, KimiCodeStore, KimiCliStore       other programs' own files, under their own locks
-                  LinkedStore                                one login that is in several of these
     a login       device_login                               RFC 8628
 
-A refresh token that rotates can be used once. So whoever refreshes holds the store's lock, looks again at what is
-stored, and asks the server only if nobody else has done it.
+A refresh token that rotates can be used once. So a refresh holds the store's lock, looks again at the stored
+credential, and asks the server only if no other process has done so.
 """
 
 from __future__ import annotations
@@ -18,44 +17,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rxauth.credentials._credential import Credential, CredentialSource
-    from rxauth.credentials._device_login import device_login
-    from rxauth.credentials._device_prompt import DevicePrompt, DeviceWaiting
-    from rxauth.credentials._oauth import OAuthCredentials
+    from rxauth.credentials._credential import Credential as Credential
+    from rxauth.credentials._credential import CredentialSource as CredentialSource
+    from rxauth.credentials._device_login import device_login as device_login
+    from rxauth.credentials._device_prompt import DevicePrompt as DevicePrompt
+    from rxauth.credentials._device_prompt import DeviceWaiting as DeviceWaiting
+    from rxauth.credentials._oauth import OAuthCredentials as OAuthCredentials
     from rxauth.credentials._single_flight import SingleFlight
-    from rxauth.credentials._static import StaticCredentials
-    from rxauth.credentials._store import CredentialStore
-    from rxauth.credentials._stores._file import FileStore
-    from rxauth.credentials._stores._kimi import KimiCliStore, KimiCodeStore
-    from rxauth.credentials._stores._linked import LinkedStore
-    from rxauth.credentials._stores._memory import MemoryStore
-    from rxauth.credentials._stores._pi import PiStore
-    from rxauth.credentials._stores._redis import RedisStore
-    from rxauth.failures import rejected_credential
+    from rxauth.credentials._static import StaticCredentials as StaticCredentials
+    from rxauth.credentials._store import CredentialStore as CredentialStore
+    from rxauth.credentials._stores._file import FileStore as FileStore
+    from rxauth.credentials._stores._kimi import KimiCliStore as KimiCliStore
+    from rxauth.credentials._stores._kimi import KimiCodeStore as KimiCodeStore
+    from rxauth.credentials._stores._linked import LinkedStore as LinkedStore
+    from rxauth.credentials._stores._memory import MemoryStore as MemoryStore
+    from rxauth.credentials._stores._pi import PiStore as PiStore
+    from rxauth.credentials._stores._redis import RedisStore as RedisStore
+    from rxauth.failures import rejected_credential as rejected_credential
 
-__all__ = [
-    "Credential",
-    "CredentialSource",
-    "CredentialStore",
-    "StaticCredentials",
-    "OAuthCredentials",
-    "MemoryStore",
-    "FileStore",
-    "PiStore",
-    "KimiCodeStore",
-    "KimiCliStore",
-    "LinkedStore",
-    "RedisStore",
-    "device_login",
-    "DevicePrompt",
-    "DeviceWaiting",
-    "rejected_credential",
-    "finish_refreshes",
-    "is_refreshing",
-]
-
-# Imported when they are asked for: aiohttp, filelock and redis cost more than all of rxauth.
-_HOMES = {
+# Imported at their first use: aiohttp, filelock and redis cost more than all of rxauth.
+_MODULES = {
     "Credential": "_credential",
     "CredentialSource": "_credential",
     "CredentialStore": "_store",
@@ -74,15 +55,21 @@ _HOMES = {
     "rejected_credential": ".failures",
 }
 
+__all__ = [*_MODULES, "finish_refreshes", "is_refreshing"]
 
-def finish_refreshes() -> None:
-    """End every refresh under way in this process. One whose token request was sent is finished and stored first."""
-    if flights := _flights():
-        flights.close()
+
+def finish_refreshes() -> bool:
+    """End every refresh under way in this process, and return whether they ended in time.
+
+    One whose token request was sent is waited for, so that its answer is stored; after 20 s that is given up, with an
+    error in the log. The others are cancelled.
+    """
+    flights = _flights()
+    return flights is None or flights.close()
 
 
 def is_refreshing() -> bool:
-    """Return whether a token request was sent whose outcome is not stored yet."""
+    """Return whether a token request was sent whose answer is not stored yet."""
     flights = _flights()
     return flights is not None and flights.unbreakable
 
@@ -93,11 +80,9 @@ def _flights() -> SingleFlight | None:
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{home}", __name__), name)
-    globals()[name] = value
+    value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     return value
 
 

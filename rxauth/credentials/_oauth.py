@@ -25,8 +25,9 @@ from rxauth import backoff
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._lifetime import Lifetimes
 from rxauth.credentials._post import BodyFormat, SessionOption
-from rxauth.credentials._refresh import Refresher
+from rxauth.credentials._refresh import Refresh
 from rxauth.credentials._refresh_tokens import TokenMemory, fingerprint
+from rxauth.credentials._shared import Shared
 from rxauth.credentials._single_flight import Interrupted, flights
 from rxauth.credentials._stored import Stored
 from rxauth.credentials._token_endpoint import ClientAuth, DeadRefreshToken, ExtraParams, TokenEndpoint
@@ -143,7 +144,7 @@ class OAuthCredentials:
         self._monotonic = monotonic
         self._lifetimes = Lifetimes(clock, monotonic)
         self._tokens = TokenMemory(clock, monotonic)
-        self._refresher = Refresher(
+        self._shared = Shared(
             stored=self._stored,
             endpoint=self._endpoint,
             retrying=backoff.default_retrying() if retrying is None else backoff.checked(retrying),
@@ -173,7 +174,7 @@ class OAuthCredentials:
             StoreError: the store cannot be read, or not be written before a refresh.
         """
         account = self._account(None)
-        stored = await self._refresher.load(account)
+        stored = await self._shared.load(account)
         if self._lifetimes.expired(stored):
             log.debug("The stored credential has expired; refreshing it.")
             credential = await self._share(stored, account)
@@ -216,7 +217,7 @@ class OAuthCredentials:
             rejected = given.credential
         account = self._account(rejected)
         if rejected is None:
-            rejected = await self._refresher.load(account)
+            rejected = await self._shared.load(account)
         credential = await self._share(rejected, account)
         self._remember_given(credential, new=True)
         return None if credential.access_token == rejected.access_token else credential
@@ -268,7 +269,7 @@ class OAuthCredentials:
         return outcome
 
     def _still_awaited(self) -> RefreshFailed:
-        if not self._refresher.awaiting:
+        if not self._shared.awaiting:
             return RefreshFailed(f"The refresh took more than {self._timeout:g} s. Try again later.", type="timeout")
         return RefreshFailed(
             f"The token endpoint {self._endpoint.host} has not answered for {self._timeout:g} s. Its answer is still "
@@ -282,7 +283,7 @@ class OAuthCredentials:
 
     async def _outcome(self, rejected: Credential, account: str | None) -> Outcome:
         try:
-            credential = await self._refresher.renew(rejected, account)
+            credential = await Refresh(self._shared, rejected, account).run()
         except CredentialError as error:
             return _without_frames(error)
         except asyncio.CancelledError:

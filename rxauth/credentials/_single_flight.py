@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Coroutine, Hashable, Iterator
 from typing import Any, TypeVar
 
-__all__ = ["Interrupted", "SingleFlight", "finish_refreshes", "flights", "refresh_under_way"]
+__all__ = ["Interrupted", "SingleFlight", "flights"]
 
 log = logging.getLogger(__name__)
 
@@ -228,19 +228,6 @@ async def _until(idle: asyncio.Event) -> None:
 
 
 flights = SingleFlight()
-
-
-def refresh_under_way() -> bool:
-    """Tell whether a token request was sent whose answer is not stored yet."""
-    return flights.unbreakable
-
-
-def finish_refreshes(within: float = _EXIT_PATIENCE) -> bool:
-    """End all refreshes of this process, before it leaves with `os._exit`; tell whether they ended in time.
-
-    One that has sent a token request is waited for, so that a rotated token is stored; the others are cancelled.
-    """
-    return flights.close(within)
 
 
 if hasattr(os, "register_at_fork"):

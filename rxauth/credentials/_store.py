@@ -24,16 +24,16 @@ from rxauth.credentials._credential import Credential
 
 @runtime_checkable
 class CredentialStore(Protocol):
-    """Where one account's credential is kept, shared by whoever opens the same place.
+    """Keep one account's credential, for all programs that open the same place.
 
     Every method may be called from any event loop and any thread, also from several at once.
     """
 
     async def load(self) -> Credential | None:
-        """What is stored; `None` if nothing is. Takes no lock: a save is seen whole or not at all.
+        """Return what is stored; `None` if nothing is. Takes no lock: a save is seen whole or not at all.
 
         Raises:
-            StoreError: what is there cannot be read or is not a credential.
+            StoreError: it cannot be read or is not a credential.
         """
         ...
 
@@ -41,16 +41,16 @@ class CredentialStore(Protocol):
         """Replace what is stored. Takes the lock itself, unless called inside this task's own `locked()`.
 
         Raises:
-            StoreError: it could not be written; what was there is intact.
+            StoreError: it could not be written; what was stored is intact.
         """
         ...
 
     async def delete(self) -> bool:
-        """Remove what is stored, under the lock; whether there was anything. Only a logout calls it."""
+        """Remove what is stored, under the lock; return whether there was anything. Only a logout calls it."""
         ...
 
     def locked(self) -> AbstractAsyncContextManager[None]:
-        """Excludes other processes, threads and tasks. Waits; cancel it, or put a timeout around it.
+        """Exclude other processes, threads and tasks. Waits; cancel it, or put a timeout around it.
 
         Not re-entrant: a second `locked()` inside the first waits like any other.
 
@@ -60,5 +60,5 @@ class CredentialStore(Protocol):
         ...
 
     def describe(self) -> str:
-        """Where this is, for a person: a path, or an address without its password."""
+        """Return where this is, for a person: a path, or an address without its password."""
         ...

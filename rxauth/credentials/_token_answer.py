@@ -53,7 +53,7 @@ class Answer(NamedTuple):
     def fields(self) -> Mapping[str, Any] | None:
         """Return the fields of a JSON object, or of a form if the answer is labelled as one; `None` without either."""
         label = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        # By the label: a form that breaks off cannot be told from a whole one, a JSON object can.
+        # By the label: a form that breaks off passes for a shorter one, a JSON object does not.
         if label == "application/x-www-form-urlencoded":
             return dict(parse_qsl(self.body.decode("utf-8", "replace")))
         try:

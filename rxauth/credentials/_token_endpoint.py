@@ -136,7 +136,7 @@ class TokenEndpoint:
     def _error(self, answer: Answer, secrets: Iterable[str]) -> Exception:
         code = error_code(answer, secrets)
         status = answer.status
-        told = f"{code}, status {status}" if code else f"status {status}"
+        named = f"{code}, status {status}" if code else f"status {status}"
         if code in DEAD:
             return DeadRefreshToken(str(code), status)
         if status in TRANSIENT_STATUS or code in _TRANSIENT_CODES:
@@ -148,11 +148,11 @@ class TokenEndpoint:
             )
         if 300 <= status < 400:
             text = "redirects ({}); a token is not sent along a redirect. Check token_url."
-            return RefreshFailed(f"The token endpoint {self.host} {text.format(told)}", type="redirect", status=status)
+            return RefreshFailed(f"The token endpoint {self.host} {text.format(named)}", type="redirect", status=status)
         if status == 403 and code not in _CLIENT_CODES:
             said = words(answer, secrets).rstrip(".")
             return RefreshFailed(
-                f"The token endpoint {self.host} refuses to answer here ({told}){': ' + said if said else ''}. "
+                f"The token endpoint {self.host} refuses to answer here ({named}){': ' + said if said else ''}. "
                 "The login is intact: check network, region and account, and try again.",
                 type=code or "http_error",
                 status=status,
@@ -168,7 +168,7 @@ class TokenEndpoint:
         if status == 401 and code not in _CLIENT_CODES:
             return DeadRefreshToken(code, status)
         return RefreshFailed(
-            f"The token endpoint {self.host} refuses this client's request ({told}). "
+            f"The token endpoint {self.host} refuses this client's request ({named}). "
             f"{_ADVICE.get(code, 'Check token_url, client_id and extra_params')}.",
             type=code,
             status=status,

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from rxauth.credentials import Credential, MemoryStore
+from rxauth.credentials import Credential, MemoryStore, finish_refreshes, is_refreshing
+from rxauth.credentials._single_flight import flights
 from rxauth.errors import RefreshFailed
 from tests.credentials.oauth import Time, background, rejected, source
 from tests.credentials.token_server import TokenServer
@@ -182,19 +183,17 @@ async def test_an_answer_that_cannot_be_stored_is_kept(
 async def test_the_end_of_the_program_waits_for_the_answer(
     server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from rxauth.credentials._single_flight import finish_refreshes, refresh_under_way
-
     store = MemoryStore(server.credential())
     async with slow(server, store, lock_hold=0.02):
         await lock_is_free(store)
-        assert refresh_under_way()
-        assert not finish_refreshes(within=0.01)
+        assert is_refreshing()
+        assert not flights.close(within=0.01)
         assert "has not answered a refresh. If the next one fails, log in again." in caplog.text
         ending = threading.Thread(target=finish_refreshes)
         ending.start()
         server.gate.set()
         await asyncio.to_thread(ending.join)
-        assert not refresh_under_way()
+        assert not is_refreshing()
     stored = await store.load()
     assert stored is not None
     assert stored.access_token == "access-2"
