@@ -16,8 +16,8 @@ E = TypeVar("E")
 
 def buffer_until_live(
     *,
-    is_prelude: Callable[[E], bool] = is_opener,
-    is_error: Callable[[E], bool] = is_error_event,
+    is_prelude: Callable[[Any], bool] = is_opener,
+    is_error: Callable[[Any], bool] = is_error_event,
     max_held: int = 64,
 ) -> Callable[[Observable[E]], Observable[E]]:
     """Hold prelude events until the stream is live.

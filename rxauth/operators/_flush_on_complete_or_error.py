@@ -15,7 +15,7 @@ E = TypeVar("E")
 def flush_on_complete_or_error(
     *,
     discard_on_error: bool = False,
-    error_event: Callable[[Exception], E] | None = None,
+    error_event: Callable[[Exception], Any] | None = None,
 ) -> Callable[[Observable[E]], Observable[E]]:
     """Emit the events that a `buffer_until_live` still holds when the stream ends.
 

@@ -21,9 +21,9 @@ def limit_silence(
     *,
     first: float | None = None,
     idle: float | None = None,
-    is_prelude: Callable[[E], bool] = is_opener,
-    is_error: Callable[[E], bool] = is_error_event,
-    is_ping: Callable[[E], bool] = is_ping_event,
+    is_prelude: Callable[[Any], bool] = is_opener,
+    is_error: Callable[[Any], bool] = is_error_event,
+    is_ping: Callable[[Any], bool] = is_ping_event,
 ) -> Callable[[Observable[E]], Observable[E]]:
     """Fail with `TimeoutError` when a stream is silent for too long.
 

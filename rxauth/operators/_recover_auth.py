@@ -25,15 +25,15 @@ E = TypeVar("E")
 def recover_auth(
     refresh: Refresh,
     *,
-    is_prelude: Callable[[E], bool] = is_opener,
-    is_error: Callable[[E], bool] = is_error_event,
+    is_prelude: Callable[[Any], bool] = is_opener,
+    is_error: Callable[[Any], bool] = is_error_event,
     max_held: int = 64,
     is_auth_error: Judge = failures.is_auth_error,
     retrying: Retrying | None = None,
     timeout: float | None = 60.0,
     on_recovery: OnRecovery | None = None,
     discard_on_error: bool = False,
-    error_event: Callable[[Exception], E] | None = None,
+    error_event: Callable[[Exception], Any] | None = None,
 ) -> Callable[[Observable[E]], Observable[E]]:
     """Combine the three operators: the same notifications at the same times for every source.
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
@@ -23,7 +23,7 @@ def retry_on_first_auth_error(
     refresh: Refresh,
     *,
     is_auth_error: Judge = failures.is_auth_error,
-    is_error: Callable[[E], bool] = is_error_event,
+    is_error: Callable[[Any], bool] = is_error_event,
     retrying: Retrying | None = None,
     timeout: float | None = 60.0,
     on_recovery: OnRecovery | None = None,
