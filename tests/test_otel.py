@@ -72,7 +72,7 @@ class Telemetry:
         return list(self._spans.get_finished_spans())
 
     def time_to_first_chunk(self) -> list[tuple[dict[str, Any], int, float]]:
-        data = self._metrics.get_metrics_data()
+        data: Any = self._metrics.get_metrics_data()
         points: list[tuple[dict[str, Any], int, float]] = []
         for resource in data.resource_metrics if data else ():
             for scope in resource.scope_metrics:

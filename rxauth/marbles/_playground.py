@@ -70,7 +70,7 @@ def _widget() -> type[Any]:
                 self.picture = {**self.picture, "error": str(error)}
 
         def _repr_mimebundle_(self, **more: Any) -> Any:
-            bundle = super()._repr_mimebundle_(**more)
+            bundle: Any = super()._repr_mimebundle_(**more)
             data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
             # A page that cannot run widgets, such as a code host, shows the picture.
             return {**data, "image/svg+xml": self.picture["result"], "text/plain": self.picture["view"]}, metadata
