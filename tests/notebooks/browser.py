@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -71,6 +74,23 @@ def jupyterlab(notebooks: Path, home: Path, *, theme: str = "JupyterLab Light") 
     finally:
         server.terminate()
         server.wait(30)
+
+
+@contextmanager
+def files(folder: Path) -> Iterator[str]:
+    """A server of the files in a folder; its address."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 def run_all(driver: Any, address: str, name: str) -> None:

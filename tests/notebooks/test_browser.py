@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import statistics
+import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,8 @@ import pytest
 
 from tests import peers_needed
 from tests.notebooks import executing
-from tests.notebooks.browser import chromium, jupyterlab, run_all, until
+from tests.notebooks.browser import chromium, files, jupyterlab, run_all, until
+from tests.notebooks.page import PYODIDE, build
 
 pytestmark = pytest.mark.notebook
 
@@ -47,9 +51,9 @@ def browser(lab: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]
 class Playground:
     """One of the widgets in the page."""
 
-    def __init__(self, browser: Any, index: int = 0) -> None:
+    def __init__(self, browser: Any, index: int = 0, seconds: float = 30) -> None:
         self.browser = browser
-        until(lambda: len(browser.find_elements("css selector", ".rxm-play svg [data-event]")) > 1, 30)
+        until(lambda: len(browser.find_elements("css selector", ".rxm-play svg [data-event]")) > 1, seconds)
         self.root = browser.find_elements("css selector", ".rxm-play")[index]
         browser.execute_script("arguments[0].scrollIntoView()", self.root)
         self.settle()
@@ -182,6 +186,33 @@ def test_a_drag_of_thirty_events_is_redrawn_in_50_ms(lab: str, browser: Any) -> 
     assert min(times) <= 50, "a busy machine only adds to it"
 
 
+def test_a_static_page_runs_python_by_itself(tmp_path: Path) -> None:
+    npm = peers_needed.program("npm")
+    pack = [npm, "pack", f"pyodide@{PYODIDE.split('/v')[1].split('/')[0]}"]
+    packed = subprocess.run(pack, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False)
+    if packed.returncode:
+        peers_needed.missing(f"npm cannot get Pyodide: {packed.stderr.strip()[-200:]}")
+    build(tmp_path / "page", "./package")
+    with tarfile.open(next(tmp_path.glob("pyodide-*.tgz"))) as archive:
+        for member in archive.getmembers():  # `filter` is not there in Debian 12's Python
+            if member.name.endswith((".mjs", ".wasm", ".zip", ".json")):
+                content = archive.extractfile(member)
+                assert content is not None
+                path = tmp_path / "page" / "package" / Path(member.name).name
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(content.read())
+    with files(tmp_path / "page") as address, chromium(tmp_path / "profile", dark=True) as browser:
+        browser.get(f"{address}/index.html")
+        page = Playground(browser, seconds=90)
+        page.find('[data-operator="bare_retry"]').click()
+        page.find('[data-operator="recover_auth"]').click()
+        page.shows("The consumer sees ---------(sa)b---|.")
+        page.drag("0.1", 100)
+        assert page.tick("0.1") > 3
+        ink, ground = (page.root.value_of_css_property(name) for name in ("color", "background-color"))
+        assert _lightness(ink) > 0.8 > 0.3 > _lightness(ground)
+
+
 @pytest.mark.parametrize("path", executing.paths(), ids=lambda path: path.stem)
 def test_a_stored_notebook_shows_its_pictures(path: Path, browser: Any, tmp_path: Path) -> None:
     from nbconvert import HTMLExporter
@@ -212,3 +243,7 @@ def _sizes(browser: Any, selector: str) -> list[list[float]]:
     """
     sizes: list[list[float]] = browser.execute_script(script, selector)
     return sizes
+
+
+def _lightness(colour: str) -> float:
+    return sum(int(part) for part in re.findall(r"\d+", colour)[:3]) / 3 / 255

@@ -1,0 +1,51 @@
+"""Operators and pictures need three packages only, which is what a page with Pyodide has."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import venv
+from pathlib import Path
+
+import rxauth
+
+NEEDED = ("reactivex", "typing_extensions", "tenacity")
+
+PROGRAM = """
+import sys
+
+from reactivex.testing import TestScheduler
+from rxauth import operators
+from rxauth.marbles import Diagram, Timeline, explain
+from rxauth.marbles._page import answer
+from rxauth.marbles._scene import Scene
+
+for name in operators.__all__:
+    if name != "suppress_empty_response":  # it knows rxauth's own events
+        getattr(operators, name)
+scene = Scene.of_diagrams(["s--e", "s---a---|"], "--r|", {"recover_auth": {}, "retry_never_live": {}})
+page = answer(scene.state)
+assert page["seen"] == "---------(sa)|", page["seen"]
+assert page["result"].startswith("<svg")
+print(scene.run().picture)
+known = {"reactivex", "typing_extensions", "tenacity", "rxauth"} | sys.stdlib_module_names
+print(sorted({name.partition(".")[0] for name in sys.modules} - known - {"__main__"}))
+"""
+
+
+def test_pictures_run_where_only_three_packages_are(tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=False)
+    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    (site / "rxauth").symlink_to(Path(rxauth.__file__).parent)
+    for name in NEEDED:
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        origin = Path(spec.origin)
+        origin = origin.parent if origin.name == "__init__.py" else origin
+        (site / origin.name).symlink_to(origin)
+    python = tmp_path / "venv" / "bin" / "python"
+    done = subprocess.run([python, "-I", "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    assert "the consumer  ────" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
