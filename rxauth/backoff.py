@@ -63,10 +63,15 @@ def default_retrying() -> Retrying:
     )
 
 
+_LONGEST_WAIT = 60.0  # seconds: a server that asks for more is not waited for by a person in front of an empty screen
+
+
 @cache
 def three_tries() -> Retrying:
-    """Return the default policy without its judgement: three tries, whatever the exception."""
-    return default_retrying().copy(retry=retry_always)
+    """Return three tries, whatever the exception, waiting as told or random; a longer wait than a minute ends them."""
+    return default_retrying().copy(
+        retry=retry_always, stop=stop_after_attempt(3) | (lambda state: state.upcoming_sleep > _LONGEST_WAIT)
+    )
 
 
 def checked(retrying: object) -> BaseRetrying:

@@ -63,7 +63,8 @@ def retry_never_live(
         retrying: a `tenacity.Retrying`: how often, and when. It is asked about what `when` agrees to, and is given the
             exception itself, the `cause` of an error event, or else the `NeverLiveError`. Its waits run on the
             scheduler given to `subscribe`, else on the running loop, else on a timer thread. By default three tries,
-            waiting as the server's `Retry-After` says, else random, up to 8 s.
+            waiting as the server's `Retry-After` says, else random, up to 8 s. A server that asks for more than a
+            minute is not tried again.
         on_retry: a function, or an Observer whose `on_next` is used: receives a `RetryScheduled` before each wait.
 
     Returns:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import urljoin, urlsplit
 
 from reactivex import Observable
 
@@ -46,6 +47,7 @@ _READ_BUFFER = 2**14
 
 _ERROR_BODY = 64 * 2**10  # bytes of an error's body that are read
 _ERROR_BODY_TIME = 5.0  # seconds that they may take: a person waits for the refresh that follows
+_MOVES = 3  # redirects within one server that are followed
 _LAST_BYTES_TIME = 0.1  # seconds for the end of a body after a complete answer: then its connection can be used again
 
 
@@ -98,6 +100,19 @@ def _authorization(header: AuthHeader, token: str) -> Authorization:
     return lambda: {"x-api-key": token} if header == "x-api-key" else {"authorization": f"Bearer {token}"}
 
 
+def _moved_to(response: aiohttp.ClientResponse, url: str) -> str | None:
+    """Return where a 307 or 308 points, if that is the same server: RFC 9110 section 15.4 keeps method and body."""
+    location = response.headers.get("Location")
+    if response.status not in (307, 308) or location is None:
+        return None
+    try:
+        target = urljoin(url, location)
+        same_server = urlsplit(target)[:2] == urlsplit(url)[:2]
+    except ValueError:
+        return None
+    return target if same_server else None
+
+
 class _Conversation:
     """One request and its response. A failure is returned; the reader emits the answer."""
 
@@ -122,25 +137,30 @@ class _Conversation:
     ) -> ProviderError | None:
         import aiohttp
 
-        body = self._call.body
-        try:
-            response = await session.post(
-                self._call.url,
-                data=body if len(body) <= 2**20 else io.BytesIO(body),  # aiohttp warns of long bytes
-                headers={**self._call.headers, **authorization()},
-                proxy=proxy,
-                allow_redirects=False,
-                raise_for_status=False,
-                timeout=aiohttp.ClientTimeout(total=None, connect=self._call.connect_timeout),
-                read_bufsize=_READ_BUFFER,
-            )
-        except Exception as error:
-            return self._unanswered(error)
-        try:
-            return await self._receive(response, silence)
-        finally:
-            # Closes the connection, unless the body has been read to its end: then another request may use it.
-            response.close()
+        url, body = self._call.url, self._call.body
+        for moves_left in range(_MOVES, -1, -1):
+            try:
+                response = await session.post(
+                    url,
+                    data=body if len(body) <= 2**20 else io.BytesIO(body),  # aiohttp warns of long bytes
+                    headers={**self._call.headers, **authorization()},
+                    proxy=proxy,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    timeout=aiohttp.ClientTimeout(total=None, connect=self._call.connect_timeout),
+                    read_bufsize=_READ_BUFFER,
+                )
+            except Exception as error:
+                return self._unanswered(error)
+            try:
+                moved = _moved_to(response, url) if moves_left else None
+                if moved is None:
+                    return await self._receive(response, silence)
+            finally:
+                # Closes the connection, unless the body has been read to its end: then another request may use it.
+                response.close()
+            url = moved
+        return None
 
     async def _receive(self, response: aiohttp.ClientResponse, silence: asyncio.Timeout) -> ProviderError | None:
         exchange = self._exchange

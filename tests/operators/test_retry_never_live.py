@@ -100,6 +100,13 @@ class TestThePolicy:
             RetryScheduled(2, 7.0, "ProviderUnavailable", 529),
         ]
 
+    @pytest.mark.parametrize(("seconds", "attempts"), [(60, 3), (61, 1)])
+    def test_by_default_a_wait_of_more_than_a_minute_is_not_made(self, seconds: float, attempts: int) -> None:
+        busy = Error("error", AssistantMessage(), ProviderUnavailable("429", status=429, retry_after=seconds))
+        row = Row("x", events={"x": busy})
+        row.run(buffer_until_live(), retry_never_live(), flush_on_complete_or_error())
+        assert row.attempts == attempts
+
     def test_an_exception_may_carry_the_time_to_wait_too(self) -> None:
         row = Row("#", "#", "#", error=TransientError("busy", retry_after=3))
         row.run(buffer_until_live(), retry_never_live(), flush_on_complete_or_error())

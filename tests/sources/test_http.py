@@ -136,7 +136,28 @@ async def test_an_error_has_retry_after_and_request_id(source: Source, path: str
         assert (cause.status, cause.retry_after, cause.request_id) == (429, 7.0, "req_000001")
 
 
-async def test_a_redirect_is_not_followed() -> None:
+@pytest.mark.parametrize("status", [307, 308])
+async def test_a_redirect_to_the_same_server_is_followed(status: int) -> None:
+    async with FakeProvider(replies=[Reply.redirect("?moved", status=status)]) as fake:
+        assert [event.type for event in await collect(messages(fake))][-1] == "done"
+        first, second = fake.requests
+        assert (second.query, second.body, second.token) == ("moved", first.body, first.token)
+
+
+@pytest.mark.parametrize("reply", [Reply.redirect("?moved", status=302), Reply(status=307)], ids=["302", "no Location"])
+async def test_a_redirect_of_another_kind_is_not_followed(reply: Reply) -> None:
+    async with FakeProvider(replies=[reply]) as fake:
+        assert isinstance(failed(await collect(messages(fake))).cause, ProtocolError)
+        assert len(fake.requests) == 1
+
+
+async def test_an_endless_redirect_is_a_protocol_error() -> None:
+    async with FakeProvider(replies=[Reply.redirect("?moved")] * 9) as fake:
+        assert isinstance(failed(await collect(messages(fake))).cause, ProtocolError)
+        assert len(fake.requests) == 4
+
+
+async def test_a_redirect_to_another_server_is_not_followed() -> None:
     async with FakeProvider() as other, FakeProvider(replies=[Reply.redirect(f"{other.url}/v1/messages")]) as fake:
         cause = failed(await collect(messages(fake))).cause
         assert len(fake.requests) == 1
