@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+
+import rxauth.cli
 
 from .running import CommandLine, write
 
@@ -88,3 +91,9 @@ def test_a_login_host_that_takes_no_tokens_is_named(cli: CommandLine, host: str)
         assert done.code == 2
         assert variable in done.sentence
         assert "secret" not in done.sentence
+
+
+def test_the_command_line_imports_public_names_only() -> None:
+    private = re.compile(r"^\s*(from rxauth\S*\._|from rxauth\S* import _(?!_)|import rxauth\S*\._)", re.MULTILINE)
+    files = Path(rxauth.cli.__file__).parent.glob("*.py")
+    assert {each.name: found for each in files if (found := private.findall(each.read_text()))} == {}
