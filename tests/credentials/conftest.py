@@ -6,13 +6,16 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import peers_needed
 from tests.credentials.oauth import Time
 from tests.credentials.token_server import TokenServer, running
+
+if TYPE_CHECKING:
+    from tests.credentials.redis_servers import RedisServer
 
 _PEER = """
 const fs = require('fs');
@@ -139,3 +142,26 @@ def start_node(proper_lockfile: Path) -> Iterator[Callable[[], NodePeer]]:
 def node(start_node: Callable[[], NodePeer]) -> NodePeer:
     """One Node process."""
     return start_node()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A redis-server for all tests."""
+    peers_needed.program("redis-server")
+    peers_needed.package("redis")
+    from tests.credentials.redis_servers import RedisServer
+
+    server = RedisServer(tmp_path_factory.mktemp("r"))
+    yield server
+    server.client.close()
+    server.kill()
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> Iterator[RedisServer]:
+    """The same, empty and running."""
+    redis_server.client.flushall()
+    yield redis_server
+    redis_server.go_on()
+    if redis_server.process.poll() is not None:
+        redis_server.start()

@@ -1,0 +1,210 @@
+"""The Redis store with a server in trouble, with OAuthCredentials, and its address."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from rxauth.credentials import RedisStore
+from rxauth.errors import StoreError
+from rxauth.testing import FakeProvider
+from tests import peers_needed
+
+pytestmark = pytest.mark.peer
+peers_needed.package("redis")
+
+from tests.credentials.redis_servers import CREDENTIAL, Proxy, RedisServer, Signs, store_on  # noqa: E402
+
+
+async def test_an_unreachable_server_is_an_error(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        store = RedisStore(f"redis://:hush@127.0.0.1:{unused.getsockname()[1]}/0", "kimi")
+        for attempt in (store.load(), store.save(CREDENTIAL), store.delete()):
+            with pytest.raises(StoreError, match=r"redis://127.0.0.1:\d+/0 cannot be used") as caught:
+                await attempt
+            assert "hush" not in repr(caught.value)
+
+
+async def test_a_server_that_hangs_is_an_error_in_time(redis: RedisServer) -> None:
+    store = store_on(redis, timeout=0.2)
+    redis.pause()
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    for attempt in (store.load(), store.save(CREDENTIAL)):
+        with pytest.raises(StoreError, match="did not answer in time"):
+            await attempt
+    assert loop.time() - before < 2
+    redis.go_on()
+    assert await store.load() is None
+    assert redis.lock is None or int(redis.client.pttl("{kimi}:lock")) > 0
+
+
+async def test_a_server_that_never_answers_is_an_error_in_time() -> None:
+    release = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as silence:
+        port = silence.sockets[0].getsockname()[1]
+        with pytest.raises(StoreError, match="did not answer in time"):
+            await RedisStore(f"redis://127.0.0.1:{port}", "kimi", timeout=0.1).load()
+        release.set()
+
+
+async def test_a_server_that_dies_lets_nothing_be_written(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    store = store_on(redis)
+    async with store.locked():
+        redis.kill()
+        with pytest.raises(StoreError, match="cannot be used"):
+            await store.save(CREDENTIAL)
+    assert "cannot be released now; it is free in 15 s" in caplog.text
+
+
+async def test_a_server_that_comes_back_empty_knows_no_lock(redis: RedisServer) -> None:
+    store = store_on(redis)
+    async with store.locked():
+        redis.kill()
+        redis.start()
+        with pytest.raises(StoreError, match="lost while it was held"):
+            await store.save(CREDENTIAL)
+    await store.save(CREDENTIAL)
+    assert await store.load() == CREDENTIAL
+
+
+async def test_a_server_that_comes_back_whole_goes_on(redis: RedisServer) -> None:
+    store = store_on(redis)
+    async with store.locked():
+        redis.client.save()
+        redis.kill()
+        redis.start()
+        await store.save(CREDENTIAL)
+    assert await store.load() == CREDENTIAL
+    assert redis.lock is None
+    (redis.directory / "dump.rdb").unlink()
+
+
+@pytest.mark.parametrize(
+    "deed", [b"'NX'", b"'lost'", b"'DEL'", b"'PEXPIRE'"], ids=["the lock", "the save", "the release", "the renewal"]
+)
+async def test_a_lost_answer_is_asked_for_again(redis: RedisServer, deed: bytes) -> None:
+    async with Proxy(redis) as proxy:
+        sleep = Signs()
+        store = RedisStore(proxy.url, "kimi", sleep=sleep)
+        proxy.lose = deed
+        async with store.locked():
+            await sleep.called.get()
+            sleep.go.release()
+            await sleep.called.get()
+            await store.save(CREDENTIAL)
+        assert proxy.lost == 1
+        assert await store.load() == CREDENTIAL
+    assert redis.lock is None
+
+
+async def test_a_pause_longer_than_the_lock_writes_nothing(redis: RedisServer) -> None:
+    store = store_on(redis, timeout=0.2, lock_ttl=0.3)
+    with pytest.raises(StoreError, match="did not answer in time"):
+        async with store.locked():
+            redis.pause()
+            await store.save(CREDENTIAL)
+    await asyncio.to_thread(threading.Event().wait, 0.3)
+    redis.go_on()
+    assert await store_on(redis).load() is None
+    assert redis.lock is None
+
+
+async def test_processes_that_share_it_make_one_token_request(redis: RedisServer) -> None:
+    from rxauth.credentials._oauth import OAuthCredentials
+
+    script = """
+import asyncio, sys
+from rxauth.credentials._oauth import OAuthCredentials
+from rxauth.credentials._stores._redis import RedisStore
+url, token_url, client_id = sys.argv[1:]
+async def main():
+    source = OAuthCredentials(RedisStore(url, "kimi"), token_url=token_url, client_id=client_id)
+    await source.current()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    assert await source.refresh(Exception("401")) is not None
+asyncio.run(main())
+"""
+    async with FakeProvider() as fake:
+        await store_on(redis).save(fake.credential())
+        fake.invalidate()
+        source = OAuthCredentials(store_on(redis), token_url=fake.token_url, client_id=fake.client_id)
+        await source.current()
+        arguments = [sys.executable, "-c", script, redis.url, fake.token_url, fake.client_id]
+        pipe = subprocess.PIPE
+        processes = [await asyncio.create_subprocess_exec(*arguments, stdin=pipe, stdout=pipe) for _ in range(3)]
+        for process in processes:
+            assert process.stdout
+            assert await process.stdout.readline() == b"ready\n"
+        for process in processes:
+            assert process.stdin
+            process.stdin.write(b"\n")
+            process.stdin.close()
+        mine = await source.refresh(Exception("401"))
+        assert [await process.wait() for process in processes] == [0, 0, 0]
+        assert len(fake.token_requests) == 1
+        assert await store_on(redis).load() == mine
+    assert redis.lock is None
+
+
+def test_describe_omits_the_password() -> None:
+    url = "rediss://user:hush@redis.example.com:6380/2?password=hush&ssl_ca_certs=/x"
+    store = RedisStore(url, "kimi")
+    assert store.describe() == "rediss://redis.example.com:6380/2 (kimi)"
+    assert repr(store) == "RedisStore('rediss://redis.example.com:6380/2', 'kimi')"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]:6379", ""])
+def test_plain_text_is_allowed_on_loopback(host: str) -> None:
+    RedisStore(f"redis://{host}", "kimi")
+
+
+def test_plain_text_elsewhere_has_to_be_asked_for() -> None:
+    with pytest.raises(ValueError, match=r"do not travel unencrypted to redis\.example\.com") as caught:
+        RedisStore("redis://:hush@redis.example.com", "kimi")
+    assert "hush" not in str(caught.value)
+    RedisStore("redis://redis.example.com", "kimi", allow_plaintext=True)
+
+
+@pytest.mark.parametrize("url", ["", "http://localhost", "redis://[", "redis://localhost:port", "/socket"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="url is"):
+        RedisStore(url, "kimi")
+
+
+@pytest.mark.parametrize("options", [{"timeout": 0}, {"lock_ttl": 0}, {"lock_ttl": -1}])
+def test_times_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="more than 0"):
+        RedisStore("redis://", "kimi", **options)  # type: ignore[arg-type]
+
+
+def test_an_empty_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="key"):
+        RedisStore("redis://", "")
+
+
+async def test_a_missing_package_names_the_extra() -> None:
+    script = """
+import sys
+sys.modules["redis"] = None
+from rxauth.credentials._stores._redis import RedisStore
+try:
+    RedisStore("redis://", "kimi")
+except ImportError as error:
+    print(error)
+"""
+    done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "RedisStore needs the package redis: pip install 'rxauth[redis]'.\n", done.stderr
