@@ -1,4 +1,4 @@
-"""A credential that lives as long as the process."""
+"""A credential in memory, for as long as the process runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MemoryStore:
     """Keeps a credential in memory, for the threads and loops of one process.
 
     Args:
-        credential: what is stored at first.
+        credential: is stored at first.
 
     >>> import asyncio
     >>> store = MemoryStore(Credential("secret"))
@@ -35,7 +35,7 @@ class MemoryStore:
         self._lock = _Lock()
 
     async def load(self) -> Credential | None:
-        """What is stored; `None` if nothing is."""
+        """Return what is stored; `None` if nothing is."""
         return self._credential
 
     async def save(self, credential: Credential) -> None:
@@ -53,7 +53,7 @@ class MemoryStore:
         self._retry_at = unix_seconds
 
     async def delete(self) -> bool:
-        """Remove what is stored; whether there was anything."""
+        """Remove what is stored, and return whether there was anything."""
         async with self._locked_once():
             was_there = self._credential is not None
             self._credential = None
@@ -61,7 +61,7 @@ class MemoryStore:
 
     @contextlib.asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
-        """Excludes other threads and tasks, in the order in which they asked."""
+        """Exclude other threads and tasks. They enter in the order in which they asked."""
         await self._lock.acquire()
         try:
             with holding(self):
@@ -70,7 +70,7 @@ class MemoryStore:
             self._lock.release()
 
     def describe(self) -> str:
-        """Where this is."""
+        """Return where the credential is."""
         return "this process's memory"
 
     def _locked_once(self) -> contextlib.AbstractAsyncContextManager[None]:
@@ -78,7 +78,7 @@ class MemoryStore:
 
 
 class _Lock:
-    """An asyncio lock for several loops: `asyncio.Lock` belongs to one."""
+    """A lock for the tasks of several loops; an `asyncio.Lock` belongs to one loop."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -95,7 +95,7 @@ class _Lock:
         try:
             await asyncio.wrap_future(turn)
         except BaseException:
-            # Cancelled in the moment in which it became our turn: pass it on, or everybody waits for ever.
+            # Cancelled just when its turn came: without this the others wait for ever.
             if not turn.cancel():
                 self.release()
             raise
