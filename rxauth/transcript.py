@@ -1,9 +1,9 @@
-"""The consumer of assistant events: messages, as a chat program would keep them."""
+"""Keep the messages of assistant streams, as a chat program does."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
@@ -20,6 +20,8 @@ from rxauth.events import (
     Text,
     Thinking,
     ToolCall,
+    arguments_text,
+    message_from_json,
     to_json,
 )
 
@@ -38,7 +40,7 @@ class TranscriptEntry(msgspec.Struct, frozen=True):
 
 
 class Transcript(abc.ObserverBase[Any]):
-    """Keeps the messages of assistant streams, the phantoms too. An Rx observer: `events.subscribe(transcript)`.
+    """Keep the messages of assistant streams, the phantoms too. An Rx observer: `events.subscribe(transcript)`.
 
         events       s--a--b--D|              D: done
         messages     [""] ["a"] ["ab"]        one, complete
@@ -46,12 +48,12 @@ class Transcript(abc.ObserverBase[Any]):
         events       s--s--a--D|              a retry without a buffer
         messages     [""], ["a"]              two, and the first stays open: the phantom
 
-    `start` appends a message, which grows with every delta; `done` and `error` close it with what they carry. On Rx's
-    own channels, `on_error` closes an open message as `error` and `on_completed` as `aborted`. A message that is still
-    open when the next one starts stays so: nobody will ever end it. An event without a message to belong to opens one,
-    so that nothing that was said is lost.
+    `start` appends a message, which grows with every delta; `done` and `error` close it with the message they carry. On
+    Rx's own channels, `on_error` closes an open message as `error` and `on_completed` as `aborted`. A message that is
+    still open when the next one starts stays open, since its stream is gone. An event that belongs to no message opens
+    one, so that no text is lost.
 
-    Events are told apart by `type`, an attribute or a key of a mapping; what is none of rxauth's is passed over. One
+    Events are distinguished by `type`, an attribute or a key of a mapping; others than rxauth's are ignored. One
     transcript can take one stream after another, not two at once. It belongs to one thread at a time.
 
     Args:
@@ -111,7 +113,7 @@ class Transcript(abc.ObserverBase[Any]):
         self.close()
 
     def close(self) -> None:
-        """End an open message as `aborted` and save: for a stream that was disposed, which tells its observer nothing.
+        """End an open message as `aborted` and save: a stream that was disposed notifies its observer of nothing.
 
         Raises:
             TranscriptNotSaved: see `save`.
@@ -153,7 +155,7 @@ def collect_message() -> Callable[[Observable[E]], Observable[AssistantMessage]]
 
         source   s--a--b--D--|      result   ----------(M|)     the message of done
         source   s--a--e|           result   -------(M|)        the message of the error event
-        source   s--a--|            result   -------(M|)        what was said, `stop_reason` "aborted"
+        source   s--a--|            result   -------(M|)        the message so far, `stop_reason` "aborted"
         source   s--a--#            result   -------#
 
     There is exactly one message, or `on_error`. A second `start` begins anew.
@@ -200,7 +202,7 @@ def collect_message() -> Callable[[Observable[E]], Observable[AssistantMessage]]
 
 
 class _OpenBlock:
-    """A block as it comes: its pieces, joined when somebody looks."""
+    """A block that grows: its pieces, joined when it is read."""
 
     def __init__(self, kind: _Kind) -> None:
         self.kind = kind
@@ -209,9 +211,10 @@ class _OpenBlock:
         self.redacted = False
         self.id = ""
         self.name = ""
+        self.call: ToolCall | None = None  # complete, with what the deltas do not have
 
     def joined(self) -> str:
-        """Its pieces as one, which is then the only piece: the next look does not join the same ones again."""
+        """Join the pieces into one, so that the next call does not join the same ones again."""
         if len(self.parts) > 1:
             self.parts = ["".join(self.parts)]
         return self.parts[0] if self.parts else ""
@@ -223,15 +226,15 @@ class _OpenBlock:
             case "thinking":
                 return Thinking(self.joined(), self.signature, self.redacted)
             case "toolcall":
-                return ToolCall(self.id, self.name, self.joined())
+                return self.call or ToolCall(self.id, self.name, self.joined())
 
 
 class _Draft:
     """A message under construction. A delta costs the same however long the message is."""
 
     def __init__(self, opening: Any) -> None:
-        self._message = _message(opening) or AssistantMessage()
-        # By kind as well: events that take a number for two blocks still lose nothing.
+        self._message = _whole(opening) or AssistantMessage()
+        # By kind as well: events that number two blocks alike still lose nothing.
         self._blocks: dict[tuple[int, _Kind], _OpenBlock] = {}
         self._fresh = True
         self.open = True
@@ -262,6 +265,7 @@ class _Draft:
             block.id, block.name = _text(call, "id") or block.id, _text(call, "name") or block.name
             if action == "end" and (arguments := _arguments(call)) is not None:
                 block.parts = [arguments]
+            block.call = call if isinstance(call, ToolCall) else None
         elif action == "end":
             block.parts = [_text(event, "content")] if _text(event, "content") else block.parts
             block.signature = _text(event, "signature") or None
@@ -274,15 +278,15 @@ class _Draft:
         return block
 
     def _terminate(self, type_: str, event: Any) -> None:
-        told = _field(event, "message" if type_ == "done" else "error")
-        message = _message(told)
+        carried = _field(event, "message" if type_ == "done" else "error")
+        message = _whole(carried)
         if message is not None:
             self._message = message
             self._close()
             if message.stop_reason is not None:
                 return
             # The event alone says how it ended; the line in the file would be that of an open one.
-        reason, text = _field(event, "reason"), _text(told, "error_message") or _text(told, "message")
+        reason, text = _field(event, "reason"), _text(carried, "error_message") or _text(carried, "message")
         if type_ == "done":
             self.end(reason if reason in get_args(DoneReason) else "stop", None)
         else:
@@ -313,34 +317,25 @@ def _type(event: Any) -> str:
 
 
 def _arguments(call: Any) -> str | None:
-    """The JSON of a tool call's arguments, if it tells them; as JSON itself (see `to_json`) it tells them parsed."""
+    """Return the text of a tool call's arguments, of an event or of its JSON; `None` if the call has none."""
     if isinstance(call, ToolCall):
         return call.arguments_json
-    arguments = _field(call, "arguments")
+    if isinstance(call, Mapping):
+        return arguments_text(call) or None
+    arguments = getattr(call, "arguments", None)
     return msgspec.json.encode(arguments).decode() if isinstance(arguments, Mapping) else None
 
 
-def _message(told: Any) -> AssistantMessage | None:
-    """A whole message, also one that was read from its JSON."""
-    if isinstance(told, AssistantMessage):
-        return told
-    if not isinstance(told, Mapping) or not isinstance(told.get("content"), Sequence):
-        return None
-    content = [
-        {**block, "arguments_json": _arguments(block) or ""} if _type(block) == "toolCall" else block
-        for block in told["content"]
-    ]
-    try:
-        return msgspec.convert({**told, "content": content}, AssistantMessage)
-    except msgspec.ValidationError:
-        return None
+def _whole(carried: Any) -> AssistantMessage | None:
+    """Return a whole message, also one that was read from its JSON."""
+    return carried if isinstance(carried, AssistantMessage) else message_from_json(carried)
 
 
 def _append(path: Path, lines: bytes) -> None:
     """Append all of `lines` to the file, or leave it as it was."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
-        # Closing the descriptor lets go of the lock. Without one, the end of the file may be the middle of a write.
+        # Closing the descriptor releases the lock. Without one, the end of the file may be the middle of a write.
         _lock(descriptor)
         size = os.fstat(descriptor).st_size
         # A last line without its end (another program's, or a machine that died) must not swallow the next message.

@@ -182,7 +182,7 @@ class MessagesReader(Reader):
             case "ping":
                 self.on_ping()
             case "error":
-                self.told(read_error(body))
+                self.on_error(read_error(body))
             case _:
                 self.on_foreign_object(body)  # ignored if it is no error: the protocol may grow
 
@@ -267,13 +267,13 @@ class MessagesReader(Reader):
         kind: type[OpenBlock]
         match delta.get("type"):
             case "text_delta":
-                kind, said = OpenText, string(delta.get("text"))
+                kind, piece = OpenText, string(delta.get("text"))
             case "input_json_delta":
-                kind, said = OpenToolCall, string(delta.get("partial_json"))
+                kind, piece = OpenToolCall, string(delta.get("partial_json"))
             case "thinking_delta":
-                kind, said = OpenThinking, string(delta.get("thinking"))
+                kind, piece = OpenThinking, string(delta.get("thinking"))
             case "signature_delta":
-                kind, said = OpenThinking, None
+                kind, piece = OpenThinking, None
             case "citations_delta":
                 if block is not None:
                     block.keep({"citations": [delta.get("citation")]})
@@ -283,14 +283,14 @@ class MessagesReader(Reader):
                     block.keep({name: value for name, value in delta.items() if name != "type"})
                 return
         if isinstance(block, ProviderBlock):
-            block.input_json += said or ""
+            block.input_json += piece or ""
             return
-        if said is not None:
+        if piece is not None:
             if block.__class__ is not kind or block is None:
                 # Never opened, closed already, or opened as another kind: the text is kept in a block of its own.
                 self._close(index)
                 block = self._blocks[index] = self._opened(kind)
-            block.add(said)
+            block.add(piece)
         signature = string(delta.get("signature"))
         if signature is not None:
             self._sign(index, block, signature)

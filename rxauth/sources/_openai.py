@@ -150,17 +150,17 @@ class ChatReader(Reader):
 
     def __init__(self, answer: Answer, exchange: Exchange, *, pings: bool = False) -> None:
         super().__init__(answer, exchange, pings=pings)
-        self._speaking: OpenText | OpenThinking | None = None
+        self._current: OpenText | OpenThinking | None = None
         self._last: dict[type[OpenBlock], OpenBlock] = {}  # the last block of each kind, open or closed
         self._refusal: list[str] = []
-        self._calls = ToolCalls(answer, self._be_quiet)
+        self._calls = ToolCalls(answer, self._close_current)
         self._had_delta = False
         self._of_answer: dict[str, Any] = {}
 
     def on_event(self, name: bytes, data: bytes) -> None:
         if self.answer.ended:
             return
-        block = self._speaking
+        block = self._current
         if block.__class__ is OpenText and not name:
             try:
                 piece = _decode_piece(data).choices[0].delta.content
@@ -185,14 +185,14 @@ class ChatReader(Reader):
         if "usage" in body:
             self._usage(body["usage"])
         self._of_answer |= {field: body[field] for field in _OF_ANSWER if body.get(field)}
-        if not choices and not body.get("usage") and (told := read_error(body)) and is_error(body, told):
-            self.told(told)
+        if not choices and not body.get("usage") and (report := read_error(body)) and is_error(body, report):
+            self.on_error(report)
 
     def _without_choices(self, body: dict[str, Any]) -> None:
         """Take an error, the token counts alone, or something strange."""
         error = body.get("error")
         if error or body.get("object") == "error":
-            self.told(read_error(body))
+            self.on_error(read_error(body))
         elif isinstance(body.get("usage"), dict):
             self._usage(body["usage"])
         elif body.get("type") == "ping":
@@ -224,19 +224,19 @@ class ChatReader(Reader):
         elif isinstance(message, dict):
             self._delta(self._new_in(message) if self._had_delta else message)
         elif isinstance(text := choice.get("text"), str):  # of the older completions
-            self._say(OpenText, text)
+            self._add(OpenText, text)
         if choice.get("usage"):
             self._usage(choice["usage"])
         if choice.get("error"):
-            self.told(read_error({"error": choice["error"]}))
+            self.on_error(read_error({"error": choice["error"]}))
         elif isinstance(reason := choice.get("finish_reason"), str) and reason:
             self._finish(reason)
 
     def _delta(self, delta: dict[str, Any]) -> None:
         thinking = [field for field, value in delta.items() if value and _is_thinking(field, value)]
         if thinking:  # the first name: servers repeat it under another
-            self._say(OpenThinking, delta[thinking[0]], thinking[0])
-        self._say(OpenText, delta.get("content"))
+            self._add(OpenThinking, delta[thinking[0]], thinking[0])
+        self._add(OpenText, delta.get("content"))
         if delta.get("tool_calls") and (others := self._calls.on_tool_calls(delta["tool_calls"])):
             self._keep("tool_calls", others)
         if delta.get("function_call"):
@@ -250,49 +250,49 @@ class ChatReader(Reader):
     def _new_in(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return what deltas have not brought of a message that repeats them: some servers end with the whole."""
         texts = [block.content for block in self.answer.blocks if isinstance(block, OpenText)]
-        said, content = "".join(texts), message.get("content")
+        piece, content = "".join(texts), message.get("content")
         had_thinking = OpenThinking in self._last
         new = {field: value for field, value in message.items() if not (had_thinking and _is_thinking(field, value))}
         if isinstance(content, str):
-            new["content"] = content.removeprefix(said)
+            new["content"] = content.removeprefix(piece)
         if self._calls:
             new.pop("tool_calls", None)
         if self._refusal:
             new.pop("refusal", None)
         return new
 
-    def _say(self, kind: type[OpenText | OpenThinking], said: object, field: str = "") -> None:
+    def _add(self, kind: type[OpenText | OpenThinking], piece: object, field: str = "") -> None:
         """Add a piece of text or thinking: a string, or a list of parts."""
-        if isinstance(said, str):
-            block = self._speaking
+        if isinstance(piece, str):
+            block = self._current
             if block.__class__ is not kind or block is None:
-                if not said:
+                if not piece:
                     return
                 block = self._opened(kind)
             if isinstance(block, OpenThinking):
                 block.field = block.field or field
-            block.add(said)
+            block.add(piece)
             return
-        for part in said if isinstance(said, list) else ():
+        for part in piece if isinstance(piece, list) else ():
             if not isinstance(part, dict):
                 continue
             if refusal := string(part.get("refusal")):
                 self._refusal.append(refusal)
             elif thinking := part.get("thinking"):
-                self._say(OpenThinking, thinking, "content")
+                self._add(OpenThinking, thinking, "content")
             else:
-                self._say(kind, part.get("text") or [])
+                self._add(kind, part.get("text") or [])
 
     def _opened(self, kind: type[OpenText | OpenThinking]) -> OpenText | OpenThinking:
-        self._be_quiet()
-        self._speaking = self.answer.open_text() if kind is OpenText else self.answer.open_thinking()
-        self._last[kind] = self._speaking
-        return self._speaking
+        self._close_current()
+        self._current = self.answer.open_text() if kind is OpenText else self.answer.open_thinking()
+        self._last[kind] = self._current
+        return self._current
 
-    def _be_quiet(self) -> None:
-        if self._speaking is not None:
-            self._speaking.close()
-            self._speaking = None
+    def _close_current(self) -> None:
+        if self._current is not None:
+            self._current.close()
+            self._current = None
 
     def _keep(self, field: str, value: Any) -> None:
         """Keep a field that has no event on the block that it belongs to."""
@@ -300,7 +300,7 @@ class ChatReader(Reader):
         if _SIGNATURE.search(field) or _THINKING.search(field):
             block = thinking or self._opened(OpenThinking)
         else:
-            block = self._speaking or self._last.get(OpenText) or thinking or self._opened(OpenText)
+            block = self._current or self._last.get(OpenText) or thinking or self._opened(OpenText)
         block.keep({field: value})
         if not isinstance(block, OpenThinking):
             return
@@ -315,7 +315,7 @@ class ChatReader(Reader):
 
     def _finish(self, reason: str) -> None:
         if reason in _FAILURES:
-            self.told(ErrorReport(f"The provider stopped the answer: {reason}.", "server_error", reason))
+            self.on_error(ErrorReport(f"The provider stopped the answer: {reason}.", "server_error", reason))
             return
         self.answer.stop_reason = _FINISH_REASONS.get(reason, "stop")
         self.answer.stop_details = reason
@@ -323,8 +323,8 @@ class ChatReader(Reader):
     def _usage(self, wire: object) -> None:
         if not isinstance(wire, dict):
             return
-        told = wire.get("prompt_tokens_details")
-        details = told if isinstance(told, dict) else {}
+        report = wire.get("prompt_tokens_details")
+        details = report if isinstance(report, dict) else {}
         old = self.answer.usage
         self.answer.usage = Usage(
             input_tokens=count(wire.get("prompt_tokens"), old.input_tokens),

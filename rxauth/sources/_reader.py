@@ -61,9 +61,9 @@ class Reader(ABC):
         except NotJSONError:
             self._on_words(name, data)
             return
-        told = read_error(body) if isinstance(body, list) or name == b"error" else None
-        if told is not None or name == b"error":
-            self.told(told or read_body(data))
+        report = read_error(body) if isinstance(body, list) or name == b"error" else None
+        if report is not None or name == b"error":
+            self.on_error(report or read_body(data))
         elif isinstance(body, dict):
             self.on_object(body, name.decode("utf-8", "replace"))
         else:
@@ -111,10 +111,10 @@ class Reader(ABC):
     def incomplete(self) -> ProviderError:
         """Make the error of an answer that is not complete, in the server's words if it has left any."""
         lines = bytes(self._lines)
-        told = self._warning or read_body(lines)
-        if told is not None and (self._understood or self._warning or self._is_known(told)):
-            return self.exchange.failure(told)
-        words = told.message if told is not None else self._strange
+        report = self._warning or read_body(lines)
+        if report is not None and (self._understood or self._warning or self._is_known(report)):
+            return self.exchange.failure(report)
+        words = report.message if report is not None else self._strange
         if not self._understood and (words or not self.exchange.is_event_stream):
             return self.not_this_protocol(words)
         ended = "cut the stream off" if self.is_cut else "ended the stream"
@@ -140,20 +140,20 @@ class Reader(ABC):
         )
         return exchange.error(ProtocolError, sentence)
 
-    def told(self, error: ErrorReport | None) -> None:
+    def on_error(self, report: ErrorReport | None) -> None:
         """End the answer with an error of the provider."""
-        self.fail(self.exchange.failure(error or ErrorReport()))
+        self.fail(self.exchange.failure(report or ErrorReport()))
 
     def fail(self, cause: ProviderError) -> None:
         self.answer.fail(cause, str(cause))
 
     def on_foreign_object(self, body: Mapping[str, Any]) -> None:
         """Take an object that this protocol does not send: an error if it says so, else perhaps one."""
-        told = read_error(body)
-        if told is not None and is_error(body, told):
-            self.told(told)
+        report = read_error(body)
+        if report is not None and is_error(body, report):
+            self.on_error(report)
             return
-        self._warning = self._warning or told
+        self._warning = self._warning or report
         self._strange = self._strange or str(body)[:200]
 
     def _on_words(self, name: bytes, data: bytes) -> None:
@@ -161,40 +161,40 @@ class Reader(ABC):
         if text == "[DONE]":
             self.on_end_mark()
         elif name == b"error" and not text:
-            self.told(None)
+            self.on_error(None)
         elif text:
-            told = read_words(headline(data) if is_page(data) else text)
-            if told is not None and (name == b"error" or self._understood or self._is_known(told)):
-                self.told(told)
+            report = read_words(headline(data) if is_page(data) else text)
+            if report is not None and (name == b"error" or self._understood or self._is_known(report)):
+                self.on_error(report)
             else:
-                self.fail(self.not_this_protocol(text if told is None else told.message))
+                self.fail(self.not_this_protocol(text if report is None else report.message))
 
     def on_end_mark(self) -> None:
         """Take `[DONE]`: the end of an answer, if one came before it."""
-        told = read_body(bytes(self._lines))
-        is_failed = self._warning is not None or (told is not None and self._is_known(told))
+        report = read_body(bytes(self._lines))
+        is_failed = self._warning is not None or (report is not None and self._is_known(report))
         if self._understood and (self.answer.stop_reason is not None or not is_failed):
             self.complete()
         else:
             self.fail(self.incomplete())
 
-    def _is_known(self, told: ErrorReport) -> bool:
+    def _is_known(self, report: ErrorReport) -> bool:
         """Whether the words say by themselves which kind of error they are."""
-        return told.code is not None or type(self.exchange.failure(told)) is not ProviderError
+        return report.code is not None or type(self.exchange.failure(report)) is not ProviderError
 
 
 _BRACKETS = (b"{", b"[")
 _SUCCESS = ("ok", "success", "succeeded")
 
 
-def is_error(body: Mapping[str, Any], told: ErrorReport) -> bool:
+def is_error(body: Mapping[str, Any], report: ErrorReport) -> bool:
     """Whether an object is an error in any case; one that has only a message may be a notice."""
     if any(body.get(name) for name in ("error", "errors", "error_message", "error_type", "errorMessage")):
         return True
-    if isinstance(told.code, int):
-        return told.code != 0 and not 200 <= told.code < 300
-    if isinstance(told.code, str):
-        return told.code.casefold() not in _SUCCESS
+    if isinstance(report.code, int):
+        return report.code != 0 and not 200 <= report.code < 300
+    if isinstance(report.code, str):
+        return report.code.casefold() not in _SUCCESS
     return "error" in str(body.get("type")).casefold() or body.get("object") == "error" or body.get("success") is False
 
 

@@ -47,8 +47,8 @@ class ToolCalls:
                 if not custom and "function" not in piece and not _READ_FIELDS.issuperset(piece):
                     others.append(piece)
                     continue
-                told = piece.get("custom" if custom else "function")
-                function = told if isinstance(told, Mapping) else {}
+                inside = piece.get("custom" if custom else "function")
+                function = inside if isinstance(inside, Mapping) else {}
                 extra = {field: value for field, value in piece.items() if field not in _READ_FIELDS and value}
                 inner = {field: value for field, value in function.items() if field not in _READ_IN_FUNCTION and value}
                 if inner:

@@ -50,7 +50,7 @@ class FakeProvider:
         device_replies: the same for the device authorization endpoint.
         expires_in: seconds that access tokens live; `None`: for ever, and the token response does not say.
         rotate: whether a refresh spends the refresh token and returns another. Otherwise the response has none.
-        interval: seconds between two polls of a device login, on the event loop's clock; `None`: 5, and not said.
+        interval: seconds between two polls of a device login, on the event loop's clock; `None`: 5, and not spoken.
         client_id: of the OAuth client.
         client_secret: of the OAuth client; `None` for a public one.
         api_keys: more tokens that are accepted, and never die.
@@ -349,11 +349,13 @@ class FakeProvider:
         if not reply.answers:
             return reply, error_body(reply, wire)
         answer = self._answer if reply.answer is None else reply.answer
-        said = replace(speech(answer, reply.stop, payload, seen.number), numbering=reply.numbering)
+        spoken = replace(speech(answer, reply.stop, payload, seen.number), numbering=reply.numbering)
         if reply.whole or not payload.get("stream"):
             is_error = reply.error is not None
-            return reply, json_body(wire.error(reply.error or "", message_of(reply)) if is_error else wire.whole(said))
-        events = wire.stream(said)
+            return reply, json_body(
+                wire.error(reply.error or "", message_of(reply)) if is_error else wire.whole(spoken)
+            )
+        events = wire.stream(spoken)
         if reply.error is not None:
             before = events[: 1 if reply.error_after is None else reply.error_after]
             shaped = shaped_body(reply) if reply.shape is not None else None

@@ -26,11 +26,11 @@ def openai_response_events(
     >>> openai_response_events("Hi", failed="server_error")[-1]["response"]["error"]
     {'code': 'server_error', 'message': 'Internal server error.'}
     """
-    said = speech(answer, stop, {"model": model})
-    events = _stream(said)
+    spoken = speech(answer, stop, {"model": model})
+    events = _stream(spoken)
     if failed is not None:
         message = dict(ERROR_TYPES.values()).get(failed, ERROR_TYPES[500][1])
-        response = _response([], said) | {"status": "failed", "error": {"code": failed, "message": message}}
+        response = _response([], spoken) | {"status": "failed", "error": {"code": failed, "message": message}}
         events[-1] = {"type": "response.failed", "response": response, "sequence_number": len(events) - 1}
     return events
 

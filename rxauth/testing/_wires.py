@@ -187,21 +187,21 @@ def _anthropic_events(speech: Speech) -> list[Payload]:
 
 def _anthropic_blocks(block: Block) -> Iterator[tuple[Payload, list[Payload]]]:
     """Return a block as it is opened, and its deltas; then the provider's own blocks that follow it."""
-    said = _pieces(block)
+    pieces = _pieces(block)
     match block:
         case Text():
-            deltas: list[Payload] = [{"type": "text_delta", "text": each} for each in said]
+            deltas: list[Payload] = [{"type": "text_delta", "text": each} for each in pieces]
             extra = block.extra
             deltas += ({"type": "citations_delta", "citation": each} for each in extra.pop("citations", ()))
             yield {"type": "text", "text": "", **extra}, deltas
         case Thinking(redacted=True):
             yield {"type": "redacted_thinking", "data": block.signature or "", **block.extra}, []
         case Thinking():
-            deltas = [{"type": "thinking_delta", "thinking": each} for each in said]
+            deltas = [{"type": "thinking_delta", "thinking": each} for each in pieces]
             deltas += [] if block.signature is None else [{"type": "signature_delta", "signature": block.signature}]
             yield {"type": "thinking", "thinking": "", "signature": "", **block.extra}, deltas
         case ToolCall():
-            deltas = [{"type": "input_json_delta", "partial_json": each} for each in ["", *said]]
+            deltas = [{"type": "input_json_delta", "partial_json": each} for each in ["", *pieces]]
             yield {"type": "tool_use", "id": block.id, "name": block.name, "input": {}, **block.extra}, deltas
     yield from ((after, []) for after in block.after)
 
@@ -221,7 +221,7 @@ def _renumbered(call: ToolCall, index: int, numbering: Numbering | None) -> Iter
 
 
 def _anthropic_whole(speech: Speech) -> Payload:
-    said: list[Payload] = []
+    pieces: list[Payload] = []
     for block in speech.content:
         opened, *after = (opened for opened, _ in _anthropic_blocks(block))
         match block:
@@ -231,8 +231,8 @@ def _anthropic_whole(speech: Speech) -> Payload:
                 opened["input"] = block.arguments
             case Thinking(redacted=False):
                 opened |= {"thinking": block.thinking, "signature": block.signature or ""}
-        said += [opened, *after]
-    end = {"content": said, "stop_reason": _ANTHROPIC_STOP[speech.stop]}
+        pieces += [opened, *after]
+    end = {"content": pieces, "stop_reason": _ANTHROPIC_STOP[speech.stop]}
     return _anthropic_message(speech, speech.output_tokens) | end
 
 
@@ -289,8 +289,8 @@ def _openai_deltas(speech: Speech) -> Iterator[Payload]:
                 for each in _pieces(block):
                     yield {"tool_calls": [{"index": calls.index(block), "custom": {"input": each}}]}
             case ToolCall() if block is functions[0]:
-                told = [(call.id, call.name, _pieces(call)) for call in functions]
-                for delta in map(as_delta, numbered(told, speech.numbering)):
+                listed = [(call.id, call.name, _pieces(call)) for call in functions]
+                for delta in map(as_delta, numbered(listed, speech.numbering)):
                     (piece,) = delta["tool_calls"]
                     extra = next((call.extra for call in functions if call.id == piece.get("id")), {})
                     yield {"tool_calls": [piece | extra]}

@@ -98,12 +98,14 @@ def read(
     answer = Answer(events.append)
     exchange = Exchange("provider")
     exchange.answered(200, {"Content-Type": content_type}, now=0)
-    told = reader(answer, exchange, pings=pings)
-    decoder = EventStreamDecoder(told.on_event, on_line=told.on_line, on_comment=told.on_ping, max_event_bytes=2**24)
+    listener = reader(answer, exchange, pings=pings)
+    decoder = EventStreamDecoder(
+        listener.on_event, on_line=listener.on_line, on_comment=listener.on_ping, max_event_bytes=2**24
+    )
     places = [0, *sorted(cut for cut in cuts if 0 < cut < len(body)), len(body)]
     for start, end in pairwise(places):
         decoder.feed(body[start:end])
-    told.on_end(decoder.finish())
+    listener.on_end(decoder.finish())
     return events
 
 
@@ -187,12 +189,12 @@ def check_grammar(events: list[AssistantEvent]) -> None:
     else:
         assert end.reason == end.error.stop_reason == "error"
         assert end.error.error_message
-    # Arguments that came whole are told as a delta when their call is complete, which it is not in an error.
+    # Arguments that came whole are listener as a delta when their call is complete, which it is not in an error.
     # So is thinking that only `reasoning_details` bring.
     content = message_of(events).content
     whole = [_words(block) for block in content if not block.extra.get("reasoning_details")]
     said = [each for each, block in zip(said, content, strict=True) if not block.extra.get("reasoning_details")]
-    assert [words if told else "" for words, told in zip(whole, said, strict=True)] == said
+    assert [words if listener else "" for words, listener in zip(whole, said, strict=True)] == said
     assert whole == said or isinstance(end, Error)
 
 

@@ -56,14 +56,14 @@ SEARCH: Payload = {"type": "server_tool_use", "id": "s1", "name": "web_search", 
 FOUND: Payload = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": [{"url": "u"}]}
 
 
-def told(*payloads: Payload | str) -> list[AssistantEvent]:
+def events_of(*payloads: Payload | str) -> list[AssistantEvent]:
     events = read(ANTHROPIC, sse(*payloads, name=True))
     check_grammar(events)
     return events
 
 
 def content_of(*payloads: Payload) -> tuple[Block, ...]:
-    return done(told(begin(), *payloads, because("end_turn"), END)).message.content
+    return done(events_of(begin(), *payloads, because("end_turn"), END)).message.content
 
 
 # fmt: off
@@ -103,7 +103,7 @@ def content_of(*payloads: Payload) -> tuple[Block, ...]:
     ],
 )
 def test_blocks_become_events(payloads: list[Payload], events: str) -> None:
-    assert trace(told(begin(), *payloads, because("refusal"), END)) == f"{events} refusal".strip()
+    assert trace(events_of(begin(), *payloads, because("refusal"), END)) == f"{events} refusal".strip()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_the_providers_own_tools_stay_after_their_block() -> None:
         *(block(2, **FOUND | {"kind": "web_search_tool_result"}), stop(2)),
         *(block(3, "text", text=""), text(3, "b"), stop(3)),
     ]
-    events = told(begin(), *payloads, because("end_turn"), END)
+    events = events_of(begin(), *payloads, because("end_turn"), END)
     assert trace(events) == "0<text 0+a 0> 1<text 1+b 1> stop"
     first, second = done(events).message.content
     assert first.after == [SEARCH | {"input": {"q": 1}}, FOUND]
@@ -163,7 +163,7 @@ def test_a_tool_of_the_provider_may_come_first() -> None:
 
 
 def test_the_end_of_thinking_has_its_signature() -> None:
-    events = told(begin(), block(0, "thinking"), thinking(0, "Hm"), signature(0, "sign"), stop(0), END)
+    events = events_of(begin(), block(0, "thinking"), thinking(0, "Hm"), signature(0, "sign"), stop(0), END)
     assert ThinkingEnd(0, "Hm", "sign") in events
 
 
@@ -182,12 +182,12 @@ def test_a_whole_answer_becomes_events() -> None:
         "stop_reason": "max_tokens",
         "usage": {"input_tokens": 3, "output_tokens": 4},
     }
-    events = told(answer)
+    events = events_of(answer)
     assert trace(events) == '0<thinking 0+Hm 0> 1<text 1+Hi 1> 2<f#t 2+{"a":1} 2> length'
     message = done(events).message
     assert message.content[1] == Text("Hi", '{"citations":[{"n":1}]}', message.content[1].after_json)
     assert (message.content[1].after, message.id, message.usage.output_tokens) == ([SEARCH], "msg_1", 4)
-    assert trace(told({"type": "message", "content": "Hi"})) == "0<text 0+Hi 0> stop"
+    assert trace(events_of({"type": "message", "content": "Hi"})) == "0<text 0+Hi 0> stop"
 
 
 @pytest.mark.parametrize(
@@ -204,21 +204,21 @@ def test_a_whole_answer_becomes_events() -> None:
     ],
 )
 def test_a_reason_keeps_the_providers_word(word: str, reason: str) -> None:
-    end = done(told(begin(), because(word), END))
+    end = done(events_of(begin(), because(word), END))
     assert (end.reason, end.message.stop_details) == (reason, word)
 
 
 def test_a_refusal_keeps_its_explanation() -> None:
     details = {"type": "refusal", "category": "bio", "explanation": "I will not."}
     payload = {"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_details": details}}
-    end = done(told(begin(), payload, END))
+    end = done(events_of(begin(), payload, END))
     assert (end.reason, end.message.stop_details) == ("refusal", "I will not.")
 
 
 def test_the_message_has_id_model_usage_and_api() -> None:
     first = begin(usage={"input_tokens": 10, "cache_read_input_tokens": 3, "output_tokens": 1})
     last = because("tool_use", usage={"output_tokens": 20, "input_tokens": None, "cache_creation_input_tokens": 4})
-    message = done(told(first, text(1, "Hello"), last, END)).message
+    message = done(events_of(first, text(1, "Hello"), last, END)).message
     assert (message.id, message.model, message.api) == ("msg_1", "m-1", "anthropic-messages")
     assert message.usage == Usage(input_tokens=10, output_tokens=20, cache_read_tokens=3, cache_write_tokens=4)
 
@@ -227,7 +227,7 @@ def test_the_message_has_id_model_usage_and_api() -> None:
     "usage", [None, [], "many", {"input_tokens": "7", "output_tokens": -1}, {"input_tokens": True}]
 )
 def test_counts_of_another_kind_are_ignored(usage: Any) -> None:
-    assert done(told(begin(usage=usage), because("end_turn", usage=usage), END)).message.usage == Usage()
+    assert done(events_of(begin(usage=usage), because("end_turn", usage=usage), END)).message.usage == Usage()
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_counts_of_another_kind_are_ignored(usage: Any) -> None:
     ],
 )
 def test_an_answer_is_complete(payloads: list[Payload | str], reason: str) -> None:
-    events = told(begin(), text(0, "a"), *payloads)
+    events = events_of(begin(), text(0, "a"), *payloads)
     assert (text_of(events), done(events).reason) == ("a", reason)
 
 
@@ -257,7 +257,7 @@ def test_an_answer_is_complete(payloads: list[Payload | str], reason: str) -> No
     ],
 )
 def test_an_incomplete_answer_is_cut(payloads: list[Payload]) -> None:
-    events = told(*payloads)
+    events = events_of(*payloads)
     assert type(failed(events).cause) is StreamCut
     assert not any(isinstance(event, ToolCallEnd) for event in events), "half a tool call must not run"
 
@@ -265,7 +265,7 @@ def test_an_incomplete_answer_is_cut(payloads: list[Payload]) -> None:
 def test_an_error_keeps_the_message_so_far() -> None:
     error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
     call, whole = block(1, "tool_use", id="t", name="f"), block(2, "tool_use", id="u", name="g", input={"a": 1})
-    end = failed(told(begin(), text(0, "Hello"), call, json_(1, '{"a'), whole, error))
+    end = failed(events_of(begin(), text(0, "Hello"), call, json_(1, '{"a'), whole, error))
     assert end.error.content == (Text("Hello"), ToolCall("t", "f", '{"a'), ToolCall("u", "g", '{"a":1}'))
     assert end.error.id == "msg_1"
     assert end.error.error_message == str(end.cause) == "Overloaded (overloaded_error)"
@@ -284,7 +284,7 @@ def test_an_error_keeps_the_message_so_far() -> None:
     ],
 )
 def test_an_error_event_has_a_typed_cause(payload: Payload, kind: type[ProviderError]) -> None:
-    cause = failed(told(begin(), payload)).cause
+    cause = failed(events_of(begin(), payload)).cause
     assert type(cause) is kind
     assert isinstance(cause, ProviderError)
     assert cause.status == 200

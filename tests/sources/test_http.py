@@ -336,6 +336,6 @@ async def test_an_echoed_token_is_seen_nowhere(where: str, caplog: pytest.LogCap
     assert isinstance(end.cause, ProviderError)
     assert end.cause.credential is holder.credential
     shown = traceback.TracebackException.from_exception(end.cause, capture_locals=True)
-    told = {name: value for name, value in vars(end.cause).items() if name != "credential"}
-    texts = [repr(end), str(end), to_json(end), *shown.format(), repr(told), json.dumps(told), caplog.text]
+    listener = {name: value for name, value in vars(end.cause).items() if name != "credential"}
+    texts = [repr(end), str(end), to_json(end), *shown.format(), repr(listener), json.dumps(listener), caplog.text]
     assert not [text for text in texts if "canary" in text]

@@ -40,14 +40,14 @@ END = "[DONE]"
 STOP = chunk({}, "stop")
 
 
-def told(*payloads: Payload | str) -> list[AssistantEvent]:
+def events_of(*payloads: Payload | str) -> list[AssistantEvent]:
     events = read(OPENAI, sse(*payloads))
     check_grammar(events)
     return events
 
 
 def content_of(*payloads: Payload) -> tuple[Block, ...]:
-    return done(told(*payloads, STOP, END)).message.content
+    return done(events_of(*payloads, STOP, END)).message.content
 
 
 # fmt: off
@@ -99,7 +99,7 @@ def content_of(*payloads: Payload) -> tuple[Block, ...]:
     ],
 )
 def test_chunks_become_events(payloads: list[Payload], events: str) -> None:
-    assert trace(told(*payloads, chunk({}, "length"), END)) == f"{events} length".strip()
+    assert trace(events_of(*payloads, chunk({}, "length"), END)) == f"{events} length".strip()
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_whole_answer_becomes_events() -> None:
     function = {"name": "f", "arguments": '{"a":1}'}
     message = {"role": "assistant", "reasoning_content": "Hm", "content": "Hi", "tool_calls": [{"id": "c"}]}
     message["tool_calls"] = [{"id": "c", "type": "function", "function": function}]
-    events = told(whole(message, "tool_calls") | {"usage": {"prompt_tokens": 7}})
+    events = events_of(whole(message, "tool_calls") | {"usage": {"prompt_tokens": 7}})
     assert trace(events) == '0<thinking 0+Hm 0> 1<text 1+Hi 1> 2<f#c 2+{"a":1} 2> toolUse'
     assert done(events).message.usage.input_tokens == 7
 
@@ -178,20 +178,20 @@ def test_a_whole_answer_becomes_events() -> None:
     ],
 )
 def test_a_reason_keeps_the_providers_word(word: str, reason: str) -> None:
-    end = done(told(say("a"), chunk({}, word), END))
+    end = done(events_of(say("a"), chunk({}, word), END))
     assert (end.reason, end.message.stop_details) == (reason, word)
 
 
 def test_a_tool_call_that_ends_with_stop_wants_a_result() -> None:
-    end = done(told(call(0, "c", "f", "{}"), STOP, END))
+    end = done(events_of(call(0, "c", "f", "{}"), STOP, END))
     assert (end.reason, end.message.stop_details) == ("toolUse", "stop")
 
 
 def test_a_refusal_keeps_its_words() -> None:
-    events = told(chunk({"refusal": "I'm "}), chunk({"refusal": "sorry."}), STOP, END)
+    events = events_of(chunk({"refusal": "I'm "}), chunk({"refusal": "sorry."}), STOP, END)
     assert (trace(events), done(events).message.stop_details) == ("refusal", "I'm sorry.")
-    assert trace(told(chunk({"refusal": "Sorry."}), END)) == "refusal"
-    assert trace(told(say([{"type": "refusal", "refusal": "Sorry."}]), STOP)) == "refusal"
+    assert trace(events_of(chunk({"refusal": "Sorry."}), END)) == "refusal"
+    assert trace(events_of(say([{"type": "refusal", "refusal": "Sorry."}]), STOP)) == "refusal"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_refusal_keeps_its_words() -> None:
     ],
 )
 def test_an_answer_is_complete(body: list[Payload | str]) -> None:
-    events = told(say("a"), *body)
+    events = events_of(say("a"), *body)
     assert (text_of(events), done(events).reason) == ("a", "stop")
 
 
@@ -221,7 +221,7 @@ def test_an_answer_is_complete(body: list[Payload | str]) -> None:
     ],
 )
 def test_an_incomplete_answer_is_cut(body: list[Payload | str]) -> None:
-    events = told(*body)
+    events = events_of(*body)
     assert type(failed(events).cause) is StreamCut
     assert not any(isinstance(event, ToolCallEnd) for event in events), "half a tool call must not run"
 
@@ -249,13 +249,13 @@ def test_an_incomplete_answer_is_cut(body: list[Payload | str]) -> None:
     ],
 )
 def test_tokens_are_counted(where: list[Payload], usage: Usage) -> None:
-    assert done(told(say("a"), *where, END)).message.usage == usage
+    assert done(events_of(say("a"), *where, END)).message.usage == usage
 # fmt: on
 
 
 def test_the_message_has_id_model_and_api() -> None:
     first = {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"content_filter_results": {}}]}
-    message = done(told(first, say("a"), STOP, END)).message
+    message = done(events_of(first, say("a"), STOP, END)).message
     assert (message.id, message.model, message.api, message.text) == ("chat_1", "m-1", "openai-chat", "a")
 
 
@@ -277,20 +277,20 @@ def test_the_message_has_id_model_and_api() -> None:
     ],
 )
 def test_an_error_has_a_typed_cause(payload: Payload, kind: type[ProviderError]) -> None:
-    end = failed(told(say("Hello"), payload, say("more"), END))
+    end = failed(events_of(say("Hello"), payload, say("more"), END))
     assert type(end.cause) is kind
     assert isinstance(end.cause, ProviderError)
     assert (end.cause.status, end.error.content) == (200, (Text("Hello"),))
 
 
 def test_an_error_keeps_what_waited_for_its_end() -> None:
-    end = failed(told(call(0, None, "f", '{"a'), chunk({"refusal": "Sor"}), {"error": {"message": "m"}}))
+    end = failed(events_of(call(0, None, "f", '{"a'), chunk({"refusal": "Sor"}), {"error": {"message": "m"}}))
     assert (end.error.content, end.error.stop_details) == ((ToolCall("chat_1_0", "f", '{"a'),), "Sor")
 
 
 @pytest.mark.parametrize("payload", [{"error": None}, {"error": {}}, {"error": ""}])
 def test_an_empty_error_is_none(payload: Payload) -> None:
-    assert trace(told(say("a") | payload, STOP, END)) == "0<text 0+a 0> stop"
+    assert trace(events_of(say("a") | payload, STOP, END)) == "0<text 0+a 0> stop"
 
 
 def test_damaged_text_is_repaired() -> None:

@@ -149,8 +149,8 @@ async def test_dispose_inside_an_event_stops_the_stream() -> None:
 
 async def test_a_consumers_exception_goes_to_the_loops_handler() -> None:
     async with FakeProvider(answer="one two three four", replies=[Reply.hang(after=5)]) as fake:
-        told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.set_result(context["exception"]))
+        listener: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: listener.set_result(context["exception"]))
         ends: list[object] = []
         error = CredentialRejected("not the provider's", status=401)
 
@@ -161,7 +161,7 @@ async def test_a_consumers_exception_goes_to_the_loops_handler() -> None:
                 ends.append(event)
 
         messages(fake).subscribe(on_next, ends.append)
-        assert await told is error
+        assert await listener is error
         await fake.until(lambda fake: fake.open_connections == 0)
         assert ends == []
 

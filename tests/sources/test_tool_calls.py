@@ -140,7 +140,7 @@ OPENAI_CALLS = [
     pytest.param(
         [(0, "a", "f", ""), (0, None, None, PARIS), (0, None, None, PARIS)],
         [("f", PARIS)],
-        id="all arguments told twice",
+        id="all arguments listener twice",
     ),
     pytest.param(
         [(0, "a", "f", '{"city"'), (0, None, None, ':"Paris"}'), (0, None, None, PARIS)],
@@ -218,7 +218,7 @@ ANTHROPIC_CALLS = [
     pytest.param(
         [(0, "a", "f", PARIS), (0, None, None, PARIS), 0],
         [("f", PARIS)],
-        id="all arguments told twice",
+        id="all arguments listener twice",
     ),
     pytest.param(
         [(0, "a", "f", PARIS), (0, None, None, ROME), 0],

@@ -1,0 +1,149 @@
+"""The file of a transcript: JSON lines, all of a save or nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import resource
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reactivex
+from reactivex import Subject
+from reactivex import operators as ops
+
+from rxauth.errors import TranscriptNotSaved
+from rxauth.events import (
+    AssistantMessage,
+    Done,
+    Text,
+    TextDelta,
+)
+from rxauth.transcript import Transcript
+from tests.test_transcript import DONE, SAID, START, A, fed
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_end_of_a_stream_saves_the_phantom_too(tmp_path: Path) -> None:
+    path = tmp_path / "transcript.jsonl"
+    transcript = fed(START, START, A, DONE, path=path)
+    assert not path.exists()
+    transcript.on_completed()
+    phantom, message = lines(path)
+    assert (phantom["role"], phantom["content"], phantom["stop_reason"]) == ("assistant", [], None)
+    assert message["content"] == [{"type": "text", "text": "ab"}]
+    assert message["stop_reason"] == "stop"
+
+
+def test_each_message_is_saved_once(tmp_path: Path) -> None:
+    path = tmp_path / "transcript.jsonl"
+    transcript = Transcript(path)
+    reactivex.of(START, A, DONE).subscribe(transcript)
+    transcript.close()
+    transcript.save()
+    reactivex.of(START, A).pipe(ops.concat(reactivex.throw(ValueError("x")))).subscribe(transcript)
+    fed(START, DONE, path=path).close()
+    assert [line["stop_reason"] for line in lines(path)] == ["stop", "error", "stop"]
+
+
+def test_a_disposed_stream_is_saved_by_close(tmp_path: Path) -> None:
+    path = tmp_path / "transcript.jsonl"
+    source: Subject[Any] = Subject()
+    transcript = Transcript(path)
+    subscription = source.subscribe(transcript)
+    source.on_next(START)
+    source.on_next(A)
+    transcript.save()
+    assert not path.exists(), "an open message may still grow"
+    subscription.dispose()
+    transcript.close()
+    assert [line["stop_reason"] for line in lines(path)] == ["aborted"]
+
+
+def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "transcript.jsonl"
+    fed(DONE, path=path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_torn_last_line_keeps_to_itself(tmp_path: Path) -> None:
+    path = tmp_path / "transcript.jsonl"
+    path.write_text('{"role": "assis')
+    fed(DONE, path=path).close()
+    assert path.read_text().splitlines()[0] == '{"role": "assis'
+    assert json.loads(path.read_text().splitlines()[1])["stop_reason"] == "stop"
+
+
+def test_raw_unicode_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "transcript.jsonl"
+    fed(Done("stop", AssistantMessage(content=(Text("a\nb\u2028c\u0085d\U0001f600"),))), path=path).close()
+    (line,) = path.read_bytes().splitlines()
+    assert json.loads(line)["content"][0]["text"] == "a\nb\u2028c\u0085d\U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "why"),
+    [(".", "a", "directory"), ("t", "\ud800", "Unicode")],
+    ids=["a directory", "half a character"],
+)
+def test_a_transcript_not_saved_says_why(tmp_path: Path, path: str, text: str, why: str) -> None:
+    with pytest.raises(TranscriptNotSaved, match=why):
+        fed(START, TextDelta(0, text), path=tmp_path / path).close()
+
+
+def test_an_unwritable_file_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "transcript.jsonl"
+    transcript = fed(START, DONE, path=path)
+    with pytest.raises(
+        TranscriptNotSaved, match=r"missing/transcript\.jsonl cannot be written \(No such file"
+    ) as caught:
+        transcript.on_completed()
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+    assert transcript.messages == (SAID,)
+    path.parent.mkdir()
+    transcript.save()
+    assert [line["stop_reason"] for line in lines(path)] == ["stop"]
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    # A limit on the size of files ends a write half way, as a full disk does.
+    path = tmp_path / "transcript.jsonl"
+    fed(DONE, path=path).close()
+    before = path.read_bytes()
+    transcript = fed(Done("stop", AssistantMessage(content=(Text("x" * 100),))), path=path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, hard))
+    try:
+        with pytest.raises(TranscriptNotSaved) as caught:
+            transcript.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == errno.EFBIG
+    assert path.read_bytes() == before
+    transcript.save()
+    assert len(lines(path)) == 2
+
+
+def test_four_writers_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "transcript.jsonl"
+
+    def write(letter: str) -> None:
+        for _ in range(50):
+            message = AssistantMessage(content=(Text(letter * 5000),))
+            fed(Done("stop", message), Done("stop", message), path=path).close()
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    texts = [line["content"][0]["text"] for line in lines(path)]
+    assert len(texts) == 400
+    assert all(len(set(text)) == 1 for text in texts)
