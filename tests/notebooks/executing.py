@@ -61,7 +61,7 @@ async def execute(stored: Any, directory: Path) -> Any:
     """
     notebook = nbformat.from_dict({**stored, "metadata": METADATA, "cells": [_blank(cell) for cell in stored.cells]})  # type: ignore[no-untyped-call]
     (directory / "sitecustomize.py").write_text(_OFFLINE)
-    places = ("HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "MPLCONFIGDIR", "RXAUTH_HOME")
+    places = ("HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "RXAUTH_HOME")
     home = {name: str(directory) for name in places}
     # Another home for the kernel, and its connection file there: nothing of whoever runs this is read or written.
     client = NotebookClient(
