@@ -1,4 +1,4 @@
-"""What the operators promise, by hand: one clock, one consumer, ifs and lists, no Rx."""
+"""The promise of the operators, by hand: one clock, one consumer, ifs and lists, no Rx."""
 
 from __future__ import annotations
 
@@ -52,8 +52,6 @@ class Model:
         self.closed = False  # disposed, or ended
         self.current: Subscription | None = None
         self.recovery: Recovery | None = None
-
-    # the clock
 
     def after(self, ticks: int, action: Callable[[], None]) -> None:
         heapq.heappush(self.todo, (self.now + ticks, self.calls["after"], action))
@@ -122,8 +120,6 @@ class Model:
         if call == self.case.raise_in:
             raise Unjudged
         return self.calls[name]
-
-    # the source
 
     def subscribe(self, number: int) -> None:
         attempt = self.case.attempts[number]

@@ -1,0 +1,163 @@
+"""What `on_recovery` and the log receive: what happened, by names that come from code, and never a text or a token."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import tenacity
+from reactivex.subject import Subject
+
+from rxauth import (
+    AuthRejected,
+    Refreshed,
+    RefreshFailed,
+    RefreshUnchanged,
+    Resubscribed,
+    TransientError,
+    buffer_until_live,
+    flush_on_complete_or_error,
+    recover_auth,
+    retry_on_first_auth_error,
+)
+from rxauth.errors import CredentialRejected
+from rxauth.recovery import AuthFailedAfterLive
+from rxauth.testing import marbles
+
+from .marble_table import Row
+
+REJECTED = AuthRejected("CredentialRejected", 401)
+
+
+def late(live_type: str) -> AuthFailedAfterLive:
+    return AuthFailedAfterLive("CredentialRejected", 401, live_type)
+
+
+def events_of(first: str, refresh: str = "r", **options: Any) -> list[Any]:
+    row, events = Row(first, "s-a|"), list[Any]()
+    row.run(recover_auth(row.refresh(refresh), on_recovery=events.append, **options))
+    return events
+
+
+@pytest.mark.parametrize(
+    ("first", "refresh", "events"),
+    [
+        pytest.param("s-e", "r", [REJECTED, Refreshed(), Resubscribed()], id="a new credential"),
+        pytest.param("s-#", "n", [REJECTED, RefreshUnchanged()], id="no new credential"),
+        pytest.param("s-#", "#", [REJECTED, RefreshFailed(type="ValueError")], id="a refresh that fails"),
+        pytest.param("s-a|", "r", [], id="a stream that lives"),
+        pytest.param("s-x", "r", [], id="another failure"),
+        pytest.param("s-a-x|", "r", [], id="another failure after live"),
+        pytest.param("s-a-#", "r", [late("text_delta")], id="a 401 after live"),
+        pytest.param("s-a-e|", "r", [late("text_delta")], id="a 401 after live, in-band"),
+    ],
+)
+def test_events(first: str, refresh: str, events: list[Any]) -> None:
+    assert events_of(first, refresh) == events
+
+
+class TestAnAuthFailureAfterLive:
+    """The first trap of a newcomer: an event that proves nothing is missing in `is_prelude`."""
+
+    @pytest.mark.parametrize("failure", ["#", "e|"], ids=["an exception", "an error event"])
+    @pytest.mark.parametrize(
+        ("source", "is_prelude", "live_type"),
+        [
+            pytest.param("sa-", lambda event: event.type == "start", "text_delta", id="behind a prelude"),
+            pytest.param("s-", lambda event: False, "start", id="a prelude that is_prelude forgets"),
+            pytest.param("asb-", lambda event: event.type != "start", "start", id="the first of several"),
+        ],
+    )
+    def test_names_the_event_taken_for_life(self, source: str, is_prelude: Any, live_type: str, failure: str) -> None:
+        assert events_of(source + failure, is_prelude=is_prelude) == [late(live_type)]
+
+    @pytest.mark.parametrize("failure", ["#", "e|"], ids=["an exception", "an error event"])
+    @pytest.mark.parametrize("buffered", [False, True])
+    def test_is_reported_by_the_three_operators_too(self, buffered: bool, failure: str) -> None:
+        row, events = Row("sa-" + failure), list[Any]()
+        retry: Any = retry_on_first_auth_error(row.refresh("r"), on_recovery=events.append)
+        row.run(*([buffer_until_live(), retry, flush_on_complete_or_error()] if buffered else [retry]))
+        assert events == [late("text_delta")]
+
+    def test_leaves_a_line_that_points_to_is_prelude(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.DEBUG, "rxauth")
+        events_of("s-a-#")
+        (record,) = caplog.records
+        assert record.levelno == logging.DEBUG
+        assert "'text_delta' counted as live" in record.getMessage()
+        assert "is_prelude" in record.getMessage()
+
+    def test_of_attempt_2_is_not_reported(self) -> None:
+        row, events = Row("s-e", "  s-a-e|"), list[Any]()
+        row.run(recover_auth(row.refresh("r"), on_recovery=events.append))
+        assert events == [REJECTED, Refreshed(), Resubscribed()]
+
+    def test_that_cannot_be_judged_changes_nothing(self) -> None:
+        def raises(_: Any) -> bool:
+            raise LookupError("cannot say")
+
+        row, events = Row("s-a---#"), list[Any]()
+        assert row.run(recover_auth(row.refresh("r"), is_auth_error=raises, on_recovery=events.append)) == "--(sa)#"
+        assert events == []
+
+
+def test_an_observer_receives_on_next_alone() -> None:
+    subject: Subject[Any] = Subject()
+    seen: list[Any] = []
+    subject.subscribe(seen.append, seen.append, lambda: seen.append("|"))
+    row = Row("s-e", "s-a|")
+    row.run(recover_auth(row.refresh("r"), on_recovery=subject))
+    assert seen == [REJECTED, Refreshed(), Resubscribed()]
+
+
+def test_a_listener_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def raises(_: Any) -> None:
+        raise LookupError("the listener's own")
+
+    row = Row("s-#", "s-a----|")
+    assert row.run(recover_auth(row.refresh("r"), on_recovery=raises)) == "----(sa)-|"
+    assert "A listener failed at AuthRejected" in caplog.text
+
+
+def test_a_listener_that_disposes_ends_everything() -> None:
+    row, handle = Row("s-#", "s-a|"), list[Any]()
+
+    def stop(event: Any) -> None:
+        if isinstance(event, Refreshed):
+            handle[0].dispose()
+
+    observer = row.scheduler.create_observer()
+    stream = row.source.pipe(recover_auth(row.refresh("-r"), on_recovery=stop))
+    handle.append(stream.subscribe(observer, scheduler=row.scheduler))
+    row.scheduler.start()
+    assert (observer.messages, row.subscriptions()) == ([], ["^-!"])
+
+
+@pytest.mark.parametrize(
+    ("refresh", "lines"),
+    [
+        ("r", ["The credential was refreshed; subscribing once more"]),
+        ("n", ["refresh gave no new credential; not retried"]),
+        ("#", ["The refresh failed (ValueError); the stream's own failure goes on"]),
+    ],
+)
+def test_the_log_tells_the_same(refresh: str, lines: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "rxauth")
+    row = Row("s-e", "s-a|")
+    row.run(recover_auth(row.refresh(refresh)))
+    first = "The stream was refused before it was live (CredentialRejected); refreshing the credential"
+    assert [record.getMessage() for record in caplog.records] == [first, *lines]
+
+
+@pytest.mark.parametrize("source", ["s-#", "s-a-#"], ids=["before live", "after live"])
+def test_no_text_of_a_failure_is_reported(source: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "rxauth")
+    policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(2), reraise=True)
+    row = Row(source, error=CredentialRejected("canary", status=401, code="canary", type="canary"))
+    events: list[Any] = []
+    refresh = row.refresh("#", TransientError("canary"))
+    row.run(recover_auth(refresh, on_recovery=events.append, retrying=policy))
+    assert events
+    assert "canary" not in repr(events) + "".join(map(str, events)) + caplog.text
+    assert marbles.event("s") not in events
