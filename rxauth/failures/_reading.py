@@ -52,7 +52,7 @@ _KEYS = {
     **dict.fromkeys(("statusCode", "http_status", "HTTPStatusCode"), _STATUS),
     **dict.fromkeys(("Code", "errorCode", "errorcode", "errcode"), _CODE),
     **dict.fromkeys(("error_type", "errorType", "__type"), _TYPE),
-    **dict.fromkeys(("message", "Message", "msg", "error_msg", "error_description", "errorText", "errmsg"), _TEXT),
+    **dict.fromkeys(("Message", "msg", "error_msg", "error_description", "errorText", "errmsg"), _TEXT),
     **dict.fromkeys(("status_msg", "faultstring", "title"), _TEXT),
     **dict.fromkeys(("fault", "innererror", "base_resp", "ResponseMetadata"), _PART),
     "Error": _ERROR,
@@ -62,7 +62,7 @@ _KEYS = {
 
 
 class Reading:
-    """All that a failure says.
+    """Hold all that a failure says.
 
     Attributes:
         failure: as it came.
@@ -164,11 +164,19 @@ class Reading:
             if isinstance(raw, str):
                 self._take_text(raw)
         elif kind == _HEADERS:
-            aws = field(value, "x-amzn-errortype") or field(value, "x-amzn-ErrorType")
-            if isinstance(aws, str):
-                self.words.add(normal(aws))  # Bedrock names the error in a header, and nowhere else
+            self._take_headers(value)
         elif kind >= _TEXT:
             self.parts.append(value)
+
+    def _take_headers(self, headers: Any) -> None:
+        aws = field(headers, "x-amzn-errortype") or field(headers, "x-amzn-ErrorType")
+        if isinstance(aws, str):
+            self.words.add(normal(aws))  # Bedrock names the error here, and in the body only in words
+        challenge = field(headers, "www-authenticate") or field(headers, "WWW-Authenticate")
+        if isinstance(challenge, str):
+            code = _CHALLENGE.search(challenge[:_LENGTH])
+            if code is not None:
+                self.words.add(normal(code[1]))
 
     def _take_string(self, kind: int, value: str) -> None:
         if kind >= _HEADERS or not value:
@@ -241,6 +249,8 @@ def _bodies(text: str) -> Iterator[Any]:
             yield body
         at = text.find("{", end)
 
+
+_CHALLENGE = re.compile(r"""\berror\s*=\s*"?([\w.-]+)""")  # RFC 6750 section 3
 
 _decoder = json.JSONDecoder(strict=False)
 

@@ -32,14 +32,14 @@ def _vocabulary(words: str) -> frozenset[str]:
 
 # The credential is not accepted, whether the status is 400, 401, 403 or missing.
 AUTH = _vocabulary("""
-    access_token_expired access_token_type_unsupported api_key_expired api_key_invalid authentication
-    authentication_error authentication_failed authentication_required authentication_token_expired bad_credentials
-    expired_access_token expired_authentication_token expired_credentials expired_key expired_token incorrect_api_key
-    invalid_access_token invalid_api_key invalid_auth invalid_authentication invalid_authentication_error
-    invalid_authentication_token invalid_authorization_token invalid_client_token_id invalid_credentials invalid_key
-    invalid_token jwt_expired request_expired session_expired token_expired token_invalid token_invalidated
-    token_not_found_in_db token_revoked unauthenticated unauthenticated_error unrecognized_client
-    390114 390144 390195 390198 390303 390318
+    390114 390144 390195 390198 390303 390318 access_token_expired access_token_type_unsupported api_key_expired
+    api_key_invalid authentication authentication_error authentication_failed authentication_required
+    authentication_token_expired bad_credentials expired_access_token expired_authentication_token expired_credentials
+    expired_key expired_token incorrect_api_key invalid_access_token invalid_api_key invalid_auth
+    invalid_authentication invalid_authentication_error invalid_authentication_token invalid_authorization_token
+    invalid_client_token_id invalid_credentials invalid_key invalid_session_id invalid_token jwt_expired
+    request_expired session_expired token_expired token_invalid token_invalidated token_not_found_in_db token_revoked
+    unauthenticated unauthenticated_error unrecognized_client
 """)
 
 # No more than the status 401 says: providers use it for permissions too.
@@ -194,6 +194,7 @@ AUTH_TEXT = Pattern(
          (?: {_KEY} | {_KIND} [\s_-]+ (?:token|key)
            | (?:authentication|authorization|auth) \s+ (?:credentials?|header) | credentials | authentication ) \b
     | (?:expired|invalidated|revoked) \s+ token \b
+    | session \s+ (?:has\s+)? expired \b
     | (?:token|jwt) (?<! page\ token) (?<! pagination\ token) (?<! continuation\ token) (?<! cancellation\ token)
         (?<! csrf\ token) (?<! sync\ token) (?<! unexpected\ token) (?<! next\ token)
         \s+ {_IS} (?:expired|invalidated|revoked) \b

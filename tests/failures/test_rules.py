@@ -85,6 +85,11 @@ REJECTED = failure(status=401)
             failure(response=SimpleNamespace(headers={"x-amzn-errortype": "ExpiredTokenException:http://x"})),
             id="a header of the response",
         ),
+        pytest.param(
+            failure(response=SimpleNamespace(headers={"www-authenticate": 'Bearer realm="x", error="invalid_token"'})),
+            id="the challenge of RFC 6750",
+        ),
+        pytest.param(type("Unauthenticated", (Exception,), {})("m"), id="the name of an exception's class"),
         pytest.param(urllib.error.HTTPError("x", 401, "m", email.message.Message(), None), id="urllib"),
         pytest.param(caused(failure("wrapped"), REJECTED), id="__cause__"),
         pytest.param(raised_while_handling(REJECTED), id="__context__"),
@@ -124,6 +129,13 @@ def test_auth_failure_is_found_in(rejected: Any) -> None:
         pytest.param(failure(code=b"401"), id="a code that is bytes"),
         pytest.param(cyclic(None), id="a cycle of causes"),
         pytest.param(raised_while_handling(REJECTED, from_none=True), id="a suppressed context"),
+        pytest.param(
+            failure(
+                status=401, response=SimpleNamespace(headers={"WWW-Authenticate": "Bearer error=insufficient_scope"})
+            ),
+            id="a challenge for a scope",
+        ),
+        pytest.param(type("Unauthenticated", (Exception,), {"status": 503})("m"), id="a status against a class's name"),
         pytest.param(group(REJECTED, failure(status=503)), id="a group that does not agree"),
         pytest.param(group(*[REJECTED] * 300), id="a group without end"),
         pytest.param(in_band(error={"type": "overloaded_error", "message": "token expired"}), id="an overload"),
