@@ -1,4 +1,4 @@
-"""The value, the static source and the store in memory."""
+"""A credential as a value, and the static source."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from rxauth.credentials import (
     MemoryStore,
     StaticCredentials,
 )
+from rxauth.credentials._credential import unix_seconds
 from rxauth.errors import CredentialRejected
-from tests.credentials.tracebacks import told_with_variables
+from tests.credentials.tracebacks import with_variables
 
 SECRET = Credential(
     "access-secret", refresh_token="refresh-secret", expires_at=1.5, extra={"id_token": "id-secret", "account_id": 7}
@@ -33,7 +34,7 @@ SECRET = Credential(
 # The value -----------------------------------------------------------------------------------------------------------
 
 
-def test_its_parts_are_plain() -> None:
+def test_the_fields_are_plain() -> None:
     assert (SECRET.access_token, SECRET.refresh_token, SECRET.expires_at) == ("access-secret", "refresh-secret", 1.5)
     assert (SECRET.token_type, SECRET.scope, SECRET.account_id) == ("Bearer", None, "7")
     bare = Credential("a")
@@ -44,8 +45,8 @@ def _raised() -> str:
     try:
         raise CredentialRejected("401", status=401, credential=SECRET)
     except CredentialRejected as error:
-        told = "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
-        return told + "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+        shown = "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
+        return shown + "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
 
 
 def _logged() -> str:
@@ -54,7 +55,7 @@ def _logged() -> str:
 
 
 @pytest.mark.parametrize(
-    "tell",
+    "show",
     [
         lambda: repr(SECRET),
         lambda: str(SECRET),
@@ -69,8 +70,8 @@ def _logged() -> str:
     ],
     ids=["repr", "str", "f-string", "percent", "in a list", "pprint", "in a source", "json", "raised", "logged"],
 )
-def test_nothing_tells_its_secrets_by_accident(tell: Any) -> None:
-    assert "secret" not in tell().lower().replace("tests/", "").replace("secret)", "")
+def test_no_text_shows_its_secrets(show: Any) -> None:
+    assert "secret" not in show().lower().replace("tests/", "").replace("secret)", "")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_nothing_tells_its_secrets_by_accident(tell: Any) -> None:
     ],
     ids=["asdict", "json", "msgspec", "to_builtins", "pickle", "pickle in a list", "dict", "list"],
 )
-def test_it_cannot_be_taken_apart_by_accident(take: Any) -> None:
+def test_no_serializer_takes_it(take: Any) -> None:
     assert not is_dataclass(SECRET)
     assert vars(SECRET) == {}
     with pytest.raises(TypeError) as caught:
@@ -95,7 +96,7 @@ def test_it_cannot_be_taken_apart_by_accident(take: Any) -> None:
     assert "secret" not in str(caught.value).lower()
 
 
-def test_it_does_not_change() -> None:
+def test_a_credential_is_immutable() -> None:
     for name in ("access_token", "_access_token", "anything"):
         with pytest.raises(AttributeError):
             setattr(SECRET, name, "other")
@@ -111,7 +112,7 @@ def test_it_does_not_change() -> None:
     assert copy.deepcopy([SECRET])[0] is SECRET
 
 
-def test_equal_ones_are_equal_and_hash_alike() -> None:
+def test_equal_credentials_hash_alike() -> None:
     def one(**other: Any) -> Credential:
         fields: dict[str, Any] = {"access_token": "a", "refresh_token": "r", "expires_at": 1, "extra": {"x": [1]}}
         return Credential(**(fields | other))
@@ -143,21 +144,32 @@ def test_equal_ones_are_equal_and_hash_alike() -> None:
 def test_nonsense_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError) as caught:
         Credential(**arguments)
-    assert "self = Credential()" in told_with_variables(caught.value)
+    assert "self = Credential()" in with_variables(caught.value)
 
 
-def test_it_has_expired_when_its_time_has_come() -> None:
+def test_a_credential_expires_at_its_time() -> None:
     assert [Credential("a", expires_at=10).expired(now) for now in (9.9, 10, 11)] == [False, True, True]
     assert not Credential("a").expired(1e12)
+
+
+def test_the_issuing_endpoint_is_known_where_it_is_text() -> None:
+    assert Credential("a", extra={"token_url": "https://example.com/token"}).token_url == "https://example.com/token"
+    assert {Credential("a", extra={"token_url": odd}).token_url for odd in (None, "", 7)} == {None}
+
+
+@pytest.mark.parametrize("unit", [1, 1e3, 1e6, 1e9], ids=["s", "ms", "us", "ns"])
+def test_an_expiry_is_read_in_any_unit(unit: float) -> None:
+    assert unix_seconds(1_700_000_000 * unit) == pytest.approx(1_700_000_000)
+    assert [unix_seconds(odd) for odd in (0, -5, 1e11, float("inf"))] == [0, -5, 1e11, float("inf")]
 
 
 # StaticCredentials ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_key_that_was_given_is_used_and_never_replaced() -> None:
+async def test_a_chosen_key_is_never_replaced() -> None:
     key = StaticCredentials("key")
     assert isinstance(key, CredentialSource)
-    assert (await key.current()).access_token == "key"
+    assert (await key.current()).access_token == await key.token() == "key"
     refresh: Any = key.refresh
     assert await refresh(CredentialRejected("401", credential=await key.current())) is None
     assert (await key.current()).access_token == "key"
@@ -170,7 +182,7 @@ async def test_a_key_that_was_given_is_used_and_never_replaced() -> None:
 # Imports -------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_used_is_not_imported() -> None:
+def test_unused_packages_are_not_imported() -> None:
     script = """
 import sys
 from rxauth.credentials import Credential, MemoryStore, StaticCredentials

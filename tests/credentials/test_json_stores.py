@@ -16,7 +16,7 @@ from rxauth.credentials import Credential, CredentialStore, FileStore
 from rxauth.errors import StoreError
 from tests.credentials.faulty_files import AnotherUser, FaultyFiles, ShortWrites
 from tests.credentials.kinds import KIMI_CODE, KINDS, NEW, OLD, OTHERS, OWN, PI, Kind, Waits, no_time, tokens
-from tests.credentials.tracebacks import told_with_variables
+from tests.credentials.tracebacks import with_variables
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
@@ -140,7 +140,7 @@ async def test_a_file_that_is_no_json_object_is_left_as_it_is(kind: Kind, conten
         with pytest.raises(StoreError, match=r"no JSON object.*Mend it") as caught:
             await use()
         assert "secret-token" not in f"{caught.value!r} {caught.value.__context__!r}"
-        assert "secret-token" not in told_with_variables(caught.value)
+        assert "secret-token" not in with_variables(caught.value)
     assert path.read_bytes() == content
 
 

@@ -29,7 +29,7 @@ from rxauth.errors import LoginRequired, RefreshFailed
 from tests.credentials.oauth import Time, background, rejected, source
 from tests.credentials.test_oauth_rejected import sdk_failure
 from tests.credentials.token_server import TokenServer
-from tests.credentials.tracebacks import told_with_variables
+from tests.credentials.tracebacks import with_variables
 
 # One exchange --------------------------------------------------------------------------------------------------------
 
@@ -247,10 +247,10 @@ async def test_no_token_is_shown_or_logged(server: TokenServer, now: Time, caplo
         with pytest.raises(LoginRequired) as caught:
             await use
         said += traceback.format_exception(caught.value)
-    told = "".join(said) + caplog.text
+    shown = "".join(said) + caplog.text
     assert "Refreshed the credential" in caplog.text
     secrets = ("access-1", "access-2", "refresh-1", "refresh-2", "client-secret")
-    assert [each for each in secrets if each in told.replace("refresh-1.0", "")] == []
+    assert [each for each in secrets if each in shown.replace("refresh-1.0", "")] == []
 
 
 @pytest.mark.parametrize("trouble", [b"<refresh-1 access-1>", b'{"access_token": "access-2", "refresh_', None])
@@ -269,6 +269,6 @@ async def test_no_token_is_in_a_tracebacks_variables(server: TokenServer, now: T
         server.answers += [{"body": trouble}] * 3 if trouble else []
         with pytest.raises(RefreshFailed) as caught:
             await use()
-        told = told_with_variables(caught.value)
-        assert "rejected = Credential(" in told
-        assert [each for each in ("access-1", "access-2", "refresh-1", "client-secret") if each in told] == []
+        shown = with_variables(caught.value)
+        assert "rejected = Credential(" in shown
+        assert [each for each in ("access-1", "access-2", "refresh-1", "client-secret") if each in shown] == []

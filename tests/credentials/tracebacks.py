@@ -1,14 +1,14 @@
-"""What an error reporter tells of an exception."""
+"""Show an exception as an error reporter does."""
 
 from __future__ import annotations
 
 import traceback
 
-__all__ = ["told_with_variables"]
+__all__ = ["with_variables"]
 
 
-def told_with_variables(error: BaseException) -> str:
-    """The traceback, with the local variables of its frames but for the outermost: that is the test's own."""
+def with_variables(error: BaseException) -> str:
+    """Return the traceback with the local variables of its frames; the outermost is the test's own, and left out."""
     assert error.__traceback__ is not None
-    told = traceback.TracebackException(type(error), error, error.__traceback__.tb_next, capture_locals=True)
-    return "".join(told.format())
+    shown = traceback.TracebackException(type(error), error, error.__traceback__.tb_next, capture_locals=True)
+    return "".join(shown.format())
