@@ -70,7 +70,8 @@ _LONGEST_WAIT = 60.0  # seconds: a server that asks for more is not waited for b
 def three_tries() -> Retrying:
     """Return three tries, whatever the exception, waiting as told or random; a longer wait than a minute ends them."""
     return default_retrying().copy(
-        retry=retry_always, stop=stop_after_attempt(3) | (lambda state: state.upcoming_sleep > _LONGEST_WAIT)
+        retry=retry_always,
+        stop=lambda state: stop_after_attempt(3)(state) or state.upcoming_sleep > _LONGEST_WAIT,
     )
 
 
