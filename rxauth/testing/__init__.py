@@ -7,6 +7,45 @@
 
 `rxauth.testing.fixtures` has them as fixtures for pytest, with a test to paste.
 
+Any client can be tested so, in any language and over any SDK: a base URL and an access token are all that it needs. The
+token is revoked early by `fake.invalidate()`, while the client's clock says that it is valid:
+
+>>> import urllib.error, urllib.request
+>>> def ask(base_url, token):
+...     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+...     request = urllib.request.Request(base_url + "/v1/messages", b'{"stream": true}', headers)
+...     try:
+...         with urllib.request.urlopen(request) as response:
+...             return response.status
+...     except urllib.error.HTTPError as error:
+...         with error:
+...             return error.code
+>>> with FakeProvider() as fake:
+...     token = fake.credential().access_token  # its refresh token goes to fake.token_url
+...     first = ask(fake.url, token)
+...     fake.invalidate()
+...     print(first, ask(fake.url, token), len(fake.api_requests))
+200 401 2
+
+    the token is refused                     fake.invalidate(), before or between two calls
+      in another form                        Reply(status=401, body="Unauthorized"), Reply.html(status=401)
+      with 403                               Reply(status=403, error="authentication_error")
+      in-band, at once                       Reply.in_band_error("authentication_error", after=0)
+      in-band, after the opening             Reply.in_band_error("authentication_error", after=1)
+      in-band, after some words              Reply.in_band_error("authentication_error", after=6)
+    the login is over                        fake.revoke()
+    the plan does not allow it               Reply(status=401, message="Your subscription does not include this model.")
+    the provider is overloaded               Reply(status=529), Reply.in_band_error("overloaded_error", after=0)
+    it asks to wait                          Reply.rate_limited(retry_after=1)
+    it is silent                             Reply.hang(), Reply.hang(after=0), Reply.hang(after=6)
+    it sends nothing but pings               Reply(body=[": ping\\n\\n", Pause(0.2)] * 99)
+    the connection breaks                    Reply.reset(), Reply.cut(at=0), Reply.cut(at=900)
+    the token endpoint has the same          FakeProvider(token_replies=[Reply(status=503)])
+
+Look at `fake.api_requests` and `fake.token_requests` afterwards: how many there were, with which tokens, and whether
+the client closed a stream that it left. A refresh token that is presented twice ends the login, as at real providers.
+`tests/peers` of the repository runs nearly all of this with several clients.
+
 Everything is loaded when it is first used: marbles need no HTTP server.
 """
 

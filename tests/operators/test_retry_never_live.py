@@ -326,6 +326,22 @@ class TestSubscriptions:
         gc.collect()
         assert freed() is None
 
+    @pytest.mark.looptime
+    async def test_on_a_loop_stop_after_delay_is_measured_by_its_clock(self) -> None:
+        """The wall clock stands still here, as it would for a policy whose clock was set back."""
+        loop = asyncio.get_running_loop()
+        times: list[float] = []
+        ended = loop.create_future()
+
+        def attempt(_: abc.SchedulerBase) -> Observable[Any]:
+            times.append(round(loop.time(), 3))
+            return rx.throw(NeverLiveError((), unavailable))
+
+        policy = tenacity.Retrying(stop=tenacity.stop_after_delay(10), wait=tenacity.wait_fixed(4))
+        rx.defer(attempt).pipe(retry_never_live(retrying=policy)).subscribe(on_error=ended.set_result)
+        await ended
+        assert times == [0, 4, 8, 12]
+
     async def test_an_attempt_after_a_wait_elsewhere_is_back_on_the_loop(self) -> None:
         """And has the context variables of the subscriber."""
         variable.set("the subscriber's")
