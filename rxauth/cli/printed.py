@@ -87,6 +87,7 @@ def process_start() -> float:
     """Return the Unix time at which this process was started, or a little later."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + (ticks + 1) / os.sysconf("SC_CLK_TCK")
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)  # first: a pause here must not make the start earlier
+        return time.time() - since_boot + (ticks + 1) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, AttributeError):  # not on Linux
         return time.time()
