@@ -1,4 +1,4 @@
-"""One virtual clock, and the marbles that run on it."""
+"""Give the marble helpers one virtual clock."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class VirtualTime:
     def hot(
         self, diagram: str, events: Mapping[str, Any] | None = None, error: Exception | None = None
     ) -> HotObservable[Any]:
-        """A source that goes on whether somebody listens or not."""
+        """A source that emits with or without subscribers."""
         return marbles.hot(self.scheduler, diagram, events, error)
 
     def attempts(
@@ -55,11 +55,11 @@ class VirtualTime:
         *,
         until: float | None = None,
     ) -> str:
-        """Subscribe now, run until nothing is left to do, and draw what came. Column 0 is now.
+        """Subscribe now, run until nothing is left to do, and draw the result. Column 0 is now.
 
         Args:
             source: or a function that returns it.
-            events: by letter, what is not to be `marbles.event(letter)`.
+            events: by letter, the events that are not `marbles.event(letter)`.
             until: ticks from now after which to dispose; `None`: never.
         """
         now = self._begun = self.scheduler.clock
@@ -67,6 +67,6 @@ class VirtualTime:
         return marbles.draw(marbles.observe(self.scheduler, source, at=now, until=end), events, start=now)
 
     def subscriptions(self, source: ColdObservable[Any] | HotObservable[Any] | marbles.Attempts) -> list[str]:
-        """When a source was subscribed to in the last `see`, and when no longer: diagrams in the same columns."""
+        """Return when a source was subscribed and disposed in the last `see`: diagrams in the same columns."""
         since = (each for each in source.subscriptions if each.subscribe >= self._begun)
         return [marbles.draw_subscription(each, self._begun) for each in since]

@@ -18,13 +18,13 @@ A retry is drawn as `attempts`: one diagram for each subscription, which may sta
     attempt 1       s--e
     attempt 2           s--a|
 
-In a hot source's diagram one `^` marks the column that is time 0. Nothing has to follow the grammar of Rx: what comes
-behind `|` or `#` is sent all the same, as a source that does not keep its promises would.
+In a hot source's diagram one `^` marks the column that is time 0. A diagram need not follow the grammar of Rx: items
+after `|` or `#` are sent all the same, as a faulty source would.
 
-A letter stands for the event that `events` gives it, else for the one of `event(letter)`.
+A letter stands for the event in `events`, else for `event(letter)`.
 
-In a test compare diagrams, `draw(observe(...)) == "----(sa)--b--|"`, rather than what was recorded: where they differ
-pytest writes both under one another and marks the columns. `virtual_time` of `rxauth.testing.fixtures` does so.
+In a test compare diagrams, `draw(observe(...)) == "----(sa)--b--|"`, rather than recorded messages: where they differ
+pytest writes both under one another and marks the columns.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ __all__ = [
 ]
 
 failure: Exception = CredentialRejected("401: the token is dead", status=401)
-"""What `#` raises and `e` carries unless something else is given: an auth failure."""
+"""The exception of `#` and of the event `e`, unless another one is given: an auth failure."""
 
 _START = Start(AssistantMessage())
 _ERROR = Error("error", AssistantMessage(stop_reason="error", error_message=str(failure)), failure)
 
 
 def event(letter: str) -> Any:
-    """The event that a letter stands for where nothing else is given.
+    """Return the event that a letter stands for by default.
 
     >>> event("s").type, event("e").type, event("a")
     ('start', 'error', TextDelta(content_index=0, delta='a'))
@@ -78,12 +78,12 @@ def event(letter: str) -> Any:
 def messages(
     diagram: str, events: Mapping[str, Any] | None = None, error: Exception | None = None, start: float = 0
 ) -> list[Recorded[Any]]:
-    """What a diagram says, as an observer of the `TestScheduler` records it.
+    """Return the notifications of a diagram, as an observer of the `TestScheduler` records them.
 
     Args:
         diagram: see the module.
-        events: by letter, what is not to be `event(letter)`.
-        error: what `#` is; `failure` by default.
+        events: by letter, the events that are not `event(letter)`.
+        error: the exception of `#`; `failure` by default.
         start: the time of the first column, in ticks.
 
     Raises:
@@ -101,7 +101,7 @@ def cold(
     events: Mapping[str, Any] | None = None,
     error: Exception | None = None,
 ) -> ColdObservable[Any]:
-    """A cold source: column 0 is the moment of each subscription. Its `subscriptions` are recorded.
+    """Make a cold source: column 0 is the moment of each subscription. Its `subscriptions` are recorded.
 
     >>> scheduler = TestScheduler()
     >>> source = cold(scheduler, "s--a|")
@@ -140,7 +140,7 @@ def attempts(
     events: Mapping[str, Any] | None = None,
     error: Exception | None = None,
 ) -> Attempts:
-    """A cold source with a diagram for each subscription; the last one for all further ones.
+    """Make a cold source with a diagram for each subscription; the last one for all further ones.
 
     Args:
         scheduler: that the test runs on.
@@ -173,9 +173,9 @@ def hot(
     error: Exception | None = None,
     start: float = 0,
 ) -> HotObservable[Any]:
-    """A hot source: column 0, or the column of `^`, is the time `start`. Its `subscriptions` are recorded.
+    """Make a hot source: column 0, or the column of `^`, is the time `start`. Its `subscriptions` are recorded.
 
-    What lies before the scheduler's clock is sent when the scheduler starts.
+    Items before the scheduler's clock are sent when the scheduler starts.
 
     >>> scheduler = TestScheduler()
     >>> draw(observe(scheduler, hot(scheduler, "a--^--b|", start=200), at=200), start=200)
@@ -195,7 +195,7 @@ def hot(
 
 
 def subscription(diagram: str, start: float = 0) -> Subscription:
-    """When a source was subscribed, and when no longer: `^` and `!`; without `!`, to the end.
+    """Return the subscription of a diagram: from `^` to `!`, or without `!` to the end.
 
     Raises:
         ValueError: that is no such diagram, or one that RxPY's `Subscription` cannot hold: one that ends at time 0.
@@ -215,7 +215,7 @@ def subscription(diagram: str, start: float = 0) -> Subscription:
 
 
 def subscriptions(*diagrams: str, start: float = 0) -> list[Subscription]:
-    """Several, for comparison with the `subscriptions` of a source.
+    """Return several, to compare with the `subscriptions` of a source.
 
     >>> subscriptions("^-!", "----^------!")
     [(0, 2), (4, 11)]
@@ -224,7 +224,7 @@ def subscriptions(*diagrams: str, start: float = 0) -> list[Subscription]:
 
 
 def draw_subscription(recorded: Subscription, start: float = 0) -> str:
-    """The diagram of a subscription: `subscription(draw_subscription(each))` is `each`.
+    """Return the diagram of a subscription: `subscription(draw_subscription(each))` is `each`.
 
     Args:
         recorded: between two ticks it has no diagram, and is listed instead: "^@0.5 !@3".
@@ -234,7 +234,7 @@ def draw_subscription(recorded: Subscription, start: float = 0) -> str:
     ('--^---!', '^')
     """
     begin, end = recorded.subscribe - start, recorded.unsubscribe - start
-    ended = recorded.unsubscribe != sys.maxsize  # how RxPY says: never
+    ended = recorded.unsubscribe != sys.maxsize  # RxPY's sign for never
     times = [(begin, "^"), *([(end, "!")] if ended else [])]
     if any(at < 0 or at != int(at) for at, _ in times) or (ended and end <= begin):
         return " ".join(f"{sign}@{_tick(at + start)}" for at, sign in times)
@@ -250,7 +250,7 @@ def observe(
     at: float = 0,
     until: float | None = None,
 ) -> list[Recorded[Any]]:
-    """Subscribe, let the scheduler run to its end, and return what was seen.
+    """Subscribe, run the scheduler to its end, and return the recorded notifications.
 
     Args:
         scheduler: the same that the sources were made with.
@@ -272,10 +272,10 @@ def observe(
 
 
 def draw(recorded: Iterable[Recorded[Any]], events: Mapping[str, Any] | None = None, start: float = 0) -> str:
-    """The diagram of what was recorded: `messages(draw(recorded))` is `recorded`.
+    """Return the diagram of recorded notifications: `messages(draw(recorded))` is `recorded`.
 
-    What no diagram can say (a time between two ticks, or inside the width of a group; an event that has no letter) is
-    listed instead, one `letter@time` after the other; `messages` does not take that.
+    Notifications without a diagram (a time between two ticks, or inside the width of a group; an event that has no
+    letter) are listed instead, one `letter@time` after the other; `messages` does not take that.
 
     Args:
         recorded: in the order of time.

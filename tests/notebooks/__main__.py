@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.notebooks import executing, pictures
+from tests.notebooks import executing, paths, pictures
 
 
 async def main(paths: list[Path]) -> None:
@@ -25,4 +25,4 @@ async def main(paths: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main([Path(name) for name in sys.argv[1:]] or executing.paths()))
+    asyncio.run(main([Path(name) for name in sys.argv[1:]] or paths()))

@@ -1,4 +1,4 @@
-"""Runs a notebook from scratch, and tells where what it stores is no longer what comes out."""
+"""Run a notebook from scratch, and find the stored outputs that have changed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 from traitlets.config import Config
-
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 LIVE = "live"
 """The tag of a cell whose output depends on real time: it is executed, and never compared."""
@@ -38,11 +36,6 @@ sys.addaudithook(stay_here)
 """
 
 
-def paths() -> list[Path]:
-    """The notebooks, in their order."""
-    return sorted(NOTEBOOKS.glob("*.ipynb"))
-
-
 def read(path: Path) -> Any:
     """A notebook as it is stored."""
     return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
@@ -63,7 +56,7 @@ async def execute(stored: Any, directory: Path) -> Any:
     (directory / "sitecustomize.py").write_text(_OFFLINE)
     places = ("HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "RXAUTH_HOME")
     home = {name: str(directory) for name in places}
-    # Another home for the kernel, and its connection file there: nothing of whoever runs this is read or written.
+    # The kernel has a home of its own: it neither reads nor writes the files of the person who runs this.
     client = NotebookClient(
         notebook,
         timeout=60,
@@ -80,12 +73,12 @@ async def execute(stored: Any, directory: Path) -> Any:
 
 
 def stale(stored: Any, fresh: Any) -> Iterator[str]:
-    """For every cell that must always say the same and says something else by now: which one, and what."""
+    """Yield the cells whose output has changed, except those that depend on real time."""
     for number, (before, after) in enumerate(zip(stored.cells, fresh.cells, strict=True), 1):
         if before.cell_type == "code" and LIVE not in before.metadata.get("tags", ()):
-            told, tells = _outputs(before), _outputs(after)
-            if told != tells:
-                yield f"cell {number}, stored:\n{_text(told)}\nnow:\n{_text(tells)}"
+            was, now = _outputs(before), _outputs(after)
+            if was != now:
+                yield f"cell {number}, stored:\n{_text(was)}\nnow:\n{_text(now)}"
 
 
 def _blank(cell: Any) -> Any:
@@ -93,7 +86,7 @@ def _blank(cell: Any) -> Any:
 
 
 def _outputs(cell: Any) -> list[tuple[str, Any]]:
-    """What a cell shows. In how many pieces a text was printed depends on the time."""
+    """Return the output of a cell; the number of pieces that a text was printed in depends on the time."""
     shown: list[tuple[str, Any]] = []
     for output in cell.outputs:
         if output.output_type != "stream":
@@ -106,5 +99,5 @@ def _outputs(cell: Any) -> list[tuple[str, Any]]:
 
 
 def _text(outputs: list[tuple[str, Any]]) -> str:
-    """What a person compares: the drawings in characters, not those in SVG."""
+    """Return outputs as text, to compare: drawings in characters, not in SVG."""
     return "\n".join(data if isinstance(data, str) else data.get("text/plain", "") for _, data in outputs)

@@ -15,7 +15,7 @@ from rxauth import recover_auth
 from rxauth.events import AssistantMessage, Done, TextDelta
 from rxauth.marbles import Diagram, Recorder, explain
 from rxauth.testing import marbles
-from tests.notebooks.executing import NOTEBOOKS
+from tests.notebooks import NOTEBOOKS
 
 DIRECTORY = NOTEBOOKS / "pictures"
 

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 
 from tests import peers_needed
-from tests.notebooks import executing
+from tests.notebooks import executing, paths
 from tests.notebooks.browser import chromium, files, jupyterlab, run_all, until
 from tests.notebooks.page import PYODIDE, build
 
@@ -34,7 +34,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     peers_needed.program("chromium")
     home = tmp_path_factory.mktemp("home")
     folder = tmp_path_factory.mktemp("notebooks")
-    for path in executing.paths():
+    for path in paths():
         (folder / path.name).write_bytes(path.read_bytes())
     crowded = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CROWDED)], metadata=executing.METADATA)  # type: ignore[no-untyped-call]
     executing.write(crowded, folder / "crowded.ipynb")
@@ -213,7 +213,7 @@ def test_a_static_page_runs_python_by_itself(tmp_path: Path) -> None:
         assert _lightness(ink) > 0.8 > 0.3 > _lightness(ground)
 
 
-@pytest.mark.parametrize("path", executing.paths(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", paths(), ids=lambda path: path.stem)
 def test_a_stored_notebook_shows_its_pictures(path: Path, browser: Any, tmp_path: Path) -> None:
     from nbconvert import HTMLExporter
 
@@ -227,7 +227,7 @@ def test_a_stored_notebook_shows_its_pictures(path: Path, browser: Any, tmp_path
     assert min(min(size) for size in sizes) > 50
 
 
-@pytest.mark.parametrize("path", executing.paths()[1:], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", paths()[1:], ids=lambda path: path.stem)
 def test_a_notebook_that_was_run_shows_its_pictures(path: Path, lab: str, browser: Any) -> None:
     browser.get_log("browser")  # forget those of other pages
     run_all(browser, lab, path.name)

@@ -10,10 +10,9 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
-from rxauth.marbles import Diagram
-from tests.notebooks import executing, pictures
+from tests.notebooks import executing, paths
 
-README = executing.NOTEBOOKS.parent / "README.md"
+pytestmark = pytest.mark.notebook
 
 
 def notebook(*cells: str, tags: tuple[str, ...] = ()) -> Any:
@@ -21,26 +20,15 @@ def notebook(*cells: str, tags: tuple[str, ...] = ()) -> Any:
     return nbformat.v4.new_notebook(cells=made)  # type: ignore[no-untyped-call]
 
 
-def test_the_notebooks_are_numbered() -> None:
-    assert [path.stem for path in executing.paths()] == [
-        "0_playground",
-        "1_the_phantom",
-        "2_the_operators",
-        "3_retry_and_backoff",
-        "4_your_own_provider",
-        "5_composing",
-    ]
-
-
-@pytest.mark.parametrize("path", executing.paths(), ids=lambda path: path.stem)
-async def test_it_runs_from_scratch_and_stores_what_comes_out(path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", paths(), ids=lambda path: path.stem)
+async def test_a_notebook_stores_the_output_of_a_fresh_run(path: Path, tmp_path: Path) -> None:
     stored = executing.read(path)
     fresh = await executing.execute(stored, tmp_path)
     assert list(executing.stale(stored, fresh)) == [], "python -m tests.notebooks stores what comes out now"
 
 
-@pytest.mark.parametrize("path", executing.paths(), ids=lambda path: path.stem)
-def test_it_was_stored_after_one_clean_run_with_a_picture_and_a_claim(path: Path) -> None:
+@pytest.mark.parametrize("path", paths(), ids=lambda path: path.stem)
+def test_a_stored_notebook_has_a_picture_and_an_assert(path: Path) -> None:
     stored = executing.read(path)
     code = [cell for cell in stored.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
@@ -56,7 +44,7 @@ async def test_a_drawing_that_has_changed_is_found(tmp_path: Path) -> None:
     stored = copy.deepcopy(fresh)
     assert list(executing.stale(stored, fresh)) == []
     stored.cells[0].outputs[0].data["image/svg+xml"] += " "
-    assert [told[:6] for told in executing.stale(stored, fresh)] == ["cell 1"]
+    assert [each[:6] for each in executing.stale(stored, fresh)] == ["cell 1"]
 
 
 async def test_what_depends_on_real_time_is_not_compared(tmp_path: Path) -> None:
@@ -79,23 +67,3 @@ async def test_a_cell_that_raises_is_a_failure(tmp_path: Path) -> None:
 async def test_a_notebook_that_leaves_this_machine_is_a_failure(code: str, tmp_path: Path) -> None:
     with pytest.raises(CellExecutionError, match="a notebook"):
         await executing.execute(notebook(code), tmp_path)
-
-
-@pytest.mark.parametrize("name", pictures.PICTURES)
-def test_the_picture_in_the_readme_is_the_one_that_is_drawn_now(name: str) -> None:
-    stored = pictures.DIRECTORY / name
-    assert stored.read_text() == pictures.PICTURES[name]().svg(), "python -m tests.notebooks draws it again"
-    assert f"({stored.relative_to(README.parent)})" in README.read_text()
-
-
-def test_the_pictures_show_two_starts_without_rxauth_and_one_with_it() -> None:
-    def starts(picture: Diagram) -> int:
-        return [event.type for event in picture.rows[-1].values].count("start")
-
-    assert (starts(pictures.problem()), starts(pictures.solution())) == (2, 1)
-
-
-def test_every_notebook_is_in_the_readme_which_says_how_to_open_them() -> None:
-    told = README.read_text()
-    assert [path.name for path in executing.paths() if f"(notebooks/{path.name})" not in told] == []
-    assert ".[notebook]' && .venv/bin/jupyter lab notebooks" in told

@@ -1,4 +1,4 @@
-"""Marble diagrams: what they say, what they refuse, and that nothing is lost on the way there and back."""
+"""Marble diagrams are read, refused, drawn, and lose nothing on the way there and back."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_start_and_spaces_place_a_diagram() -> None:
     assert [each.time for each in marbles.messages("a-b", start=0.5)] == [0.5, 2.5]
 
 
-def test_letters_stand_for_assistant_events_unless_something_else_is_given() -> None:
+def test_letters_stand_for_events_unless_others_are_given() -> None:
     assert [marbles.event(letter).type for letter in "seab1"] == ["start", "error", *["text_delta"] * 3]
     assert is_auth_error(marbles.event("e"))
     assert is_auth_error(marbles.failure)
@@ -58,7 +58,7 @@ def test_letters_stand_for_assistant_events_unless_something_else_is_given() -> 
 
 
 @pytest.mark.parametrize("diagram", ["(a", "a)", "()", "((a))", "(a-b)", "a b", "a?b", "a^", "a!", "a,b", "(a b)"])
-def test_what_is_no_diagram_is_refused(diagram: str) -> None:
+def test_a_string_that_is_no_diagram_is_refused(diagram: str) -> None:
     with pytest.raises(ValueError, match="diagram"):
         marbles.messages(diagram)
 
@@ -111,7 +111,7 @@ def test_a_subscription_has_a_begin_and_perhaps_an_end(diagram: str, expected: S
 
 
 @pytest.mark.parametrize("diagram", ["", "!", "!^", "^^", "^!!", "^a", "^|", "(^!)"])
-def test_what_is_no_subscription_is_refused(diagram: str) -> None:
+def test_a_string_that_is_no_subscription_is_refused(diagram: str) -> None:
     with pytest.raises(ValueError):
         marbles.subscription(diagram)
 
@@ -128,7 +128,7 @@ def test_a_diagram_survives_the_way_there_and_back(diagram: str, start: int) -> 
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from(ITEMS))).map(sorted))
-def test_what_was_recorded_survives_or_is_listed(items: list[tuple[int, str]]) -> None:
+def test_recorded_notifications_survive_or_are_listed(items: list[tuple[int, str]]) -> None:
     recorded = [each for at, item in items for each in marbles.messages(item, start=at)]
     drawn = marbles.draw(recorded)
     if "@" in drawn:
@@ -137,7 +137,7 @@ def test_what_was_recorded_survives_or_is_listed(items: list[tuple[int, str]]) -
         assert marbles.messages(drawn) == recorded
 
 
-def test_what_has_no_letter_is_listed_and_is_no_diagram() -> None:
+def test_an_event_without_a_letter_is_listed() -> None:
     recorded = [on_next(0, "a"), Recorded(1, OnNext({"type": "x"})), Recorded(2, OnError(ValueError()))]
     drawn = marbles.draw(recorded)
     assert drawn == "a@0 ?dict@1 #@2"
@@ -146,7 +146,7 @@ def test_what_has_no_letter_is_listed_and_is_no_diagram() -> None:
     assert marbles.draw(recorded, events={"x": {"type": "x"}}) == "ax#"
 
 
-def test_a_letter_that_was_given_away_is_not_drawn_for_what_it_stood_for() -> None:
+def test_a_letter_with_another_event_is_not_drawn_for_its_own() -> None:
     assert marbles.draw(marbles.messages("a"), events={"a": "other"}) == "?TextDelta@0"
     events = {"a": "other"}
     assert marbles.draw(marbles.messages("-a", events), events) == "-a"
@@ -158,7 +158,7 @@ def test_the_events_of_one_letter_print_the_same_every_time() -> None:
         assert marbles.event(letter) == marbles.event(letter)
 
 
-def test_every_subscription_gets_the_next_diagram_and_the_last_one_for_ever() -> None:
+def test_every_subscription_gets_the_next_diagram() -> None:
     scheduler = TestScheduler()
     source = marbles.attempts(scheduler, "s#", "a|")
     seen = [marbles.draw(marbles.observe(scheduler, source, at=at), start=at) for at in (0, 2000, 4000)]
