@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import glob
 import hashlib
 import os
@@ -131,6 +132,12 @@ def _digest(content: bytes) -> str:
 
 
 def _stems(path: str) -> tuple[str, ...]:
+    """Return the beginnings of the temporary files' names: beside the file, and in rxauth's own directory."""
+    return _stems_with(path, os.environ.get("RXAUTH_HOME"), os.environ.get("HOME"))
+
+
+@functools.lru_cache(maxsize=64)  # for each load of a credential
+def _stems_with(path: str, *_environ: str | None) -> tuple[str, ...]:
     directory, name = os.path.split(path)
     beside = os.path.join(directory, f".{name}")  # noqa: PTH118 - paths are str here, as os wants them
     home = rxauth_home()

@@ -111,12 +111,9 @@ class JsonFile:
             StoreError: it cannot be read, or is no JSON object.
         """
         for _ in range(_READ_OWN_AGAIN if self._private else _READ_AGAIN):
-            found = self._read()
-            if found is None:
-                return None
-            document = self._decode(found.content)
-            if document is not None:
-                self._note_style(found.content)
+            found, document = self._read()
+            if document is not None or found is None:
+                self._note_style(b"" if found is None else found.content)
                 return document
             await self._sleep(_READ_AGAIN_AFTER)
         raise StoreError(
@@ -130,7 +127,7 @@ class JsonFile:
         Raises:
             StoreError: it cannot be written.
         """
-        found = self._read()
+        found, _ = self._read()
         if mine.room is not None:
             mine.room.release()
         mine.room = self._room(_GROWTH + (0 if found is None else len(found.content)))
@@ -167,12 +164,13 @@ class JsonFile:
         except OSError as error:
             self._fail("written", error)
 
-    def _read(self) -> Found | None:
+    def _read(self) -> tuple[Found | None, Document | None]:
+        """Return the file, `None` if there is none, and the object in it, `None` if it is not whole."""
         path = self.real_path()
         try:
             found = read_whole(path, self._files, tighten=self._private)
             if found is None:
-                return None
+                return None, None
             self._warn(found)
         except NotOurs as error:
             raise StoreError(
@@ -180,12 +178,13 @@ class JsonFile:
             ) from None
         except OSError as error:
             self._fail("read", error)
-        whole = self._decode(found.content) is not None
-        for backup in backups_of(path, found.content if whole else None):
+        document = self._decode(found.content)
+        for backup in backups_of(path, None if document is None else found.content):
             with suppress(NotOurs, OSError):
-                found = read_whole(backup, self._files) or found
-                break
-        return found
+                copy = read_whole(backup, self._files)
+                if copy is not None:
+                    return copy, self._decode(copy.content)
+        return found, document
 
     def _warn(self, found: Found) -> None:
         """Log a mode that was too open, and a hard link; once, because a file is read for every request."""
