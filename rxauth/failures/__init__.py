@@ -1,27 +1,25 @@
-"""What counts as an auth failure, and what else a failure says: rules that compose.
+"""Judge failures: by rules that compose, as transient, by the credential that they are about.
 
     is_auth_error                       the default: a status, else a structured code, else the text, conservatively
     is_auth_error | status(403)         a provider that answers 403 for a stale token
     is_auth_error & ~text("K3")         one message that a refresh cannot mend
 
 A rule judges an error event, an exception, a `NeverLiveError` (its failure) or an exception group (all that it holds).
-Anything else is no failure, and what the credential logic itself raises is final: the answer is no. By itself a rule
+Anything else is no failure, and an error of the credential logic is final: the answer is no. By itself a rule
 knows an error event by its `type`, which ends with error, failed or failure; inside an operator, the events for which
 `is_error` is true are error events, whatever they are called.
 """
 
 from rxauth.errors import name_of
+from rxauth.failures._kinds import TRANSIENT_STATUS, Kind, kind_of
 from rxauth.failures._reading import Reading
 from rxauth.failures._rejected import rejected_credential
 from rxauth.failures._rules import (
-    TRANSIENT_STATUS,
     Judge,
-    Kind,
     Rule,
     error_type,
     is_auth_error,
     judge_known,
-    kind_of,
     status,
     status_of,
     text,

@@ -1,49 +1,22 @@
-"""Rules that judge a failure, and the judgement behind them."""
+"""Compose rules about failures with `|`, `&` and `~`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from enum import Enum
 from typing import Any, TypeAlias
 
-from rxauth.errors import CredentialError, CredentialRejected, ProviderUnavailable, RequestRejected, field
+from rxauth.errors import CredentialError, field
+from rxauth.failures._kinds import Kind, kind_of
 from rxauth.failures._reading import Reading, leaves
-from rxauth.failures._words import (
-    AUTH,
-    AUTH_SENTENCES,
-    AUTH_TEXT,
-    BUSY,
-    CERTAIN_TEXT,
-    DENIED,
-    DENIED_TEXT,
-    FORBIDDEN,
-    FORBIDDEN_TEXT,
-    REQUEST,
-    STATUS_AT_START,
-    STATUS_TEXT,
-    UNAUTHORIZED,
-    USED_UP,
-    normal,
-)
+from rxauth.failures._words import normal
 
 Judge: TypeAlias = Callable[[Any], bool]
 _Judge: TypeAlias = Callable[[Reading], bool]
 
-TRANSIENT_STATUS = frozenset({408, 425, 429, *range(500, 600)})
-
-
-class Kind(Enum):
-    """The caller's next action after a provider's failure."""
-
-    AUTH = "refresh the credential"
-    BUSY = "try again later"
-    REFUSED = "change the request, the plan or the permissions"
-    UNKNOWN = "read the message"
-
 
 class Rule:
-    """A judgement of failures that composes with `|`, `&` and `~`, also with a plain function on either side.
+    """Judge failures; compose with `|`, `&` and `~`, also with a plain function on either side.
 
     >>> stale = is_auth_error | status(403)
     >>> stale({"type": "error", "status": 403})
@@ -141,7 +114,7 @@ def status_of(failure: Any) -> int | None:
     """Return the HTTP status that a failure carries: 400 to 599, on itself, its `error`, `body`, `response` or `cause`,
     or along `__cause__`.
 
-    Any other number says nothing: SDKs report 200 for an error that came in-band.
+    Any other number is ignored: SDKs report 200 for an error that came in-band.
 
     >>> status_of({"type": "error", "error": {"status_code": 401}})
     401
@@ -160,57 +133,10 @@ def _is_failure(failure: Any) -> bool:
 
 
 def _is_final(failure: Any) -> bool:
-    """Whether it comes from the credential logic, which has tried what can be tried, or is nothing at all."""
+    """Whether it is of the credential logic, which has made its own tries, or a mere completion."""
     return (
         failure is None or isinstance(failure, CredentialError) or isinstance(field(failure, "cause"), CredentialError)
     )
 
-
-def kind_of(reading: Reading) -> Kind:
-    """Name the caller's next action. The order of the questions is the precedence of the evidence."""
-    for cls, kind in _OURS if reading.ours is not None else ():
-        if isinstance(reading.ours, cls):
-            return kind
-    words, texts = reading.words, [text.lower() for text in reading.texts]
-    code = reading.status or _status_in(texts)
-    if code not in (None, 400, 401, 403):
-        return Kind.BUSY if code in TRANSIENT_STATUS and words.isdisjoint(USED_UP) else Kind.REFUSED
-    if not words.isdisjoint(DENIED) or any(map(DENIED_TEXT.search, texts)):
-        return Kind.REFUSED
-    if not words.isdisjoint(AUTH):
-        return Kind.AUTH
-    if code is None and not words.isdisjoint(BUSY):
-        return Kind.BUSY
-    if any(map(CERTAIN_TEXT.search, texts)):
-        return Kind.AUTH
-    if not words.isdisjoint(FORBIDDEN) or any(map(FORBIDDEN_TEXT.search, texts)):
-        return Kind.REFUSED
-    if code is not None:
-        return Kind.AUTH if code == 401 else Kind.REFUSED
-    if not words.isdisjoint(UNAUTHORIZED):
-        return Kind.AUTH
-    if not words.isdisjoint(REQUEST):
-        return Kind.REFUSED
-    if any(map(AUTH_TEXT.search, texts)) or any(text.strip().rstrip(".!") in AUTH_SENTENCES for text in texts):
-        return Kind.AUTH
-    return Kind.UNKNOWN
-
-
-def _status_in(texts: list[str]) -> int | None:
-    """Find the status that a message says in words: "HTTP 401", "403: ..."."""
-    for each in texts:
-        first = STATUS_AT_START.match(each)
-        if first is not None:
-            # "401 ms elapsed" is no status; "500 upstream gateway said 401" is one.
-            if first["code"] != "401" or first["follows"] is not None:
-                return int(first["code"])
-            continue
-        said = STATUS_TEXT.search(each)
-        if said is not None:
-            return int(said["http"] or said["status"] or said["code"] or said["before"])
-    return None
-
-
-_OURS = ((CredentialRejected, Kind.AUTH), (RequestRejected, Kind.REFUSED), (ProviderUnavailable, Kind.BUSY))
 
 is_auth_error = Rule(lambda reading: kind_of(reading) is Kind.AUTH, "is_auth_error")

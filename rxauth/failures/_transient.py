@@ -10,8 +10,8 @@ from datetime import UTC
 from typing import Any
 
 from rxauth.errors import CredentialError, TransientError, field
+from rxauth.failures._kinds import Kind, kind_of
 from rxauth.failures._reading import Reading, leaves
-from rxauth.failures._rules import Kind, kind_of
 from rxauth.failures._words import FORBIDDEN, REQUEST
 
 # An exception of a library that was never imported cannot be here: no need to import it in order to ask.

@@ -119,10 +119,10 @@ json_like = st.recursive(
 
 
 @given(json_like, st.text(max_size=300))
-def test_no_shape_of_a_failure_raises(shape: Any, said: str) -> None:
+def test_no_shape_of_a_failure_raises(shape: Any, words: str) -> None:
     for hostile in (
-        {"type": "error", "error": shape, "body": shape, "cause": shape, "message": said},
-        failure(said, error=shape, body=shape, response=shape, code=shape, status=shape, headers=shape),
+        {"type": "error", "error": shape, "body": shape, "cause": shape, "message": words},
+        failure(words, error=shape, body=shape, response=shape, code=shape, status=shape, headers=shape),
         failure(repr(shape)),
     ):
         assert is_auth_error(hostile) in (True, False)

@@ -63,8 +63,8 @@ def group(*failures: Exception) -> Exception:
     return ExceptionGroup("unhandled errors in a TaskGroup", failures)
 
 
-def event(cause: Exception, *said: Text) -> Error:
-    return Error("error", AssistantMessage(content=said), cause)
+def event(cause: Exception, *content: Text) -> Error:
+    return Error("error", AssistantMessage(content=content), cause)
 
 
 REJECTED = failure(status=401)

@@ -35,7 +35,7 @@ def caused(outer: Exception, inner: Exception) -> Exception:
 
 
 def http_error(code: int) -> Exception:
-    return urllib.error.HTTPError("http://127.0.0.1/", code, "said", email.message.Message(), None)
+    return urllib.error.HTTPError("http://127.0.0.1/", code, "m", email.message.Message(), None)
 
 
 def in_band(word: str) -> dict[str, Any]:

@@ -199,7 +199,7 @@ TOKENS = Credential("canary-access/+%\"'", refresh_token="canary  refresh")
         pytest.param("canary  refresh", id="the refresh token"),
         pytest.param("canary\n   refresh", id="the refresh token over two lines"),
         pytest.param("x" * 490 + "canary  refresh", id="where the message is cut"),
-        pytest.param(" " * 4990 + "canary-access/+%\"'", id="behind much space"),
+        pytest.param(" " * 4990 + "canary-access/+%\"'", id="after much space"),
         pytest.param("canary-access/+%\"'" * 100, id="many times"),
     ],
 )
