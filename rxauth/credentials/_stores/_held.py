@@ -11,16 +11,13 @@ __all__ = ["held_here", "holding", "lock_held_here"]
 
 
 class _Hold:
-    __slots__ = ("active", "lock", "outer", "store")
-
-    def __init__(self, store: object, lock: object, outer: _Hold | None) -> None:
+    def __init__(self, store: object, lock: object) -> None:
         self.store = store
         self.lock = lock
-        self.outer = outer
         self.active = True
 
 
-_innermost: ContextVar[_Hold | None] = ContextVar("rxauth_store_hold", default=None)
+_holds: ContextVar[tuple[_Hold, ...]] = ContextVar("rxauth_store_holds", default=())
 
 
 @contextlib.contextmanager
@@ -29,30 +26,22 @@ def holding(store: object, lock: object = None) -> Iterator[None]:
 
     `lock_held_here(store)` then returns `lock`.
     """
-    hold = _Hold(store, lock, _innermost.get())
-    _innermost.set(hold)
+    hold = _Hold(store, lock)
+    _holds.set((*_holds.get(), hold))
     try:
         yield
     finally:
         # The flag and not the variable alone: a task that was started inside has a copy of the variable.
         hold.active = False
-        if _innermost.get() is hold:
-            _innermost.set(hold.outer)
+        hold.lock = None
+        _holds.set(tuple(each for each in _holds.get() if each is not hold))
 
 
 def held_here(store: object) -> bool:
     """Return whether this task is inside `store.locked()`."""
-    return _hold(store) is not None
+    return any(hold.store is store and hold.active for hold in _holds.get())
 
 
 def lock_held_here(store: object) -> Any:
     """Return the lock that `holding` was given; `None` outside."""
-    hold = _hold(store)
-    return None if hold is None else hold.lock
-
-
-def _hold(store: object) -> _Hold | None:
-    hold = _innermost.get()
-    while hold is not None and not (hold.store is store and hold.active):
-        hold = hold.outer
-    return hold
+    return next((hold.lock for hold in reversed(_holds.get()) if hold.store is store and hold.active), None)

@@ -93,10 +93,7 @@ class KimiCodeStore(_KimiStore):
         home: its directory, `~` is expanded; default: `$KIMI_CODE_HOME`, else `~/.kimi-code`.
         oauth_host: where the login was made, as in `KIMI_CODE_OAUTH_HOST`.
         base_url: where its token is used, as in `KIMI_CODE_BASE_URL`, with `/v1` at its end if it is there.
-        environ: environment variables; default: this process's.
-        clock: Unix time in seconds.
-        sleep: waits for the lock, and for a file that is being written.
-        files: the operating system's calls.
+        environ, clock, sleep, files: stand in for the process's environment, the time, waiting, and the file calls.
 
     >>> KimiCodeStore(environ={"HOME": "/home/ann"})
     KimiCodeStore('/home/ann/.kimi-code/credentials/kimi-code.json')
@@ -163,10 +160,7 @@ class KimiCliStore(_KimiStore):
 
     Args:
         share_dir: its directory, `~` is expanded; default: `$KIMI_SHARE_DIR`, else `~/.kimi`.
-        environ: environment variables; default: this process's.
-        clock: Unix time in seconds.
-        sleep: waits for the lock, and for a file that is being written.
-        files: the operating system's calls.
+        environ, clock, sleep, files: stand in for the process's environment, the time, waiting, and the file calls.
 
     >>> KimiCliStore(environ={"HOME": "/home/ann"})
     KimiCliStore('/home/ann/.kimi/credentials/kimi-code.json')

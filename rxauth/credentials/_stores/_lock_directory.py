@@ -1,7 +1,7 @@
 """The lock of npm's proper-lockfile 4.1.2, by its protocol: a directory that exists while it is held.
 
-`mkdir` is what excludes. The holder sets the directory's mtime again and again; a directory whose mtime is older than
-the stale time belongs to a dead holder, and whoever finds it removes it and makes its own.
+`mkdir` excludes others. The holder sets the directory's mtime again and again; a directory whose mtime is older than
+the stale time belongs to a dead holder, and a process that finds it removes it and makes its own.
 """
 
 from __future__ import annotations
@@ -9,32 +9,32 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rxauth.credentials._stores._files import explain, pause
-from rxauth.credentials._stores._lock import POLL_EVERY
+from rxauth.credentials._stores._lock import POLL_EVERY, Sleep
 from rxauth.errors import StoreError
 
 if TYPE_CHECKING:
     import asyncio
 
-_SETTLE = 0.05
+_SETTLE = 0.05  # s after which another process that took over the same lock has shown itself
 
-_log = logging.getLogger("rxauth")
+_log = logging.getLogger(__name__)
 
 
 class LockDirectory:
     """A lock at `path`, shared with every process that follows the protocol.
 
     Args:
-        path: the directory that is the lock; what is missing above it is made.
+        path: the directory that is the lock; missing directories above it are made.
         stale: seconds without a sign of life after which the holder counts as dead. All programs must agree on it.
         update: seconds between two signs of life; far below `stale`.
         clock: Unix time in seconds; mtimes are compared with it, by the other programs too.
-        sleep: waits between two looks, in seconds.
+        sleep: waits between two attempts, in seconds.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class LockDirectory:
         stale: float,
         update: float,
         clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[object]] = pause,
+        sleep: Sleep = pause,
     ) -> None:
-        self._path = path
-        self._stale = stale
-        self._update = update
-        self._clock = clock
-        self._sleep = sleep
+        self.path = path
+        self.stale = stale
+        self.update = update
+        self.clock = clock
+        self.sleep = sleep
 
     async def acquire(self) -> HeldDirectory:
         """Wait until it is free or its holder is dead.
@@ -58,73 +58,66 @@ class LockDirectory:
         Raises:
             StoreError: the directory can neither be made nor taken over.
         """
+        try:
+            return await self._acquire()
+        except OSError as error:
+            raise StoreError(f"The lock {self.path} cannot be had: {explain(error)}.") from error
+
+    async def _acquire(self) -> HeldDirectory:
         import asyncio
 
         loop = asyncio.get_running_loop()
         seen: tuple[int, ...] | None = None
         seen_since = loop.time()
         while True:
-            held = self._make()
+            held = self._make(loop)
             if held is not None:
                 return held
             signature, age = self._look()
             if signature != seen:
                 seen, seen_since = signature, loop.time()
-            # A holder in the future of this clock (it was set back) looks young for ever: go by what was watched too.
-            if signature is not None and max(age, loop.time() - seen_since) > self._stale:
-                held = await self._take_over(signature)
+            # After the clock was set back a dead holder looks young for ever: count the time of watching too.
+            if signature is not None and max(age, loop.time() - seen_since) > self.stale:
+                held = await self._take_over(signature, loop)
                 if held is not None:
                     return held
-            await self._sleep(POLL_EVERY)
+            await self.sleep(POLL_EVERY)
 
-    def _make(self) -> HeldDirectory | None:
+    def _make(self, loop: asyncio.AbstractEventLoop) -> HeldDirectory | None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._unavailable(error) from error
-        try:
-            self._path.mkdir(mode=0o700)
+            self.path.mkdir(mode=0o700)
         except FileExistsError:
             return None
-        except OSError as error:
-            raise self._unavailable(error) from error
         try:
-            return HeldDirectory(
-                self._path, stale=self._stale, update=self._update, clock=self._clock, sleep=self._sleep
-            )
+            return HeldDirectory(self, loop)
         except FileNotFoundError:
-            return None  # taken for a stale one and removed, this very moment
-        except OSError as error:
+            return None  # another process took it for a stale one and removed it at this moment
+        except OSError:
             with suppress(OSError):
-                self._path.rmdir()
-            raise self._unavailable(error) from error
+                self.path.rmdir()
+            raise
 
     def _look(self) -> tuple[tuple[int, ...] | None, float]:
-        """Which directory is there, as of which sign of life, and how old that is in seconds."""
+        """Return which directory is there, as of which sign of life, and how old that is in seconds."""
         try:
-            status = self._path.lstat()
+            status = self.path.lstat()
         except FileNotFoundError:
             return None, 0.0
-        except OSError as error:
-            raise self._unavailable(error) from error
-        return (status.st_dev, status.st_ino, status.st_mtime_ns), self._clock() - status.st_mtime
+        return (status.st_dev, status.st_ino, status.st_mtime_ns), self.clock() - status.st_mtime
 
-    async def _take_over(self, signature: tuple[int, ...]) -> HeldDirectory | None:
+    async def _take_over(self, signature: tuple[int, ...], loop: asyncio.AbstractEventLoop) -> HeldDirectory | None:
         if self._look()[0] != signature:
             return None
-        try:
-            self._path.rmdir()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise self._unavailable(error) from error
-        held = self._make()
+        with suppress(FileNotFoundError):
+            self.path.rmdir()
+        held = self._make(loop)
         if held is None:
             return None
-        _log.info("took over the lock %s, whose holder is dead", self._path)
+        _log.info("Took over the lock %s, whose holder is dead.", self.path)
         try:
-            # Two that found the same dead holder: the slower one removes what the faster one has just made.
-            await self._sleep(_SETTLE)
+            # Of two that found the same dead holder, the slower one removes the directory that the faster one made.
+            await self.sleep(_SETTLE)
             held.check()
         except StoreError:
             held.release()
@@ -134,57 +127,40 @@ class LockDirectory:
             raise
         return held
 
-    def _unavailable(self, error: OSError) -> StoreError:
-        return StoreError(f"The lock {self._path} cannot be had: {explain(error)}.")
-
 
 class HeldDirectory:
-    """A lock directory that we made, kept alive by the loop it was made on.
+    """A lock directory that this process made, kept alive by the loop it was made on.
 
-    If that loop hangs for longer than the stale time, the lock is lost, as it should be: nobody can tell it from a
-    dead one.
+    If that loop hangs for longer than the stale time the lock is lost: other processes cannot tell it from a dead one.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        stale: float,
-        update: float,
-        clock: Callable[[], float],
-        sleep: Callable[[float], Awaitable[object]],
-    ) -> None:
-        self._path = path
-        self._stale = stale
-        self._update = update
-        self._clock = clock
-        self._sleep = sleep
+    def __init__(self, lock: LockDirectory, loop: asyncio.AbstractEventLoop) -> None:
+        self._lock = lock
+        self._loop = loop
         # While it is open its inode number belongs to no other directory, and a touch cannot hit another's lock.
-        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        self._descriptor = os.open(lock.path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         try:
             self._touch()
         except OSError:
             os.close(self._descriptor)
             raise
-        import asyncio
-
-        self._beat: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(update, self._live)
+        self._beat: asyncio.TimerHandle | None = loop.call_later(lock.update, self._show_life)
 
     def check(self) -> None:
         """Raise StoreError if the directory is gone or another's."""
         if not self._ours():
             raise StoreError(
-                f"The lock {self._path} was lost while it was held (the machine slept, or somebody removed it); "
-                "nothing was written."
+                f"The lock {self._lock.path} was lost while it was held (the machine slept, or it was removed); "
+                "nothing was written. Try again."
             )
 
     async def confirm(self) -> None:
-        """The same; one that others might call stale is renewed first, and looked at again."""
+        """Do the same; one that others might call stale is renewed first, and checked again."""
         self.check()
-        if self._clock() - self._mtime_ns / 1e9 > self._stale - self._update:
+        if self._lock.clock() - self._mtime_ns / 1e9 > self._lock.stale - self._lock.update:
             with suppress(OSError):
                 self._touch()
-            await self._sleep(_SETTLE)
+            await self._lock.sleep(_SETTLE)
             self.check()
 
     def release(self) -> None:
@@ -196,32 +172,30 @@ class HeldDirectory:
         self._beat = None
         try:
             if ours:
-                self._path.rmdir()
+                self._lock.path.rmdir()
         except OSError as error:
-            _log.warning("the lock %s could not be removed: %s", self._path, error.strerror)
+            _log.warning("The lock %s could not be removed: %s.", self._lock.path, explain(error))
         finally:
             os.close(self._descriptor)
 
-    def _live(self) -> None:
+    def _show_life(self) -> None:
         if self._beat is None or not self._ours():
             return
-        with suppress(OSError):  # the next time may do; if not, `check` says so
+        with suppress(OSError):  # the next time may succeed; else check() finds it
             self._touch()
-        import asyncio
-
-        self._beat = asyncio.get_running_loop().call_later(self._update, self._live)
+        self._beat = self._loop.call_later(self._lock.update, self._show_life)
 
     def _touch(self) -> None:
-        now = int(self._clock() * 1e9)
+        now = int(self._lock.clock() * 1e9)
         os.utime(self._descriptor, ns=(now, now))
         self._mtime_ns = os.fstat(self._descriptor).st_mtime_ns
 
     def _ours(self) -> bool:
-        """The same directory, and nobody else has touched it: one that two took for theirs is the last toucher's."""
+        """Tell whether it is the same directory, and no other process has touched it: that one took it for its own."""
         if self._beat is None:
             return False
         try:
-            there, mine = self._path.stat(), os.fstat(self._descriptor)
+            there, mine = self._lock.path.stat(), os.fstat(self._descriptor)
         except OSError:
             return False
         return (there.st_dev, there.st_ino, there.st_mtime_ns) == (mine.st_dev, mine.st_ino, self._mtime_ns)

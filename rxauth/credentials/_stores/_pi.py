@@ -41,10 +41,7 @@ class PiStore(OtherProgramStore):
     Args:
         path: `auth.json`, `~` is expanded; default: in `$PI_CODING_AGENT_DIR`, else in `~/.pi/agent`.
         provider: pi's name of the provider.
-        environ: environment variables; default: this process's.
-        clock: Unix time in seconds.
-        sleep: waits for the lock, and for a file that is being written.
-        files: the operating system's calls.
+        environ, clock, sleep, files: stand in for the process's environment, the time, waiting, and the file calls.
 
     >>> PiStore(environ={"HOME": "/home/ann"})
     PiStore('/home/ann/.pi/agent/auth.json', provider='kimi-coding')
