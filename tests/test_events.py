@@ -93,7 +93,7 @@ def test_nothing_can_be_changed(event: Any) -> None:
             setattr(event, name, None)
 
 
-def test_a_tool_calls_arguments_are_a_fresh_dict_each_time() -> None:
+def test_arguments_are_a_fresh_dict_each_time() -> None:
     CALL.arguments["city"] = "London"
     CALL.arguments.clear()
     assert CALL.arguments == {"city": "Paris"}
@@ -133,14 +133,14 @@ def test_an_event_is_one_line_of_json_with_its_type(event: AssistantEvent) -> No
     assert json.loads(line)["type"] == event.type
 
 
-def test_json_says_a_tool_calls_arguments_as_an_object_and_a_messages_role() -> None:
+def test_json_has_arguments_as_an_object_and_a_role() -> None:
     told = json.loads(to_json(Done("toolUse", MESSAGE)))["message"]
     assert told["role"] == "assistant"
     assert told["content"][2] == {"type": "toolCall", "id": "call_1", "name": "weather", "arguments": {"city": "Paris"}}
     assert told["content"][3] == {"type": "thinking", "thinking": "", "signature": "sealed", "redacted": True}
 
 
-def test_json_says_a_causes_class_status_and_sentence_and_not_its_credential() -> None:
+def test_json_has_a_cause_without_its_credential() -> None:
     cause = CredentialRejected(
         "no", status=401, type="authentication_error", retry_after=2.0, credential=Credential("canary", "canary")
     )
@@ -156,7 +156,7 @@ def test_json_says_a_causes_class_status_and_sentence_and_not_its_credential() -
 
 
 @given(st.recursive(st.none() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
-def test_json_gives_a_tool_call_back_as_the_model_wrote_it(value: Any) -> None:
+def test_json_keeps_arguments_as_the_model_wrote_them(value: Any) -> None:
     written = {"type": "toolCall", "stop_reason": value}
     call = ToolCall("call_1", "weather", msgspec.json.encode(written).decode())
     assert json.loads(to_json(ToolCallEnd(0, call)))["tool_call"]["arguments"] == written

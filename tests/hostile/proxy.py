@@ -1,6 +1,6 @@
-"""A network that nobody would want: a TCP proxy on loopback that harms each connection as it is told.
+"""A TCP proxy on loopback that breaks each connection as a test says.
 
-Nothing here waits for a time. A delay is so many turns of the event loop; a stall lasts until somebody hangs up.
+Nothing here waits for a time. A delay is so many turns of the event loop; a stall lasts until one side closes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Way: TypeAlias = Literal["up", "down"]
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What happens to one connection.
+    """Break one connection.
 
     Args:
         kind: `close` ends both directions; `half-close` ends the one it happens in and leaves the other open.
         way: `up` is from the client to the server.
-        at: after so many bytes in that direction; nothing behind them gets through.
+        at: after so many bytes in that direction; no later byte gets through.
         chop: bytes per write, in both directions; `None`: as they come.
         delay: turns of the event loop before each write.
     """
@@ -41,7 +41,7 @@ UNHARMED = Fault()
 
 
 class Connection:
-    """One that came through: what was done to it, and how far it got."""
+    """One connection: its fault, and how many bytes passed."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
@@ -54,7 +54,7 @@ class Connection:
 
 
 class Proxy:
-    """Passes connections on to `url`; the first one suffers the first of `faults`, and so on. Those behind are spared.
+    """Pass connections on to `url`; the first one suffers the first of `faults`, and so on; later ones none.
 
     Use it with `async with`. Leaving it ends every connection.
     """
@@ -70,12 +70,12 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """What a client is given in place of the real one."""
+        """The address for a client, in place of the real one."""
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}{self._path}"
 
     @property
     def struck(self) -> int:
-        """How many faults have happened."""
+        """Count the faults that have happened."""
         return sum(each.struck for each in self.connections)
 
     async def __aenter__(self) -> Self:
@@ -84,7 +84,7 @@ class Proxy:
 
     async def __aexit__(self, *exc: object) -> None:
         self._server.close()
-        for _ in range(5):  # what was accepted before that is on its way in
+        for _ in range(5):  # a connection that was accepted before this is on its way in
             await asyncio.sleep(0)
         while self._opening:  # asyncio.open_connection that is cancelled forgets its socket
             await asyncio.sleep(0)
@@ -127,7 +127,7 @@ class Proxy:
             try:
                 await asyncio.gather(*both, back.wait_closed(), writer.wait_closed(), return_exceptions=True)
             finally:
-                # Whoever does not read what was sent to him would keep it open.
+                # A side that does not read would keep it open.
                 back.transport.abort()
                 writer.transport.abort()
 
@@ -170,7 +170,7 @@ class Proxy:
             case "half-close":
                 with contextlib.suppress(OSError, RuntimeError):
                     writer.write_eof()
-        # Whatever else comes this way is swallowed, until whoever sends it hangs up.
+        # Later bytes are dropped until their sender closes.
         while await reader.read(2**16):
             pass
         raise ConnectionAbortedError

@@ -1,4 +1,4 @@
-"""Between client and provider is a network that does what it likes: every stream ends, every credential survives."""
+"""A network that breaks anywhere: every stream ends once, every credential survives."""
 
 from __future__ import annotations
 
@@ -57,14 +57,20 @@ async def no_time(seconds: float) -> None:
 
 def credentials_at(token_url: str, store: FileStore, client_id: str) -> OAuthCredentials:
     return OAuthCredentials(
-        store, token_url=token_url, client_id=client_id, request_timeout=SILENCE, timeout=2.0, sleep=no_time
+        store,
+        token_url=token_url,
+        client_id=client_id,
+        request_timeout=SILENCE,
+        answer_timeout=SILENCE,
+        timeout=2.0,
+        sleep=no_time,
     )
 
 
 async def one_stream(
     path: Path, api_faults: Sequence[Fault], token_faults: Sequence[Fault], *, openai: bool, three: bool
 ) -> tuple[list[Any], int]:
-    """The events, and how many faults have happened."""
+    """Return the events, and how many faults have happened."""
     async with (
         FakeProvider(answer=ANSWER) as fake,
         Proxy(fake.url, api_faults) as api,
@@ -86,12 +92,12 @@ async def one_stream(
         )
         async with asyncio.timeout(BOUND):
             events = [event async for event in to_async_iterable(source.pipe(*pipe))]
-        one_whole_stream(events)
-        await the_credential_survives(fake, store, credentials, oauth.connections)
+        check_one_stream(events)
+        await check_the_credential(fake, store, credentials, oauth.connections)
         return events, api.struck + oauth.struck
 
 
-def one_whole_stream(events: list[Any]) -> None:
+def check_one_stream(events: list[Any]) -> None:
     types = [event.type for event in events]
     assert types[0] == "start"
     assert types[-1] in ("done", "error")
@@ -105,15 +111,14 @@ def one_whole_stream(events: list[Any]) -> None:
         assert isinstance(events[-1].cause, RxAuthError)
 
 
-async def the_credential_survives(
+async def check_the_credential(
     fake: FakeProvider, store: FileStore, credentials: OAuthCredentials, connections: Sequence[Connection]
 ) -> None:
     stored = await store.load()
     assert stored is not None
     if fake.accepts(stored.access_token):
         return
-    # What the network did is over now. Without it the refresh token is good, or it was spent for an answer that was
-    # swallowed on its way back; then there is one sentence.
+    # Without the proxy the refresh token is good, or it was spent for an answer that was lost on its way back.
     later = credentials_at(fake.token_url, store, fake.client_id)
     (outcome,) = await asyncio.gather(later.refresh(None), return_exceptions=True)
     if isinstance(outcome, LoginRequired):
@@ -126,6 +131,7 @@ async def the_credential_survives(
         assert fake.accepts(outcome.access_token)
 
 
+@pytest.mark.slow
 @hypothesis.settings(
     max_examples=EXAMPLES,
     derandomize=EXAMPLES <= CI_SHARE,
@@ -139,7 +145,7 @@ async def the_credential_survives(
     openai=st.booleans(),
     three=st.booleans(),
 )
-def test_whatever_the_network_does_every_stream_ends_once_and_every_credential_survives(
+def test_a_broken_network_ends_each_stream_once(
     api_faults: list[Fault], token_faults: list[Fault], openai: bool, three: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as home:
@@ -152,21 +158,21 @@ HARMLESS = [Fault(chop=1), Fault(chop=7, delay=5), Fault(delay=20)]
 
 @pytest.mark.parametrize("openai", [False, True], ids=["anthropic", "openai"])
 @pytest.mark.parametrize("fault", HARMLESS, ids=["byte by byte", "in lumps", "late"])
-def test_a_network_that_is_only_slow_changes_nothing(tmp_path: Path, fault: Fault, openai: bool) -> None:
+def test_a_slow_network_changes_nothing(tmp_path: Path, fault: Fault, openai: bool) -> None:
     events, _ = run(one_stream(tmp_path / "auth.json", [fault] * 2, [fault], openai=openai, three=False))
     assert events[-1].type == "done"
 
 
 # Faults that a refresh gets over: the request never arrived, or was refused.
 @pytest.mark.parametrize("kind", ["reset", "close", "half-close", "stall"])
-def test_a_token_request_that_never_arrived_is_made_again(tmp_path: Path, kind: Any) -> None:
+def test_a_lost_token_request_is_made_again(tmp_path: Path, kind: Any) -> None:
     fault = Fault(kind=kind, way="up", at=50)
     events, struck = run(one_stream(tmp_path / "auth.json", [], [fault, fault], openai=False, three=False))
     assert (events[-1].type, struck) == ("done", 2)
 
 
 @pytest.mark.parametrize("kind", ["reset", "close", "half-close", "stall"])
-def test_an_answer_whose_end_is_missing_is_an_error_that_keeps_what_was_said(tmp_path: Path, kind: Any) -> None:
+def test_an_answer_without_its_end_is_an_error(tmp_path: Path, kind: Any) -> None:
     # The first connection brings the 401, and is used again.
     fault = Fault(kind=kind, way="down", at=1200)
     events, struck = run(one_stream(tmp_path / "auth.json", [fault], [], openai=False, three=False))

@@ -1,8 +1,8 @@
-"""Many streams in one process, a third of which fail: nothing is left of them, and memory is flat.
+"""Many streams in one process, a third of which fail: nothing is left, and memory is flat.
 
 The same eight crowds every time. For as many streams as you like:
 
-    RXAUTH_CASES=100000 pytest --timeout=0 tests/hostile/test_soak.py
+    RXAUTH_CASES=100000 pytest -m slow --timeout=0 tests/hostile/test_soak.py
 """
 
 from __future__ import annotations
@@ -45,13 +45,15 @@ FAILURES = [
     Reply.html("<html>"),
 ]
 
+pytestmark = pytest.mark.slow
+
 CROWD = 99
 CROWDS = max(8, int(os.environ.get("RXAUTH_CASES", "0")) // CROWD)
 
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """pytest keeps every record of a test, which would be most of what is left."""
+    """Log nothing: the records that pytest keeps would be most of what is left."""
     logging.disable()
     yield
     logging.disable(logging.NOTSET)
@@ -85,7 +87,7 @@ async def end_of_a_stream(number: int, fake: FakeProvider, credentials: OAuthCre
 
 
 async def a_crowd(home: Path, ports: list[int]) -> Counter[str]:
-    """A third of them at a provider that fails; the others are refused at first, and a ninth leaves in the middle."""
+    """Run streams: a third at a provider that fails; a ninth are left in the middle."""
     failing = FakeProvider(replies=cycle(FAILURES), port=ports[1])
     async with FakeProvider(port=ports[0]) as good, failing as bad:
         ports[:] = [urlsplit(fake.url).port or 0 for fake in (good, bad)]
@@ -96,7 +98,7 @@ async def a_crowd(home: Path, ports: list[int]) -> Counter[str]:
         return ends
 
 
-def test_a_soak_of_streams_of_which_a_third_fail_leaves_nothing(tmp_path: Path) -> None:
+def test_a_soak_leaves_nothing(tmp_path: Path) -> None:
     blocks: list[int] = []
     ports = [0, 0]  # the same for all: URLs are cached
     for _ in range(CROWDS):

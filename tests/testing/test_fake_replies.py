@@ -1,4 +1,4 @@
-"""What a reply says, what it refuses to say, and in which steps it is sent."""
+"""Replies: their fields, their steps, and waiting at a gate."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_pause_is_a_time(seconds: Any) -> None:
         Pause(seconds)
 
 
-def test_a_reply_does_not_change_with_what_it_was_made_from() -> None:
+def test_a_reply_keeps_its_own_copies() -> None:
     headers, body, answer = {"a": "b"}, [b"one"], [Text("one")]
     replies = Reply(headers=headers, body=body), Reply(answer=answer)
     headers["c"], body[0] = "d", b"two"
@@ -89,7 +89,7 @@ def test_a_reply_is_printed_as_it_was_made(reply: Reply, text: str) -> None:
     assert repr(reply) == text
 
 
-def test_an_event_is_encoded_with_its_type_and_raw_unicode() -> None:
+def test_an_event_is_encoded_with_its_type() -> None:
     assert (
         sse({"type": "x", "text": "\u00e9\u2028\n"})
         == 'event: x\ndata: {"type":"x","text":"\u00e9\u2028\\n"}\n\n'.encode()
@@ -97,7 +97,7 @@ def test_an_event_is_encoded_with_its_type_and_raw_unicode() -> None:
     assert sse({"type": 3}) == b'data: {"type":3}\n\n'
 
 
-def test_a_body_of_anything_else_is_refused() -> None:
+def test_a_body_of_other_things_is_refused() -> None:
     with pytest.raises(TypeError, match="int"):
         list(encoded([1]))  # type: ignore[list-item]
 
@@ -112,7 +112,7 @@ def test_a_gate_stands_after_so_many_events() -> None:
     assert list(writes([b"a", b"b"], Reply(hold=gate))) == [b"a", b"b"], "at the head it is not the body's business"
 
 
-def test_what_is_no_bytes_ends_a_write() -> None:
+def test_a_pause_ends_a_write() -> None:
     pause = Pause(1)
     assert list(writes([b"a", pause, b"bc"], Reply(chunk_size=2))) == [b"a", pause, b"bc"]
     assert list(writes([b"a", pause, b"b", b"c"], Reply(events_per_write=2))) == [b"a", pause, b"bc"]
@@ -122,7 +122,7 @@ def test_an_event_without_bytes_does_not_join_others() -> None:
     assert list(writes([b"", b"a", b"b"], Reply())) == [b"a", b"b"]
 
 
-def test_nothing_is_written_at_a_cut_of_zero_but_what_is_before_is_waited_for() -> None:
+def test_a_cut_of_zero_writes_nothing() -> None:
     gate = Gate()
     assert list(writes([gate, b"a"], Reply(cut_at=0))) == [gate, End.CUT]
     assert list(writes([b"a", gate, b"b"], Reply(reset_at=1))) == [b"a", gate, End.RESET]
@@ -141,7 +141,7 @@ def test_nothing_is_written_at_a_cut_of_zero_but_what_is_before_is_waited_for() 
     ),
     pause=st.sampled_from([0, 1]),
 )
-def test_however_it_is_written_the_bytes_are_the_same(
+def test_the_bytes_are_the_same_in_any_writes(
     pieces: list[bytes], how: dict[str, int], end: dict[str, int], pause: int
 ) -> None:
     steps = list(writes(pieces, Reply(pause=pause, **how, **end)))  # type: ignore[arg-type]
@@ -158,7 +158,7 @@ def test_however_it_is_written_the_bytes_are_the_same(
 # Waiting.
 
 
-async def test_a_gate_counts_who_has_come() -> None:
+async def test_a_gate_counts_responses() -> None:
     gate = Gate()
     held = [asyncio.create_task(gate.hold()) for _ in range(3)]
     await gate.reached(3)
@@ -184,7 +184,7 @@ def test_a_gate_is_opened_from_another_thread() -> None:
     assert passed.is_set()
 
 
-async def test_a_signal_outlives_a_waiter_that_left_and_a_loop_that_ended() -> None:
+async def test_a_signal_outlives_waiters_and_loops() -> None:
     signal, changed = Signal(), False
     waiting = asyncio.create_task(signal.until(lambda: changed))
     leaving = asyncio.create_task(signal.until(lambda: changed))
@@ -201,7 +201,7 @@ async def test_a_signal_outlives_a_waiter_that_left_and_a_loop_that_ended() -> N
     await waiting
 
 
-async def test_a_waiter_that_leaves_in_the_moment_it_is_woken_is_no_error() -> None:
+async def test_a_waiter_that_leaves_when_woken_is_no_error() -> None:
     trouble: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: trouble.append(context))
     signal = Signal()
@@ -213,7 +213,7 @@ async def test_a_waiter_that_leaves_in_the_moment_it_is_woken_is_no_error() -> N
     assert trouble == []
 
 
-def test_a_condition_that_becomes_true_between_the_looks_is_not_missed() -> None:
+def test_a_condition_true_between_checks_is_not_missed() -> None:
     signal = Signal()
     answers = iter([False, True])
 
