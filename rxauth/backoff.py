@@ -37,7 +37,7 @@ __all__ = [
     "drive",
     "is_transient",
     "three_tries",
-    "wait_as_told_or_random",
+    "wait_as_asked_or_random",
 ]
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ T = TypeVar("T")
 _random = wait_random_exponential(multiplier=0.5, max=8)
 
 
-def wait_as_told_or_random(state: RetryCallState) -> float:
+def wait_as_asked_or_random(state: RetryCallState) -> float:
     """Return the seconds to wait: the exception's `retry_after`, else random up to 0.5, 1, 2 ... 8."""
     error = state.outcome.exception() if state.outcome is not None else None
     asked = retry_after_of(error)
@@ -57,18 +57,18 @@ def default_retrying() -> Retrying:
     """Return the default policy: three tries of transient exceptions; the last one is raised as it is."""
     return Retrying(
         stop=stop_after_attempt(3),
-        wait=wait_as_told_or_random,
+        wait=wait_as_asked_or_random,
         retry=retry_if_exception(is_transient),
         reraise=True,
     )
 
 
-_LONGEST_WAIT = 60.0  # seconds: a server that asks for more is not waited for by a person in front of an empty screen
+_LONGEST_WAIT = 60.0  # seconds: a user in front of an empty screen waits no longer
 
 
 @cache
 def three_tries() -> Retrying:
-    """Return three tries, whatever the exception, waiting as told or random; a longer wait than a minute ends them."""
+    """Return three tries, whatever the exception, waiting as asked or random; a longer wait than a minute ends them."""
     return default_retrying().copy(
         retry=retry_always,
         stop=lambda state: stop_after_attempt(3)(state) or state.upcoming_sleep > _LONGEST_WAIT,

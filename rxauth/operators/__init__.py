@@ -1,18 +1,20 @@
-"""The operators: they share nothing but Rx's error channel, so Rx's own fit between them.
+"""The operators. They share nothing but Rx's error channel, so Rx's own operators fit between them.
 
 Several subscriptions and threads:
 
-- State is born with a subscription. Two subscribers of one piped Observable never meet, on whatever threads; where they
-  use one `OAuthCredentials`, they share its refresh.
-- Events are delivered on the thread that the source emits them on. `ops.observe_on` may stand anywhere. Nothing is
-  locked: a source that emits from several threads at once, which Rx forbids, needs it in front.
-- A coroutine refreshes on the loop that was running at `subscribe`, a plain function where the failure came. The second
-  attempt is subscribed to on that loop, if there was one.
-  `ops.subscribe_on` in front of an operator moves the source alone; behind it, the operator finds no loop on its new
-  thread, so give it a plain function.
-- rxauth's own sources and `from_async_iterable` need a loop where they are subscribed to: no `ops.subscribe_on` behind.
-- A hot source is not started anew by a second subscription. A Subject that has failed repeats its failure, and what it
-  says during a refresh is missed. `rx.defer` makes it cold.
+- State belongs to a subscription. Two subscribers of one piped Observable never meet, on whatever threads; if they use
+  one `OAuthCredentials`, they share its refresh.
+- Events are delivered on the thread on which the source emits them. `ops.observe_on` may stand anywhere. Nothing is
+  locked: a source that emits from several threads at once, which Rx forbids, needs `ops.observe_on` in front.
+- A coroutine function refreshes on the loop that was running at `subscribe`, a plain function on the thread of the
+  failure. The second attempt is subscribed to on that loop, if there was one. Both see the subscriber's context
+  variables.
+- `ops.subscribe_on` in front of an operator moves the source alone. After an operator it moves the operator too, which
+  then finds no loop on its new thread: give it a plain function.
+- rxauth's own sources and `from_async_iterable` need a loop where they are subscribed to: no `ops.subscribe_on` after
+  them.
+- A second subscription does not start a hot source again. A Subject that has failed repeats its failure, and the events
+  that it emits during a refresh are missed. `rx.defer` makes a source cold.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def retry_on_first_auth_error(
     timeout: float | None = 60.0,
     on_recovery: OnRecovery | None = None,
 ) -> Callable[[Observable[E]], Observable[E]]:
-    """Refresh the credential and subscribe once more, if the first thing to come is an auth failure.
+    """Refresh the credential and subscribe once more, if the stream begins with an auth failure.
 
         source    s-#                     an auth failure, nothing delivered yet
         refresh     --r|
@@ -36,29 +36,30 @@ def retry_on_first_auth_error(
         result    ------(sa)-|
 
     The failure may be an exception, the failure of a `NeverLiveError`, or, without a buffer in front, an error event
-    that is the first element. What the second subscription does is final: never a third, never a second refresh. Once
-    anything was delivered nothing is tried again: content is never duplicated. Where the refresh gives nothing, or
-    fails, the original failure goes on, the very same object.
+    that is the first element. The outcome of the second subscription is final: there is never a third, and never a
+    second refresh. After the first delivered event nothing is tried again, so content is never duplicated. If the
+    refresh fails, or gives no credential, the original failure goes on, the very same object.
 
     The source must be cold (`rx.defer`, rxauth's own): a hot one only repeats its failure.
 
     Args:
         refresh: called with the error event or exception; a truthy result means that there is a new credential. A plain
-            function, a coroutine function, or one that returns an awaitable or an Observable (its first element counts,
-            none is `None`; it is given the scheduler of the waits, if that was given to `subscribe`). A coroutine
-            runs on the loop that was running at `subscribe`.
+            function, a coroutine function, or one that returns an awaitable or an Observable (its first element counts;
+            `None` if it is empty). A coroutine runs on the loop that was running at `subscribe`, an Observable gets the
+            scheduler that was given to `subscribe`. The subscriber's context variables hold.
         is_auth_error: whether a failure is worth a refresh; see `rxauth.failures`.
-        is_error: whether an event is a failure told in-band.
-        retrying: a `tenacity.Retrying`: when to try the refresh again. Its waits run on the scheduler given to
-            `subscribe`, else on the running loop, else on a timer thread. By default three tries of transient
-            exceptions (see `rxauth.backoff.is_transient`), waiting as the exception's `retry_after` says, else
-            random, up to 8 s.
-        timeout: seconds for the whole recovery, waits included; `None` for no bound.
-        on_recovery: a function, or an Observer whose `on_next` is used: told what happens (see `rxauth.recovery`).
+        is_error: whether an event is a failure.
+        retrying: a `tenacity.Retrying`: when to try the refresh again. It waits on the scheduler given to `subscribe`,
+            else on the running loop, else on a timer thread. By default three tries of transient exceptions (see
+            `rxauth.failures.is_transient`), waiting for the exception's `retry_after`, else for random seconds up to 8.
+        timeout: seconds for the whole recovery, waits included; `None` for no bound. A plain function that blocks
+            cannot be interrupted.
+        on_recovery: a function or an Observer, whose `on_next` is used; receives the events of `rxauth.recovery`. If
+            the first auth failure comes after a delivered event, it receives `AuthFailedAfterLive`.
 
     Returns:
-        An operator. Disposed while it waits, it tries no more. Disposed during a try, the try runs to its end,
-        because a token exchange cut off loses the refresh token, and its result is dropped.
+        An operator. After dispose it starts no try; a try under way runs to its end, because a token exchange that is
+        cut off loses the refresh token, and its result is dropped.
 
     Raises:
         TypeError: `retrying` is not a `tenacity.Retrying` (an `AsyncRetrying` has waits of its own).

@@ -14,17 +14,17 @@ def suppress_empty_response(
     """Drop the text block that a provider makes up for an answer without text.
 
         source   s-[-m-m-]-d|     m: the marker, piece by piece, in a block of its own
-        result   s---------d|     without that block, in the message of d too
+        result   s---------d|     without that block, also in the message of d
 
-        source   s-[-m-a-]-d|     it only looked like one
-        result   s-----([ma)-]-d| what was held comes with the first piece that differs
+        source   s-[-m-a-]-d|     a block that only begins like the marker
+        result   s-----([ma)-]-d| held text comes with the first piece that differs
 
     Kimi wraps an answer that is nothing but thinking into a text block "(Empty response: ...". Text is held only
-    while it can still become the marker, and nothing overtakes held text. A block that ends undecided, or is cut off,
-    is given out. The numbers of later blocks stay as they were.
+    while it can still become the marker, and no event overtakes held text. A block that ends undecided, or is cut off,
+    is emitted. The numbers of later blocks do not change.
 
     Args:
-        prefix: how such a block begins.
+        prefix: the beginning of such a block.
 
     Returns:
         An operator.
@@ -47,7 +47,7 @@ def suppress_empty_response(
         def subscribe(
             observer: abc.ObserverBase[AssistantEvent], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            undecided: dict[int, str] = {}  # what the block says so far: no more than the prefix
+            undecided: dict[int, str] = {}  # the text so far of a block that can still become the marker
             made_up: set[int] = set()
             held: deque[AssistantEvent] = deque()
 
@@ -67,12 +67,12 @@ def suppress_empty_response(
             def decide(index: int, delta: str) -> None:
                 if index not in undecided:
                     return
-                said = undecided[index] + delta
-                if said.startswith(prefix):
+                text = undecided[index] + delta
+                if text.startswith(prefix):
                     made_up.add(index)
                     del undecided[index]
-                elif prefix.startswith(said):
-                    undecided[index] = said
+                elif prefix.startswith(text):
+                    undecided[index] = text
                 else:
                     del undecided[index]
 

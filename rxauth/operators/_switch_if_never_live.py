@@ -7,6 +7,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
 from rxauth.errors import NeverLiveError
+from rxauth.operators._attempt import Attempt
 
 E = TypeVar("E")
 
@@ -16,33 +17,28 @@ def switch_if_never_live(
 ) -> Callable[[Observable[E]], Observable[E]]:
     """Continue with another stream if the source never came alive.
 
-        source   s---#                 NeverLiveError: nobody has seen s
+        source   s---#                 NeverLiveError: s was never delivered
         other        s--a--|
         result   -------(sa)--|        other has a buffer of its own
 
-    What the source held is dropped: nobody has seen it. Everything else passes, a failure after live and a
-    `NeverLiveError` after something was delivered too.
+    The events that the source held are dropped. Everything else passes, also a failure after live, and a
+    `NeverLiveError` after something was delivered.
 
-    `ops.catch` and `ops.retry` in its place take every exception. Over rxauth's own sources, which tell their failures
-    in-band once they are live, that is no difference; over one that throws, as the SDKs do, it brings the phantom back:
+    `ops.catch` and `ops.retry` in its place take every exception. Over rxauth's own sources, which fail in-band once
+    they are live, that makes no difference; over one that raises, as the SDKs do, it starts a second message behind the
+    first:
 
         source                         s-a-------#
         buffer, ops.catch(other)       --(sa)------(sb)|     a second start, behind half an answer
         buffer, switch_if_never_live   --(sa)----#
 
-    A limit for the first live event goes between the buffer and this operator (on asyncio, with a scheduler for the
-    timer: `AsyncIOScheduler(loop)`; by default it fires on another thread):
-
-        ops.timeout_with_mapper(
-            rx.timer(5.0), lambda _: rx.never(), rx.throw(NeverLiveError((), TimeoutError("no answer in time")))
-        )
-
-    As a function, `other` can wait and try the same stream again: `rx.timer(2.0).pipe(ops.flat_map(lambda _: attempt))`
-    if `error.failure` is an overload, else `rx.throw(error)`. In a merge each branch ends with a flush of its own; and
-    `ops.share()` comes last: in front of a recovery it has every subscriber refresh for itself.
+    For a limit on the silence before the first live event put `limit_silence` in front of the buffer. To wait and try
+    the same stream again use `retry_never_live`. In a merge each branch ends with a flush of its own; and `ops.share()`
+    comes last: in front of a recovery every subscriber would refresh for itself.
 
     Args:
-        other: the stream, or a function from the `NeverLiveError` to one; what it raises goes on the error channel.
+        other: the stream, or a function from the `NeverLiveError` to one. If it raises, the stream fails with that
+            exception.
 
     Returns:
         An operator. Failover without a phantom:
@@ -60,35 +56,44 @@ def switch_if_never_live(
 
     def operator(source: Observable[E]) -> Observable[E]:
         def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            delivered = False
-            first = SingleAssignmentDisposable()
             subscription = SerialDisposable()
-            subscription.disposable = first
 
-            def on_next(event: E) -> None:
-                nonlocal delivered
-                delivered = True
-                observer.on_next(event)
-
-            def on_error(error: Exception) -> None:
-                if delivered or not isinstance(error, NeverLiveError):
-                    observer.on_error(error)
-                    return
-                try:
-                    following: Any = other if isinstance(other, Observable) else other(error)
-                except Exception as raised:
-                    observer.on_error(raised)
-                    return
-                if not isinstance(following, Observable):  # said here: out of `on_error` RxPY's sources lose it
-                    observer.on_error(TypeError(f"other gave {type(following).__name__}, which is not an Observable."))
-                    return
+            def follow(following: Observable[E]) -> None:
                 second = SingleAssignmentDisposable()
                 subscription.disposable = second
                 second.disposable = following.subscribe(observer, scheduler=scheduler)
 
-            first.disposable = source.subscribe(on_next, on_error, observer.on_completed, scheduler=scheduler)
+            first = _First(observer, other, follow)
+            subscription.disposable = first
+            first.connect(source, scheduler)
             return subscription
 
         return Observable(subscribe)
 
     return operator
+
+
+class _First(Attempt[E]):
+    def __init__(self, observer: abc.ObserverBase[E], other: Any, follow: Callable[[Observable[E]], None]) -> None:
+        super().__init__(observer)
+        self.other = other
+        self.follow = follow
+
+    def ended(self, error: Exception | None) -> None:
+        if error is None:
+            self.observer.on_completed()
+        elif isinstance(error, NeverLiveError):
+            self.switch(error)
+        else:
+            self.observer.on_error(error)
+
+    def switch(self, error: NeverLiveError) -> None:
+        try:
+            following = self.other if isinstance(self.other, Observable) else self.other(error)
+        except Exception as raised:
+            self.observer.on_error(raised)
+            return
+        if isinstance(following, Observable):
+            self.follow(following)
+        else:  # reported here, because RxPY's sources lose an exception that `on_error` raises
+            self.observer.on_error(TypeError(f"other gave {type(following).__name__}, which is not an Observable."))
