@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rxauth.errors import field
 from rxauth.failures import type_of
 
 _OPENERS = frozenset(
@@ -33,10 +32,19 @@ def is_opener(event: Any) -> bool:
     """Return whether an event can come before the server has accepted the request."""
     kind = type_of(event)
     if kind == "raw_response_event":  # openai-agents wraps an event of the Responses API
-        kind = type_of(field(event, "data"))
+        kind = type_of(event.get("data") if isinstance(event, Mapping) else getattr(event, "data", None))
+    openers = _OPENERS
     if kind is None and isinstance(event, Mapping):
-        return event.get("event") in _LANGCHAIN_OPENERS
-    return kind in _OPENERS
+        kind, openers = event.get("event"), _LANGCHAIN_OPENERS
+    return isinstance(kind, str) and kind in openers  # another value need not be hashable
+
+
+def kind_of(event: Any) -> str:
+    """Name an event for a person: by its `type` or LangChain's `event`, else by its class."""
+    kind = type_of(event)
+    if kind is None and isinstance(event, Mapping):
+        kind = event.get("event")
+    return kind if isinstance(kind, str) else type(event).__name__
 
 
 def is_error_event(event: Any) -> bool:
