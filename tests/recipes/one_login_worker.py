@@ -48,14 +48,14 @@ async def main(path: str, url: str, token_url: str, client_id: str, mcp_url: str
             """Ask for a token as a program does that runs a command to get one; on a refusal, say so and ask again."""
             token, rejected = "", False
             async with aiohttp.ClientSession() as plain:
-                for _ in range(3):  # a token may be revoked between the command and the request
+                for _ in range(6):  # a token may be revoked between the command and the request, on a busy machine several times
                     token = await printed(path, url, rejected=rejected)
                     headers = {"Authorization": f"Bearer {token}"}
                     async with plain.post(f"{url}/v1/messages", json=QUESTION, headers=headers) as response:
                         if response.status == 200:
                             return
                         rejected = True
-            raise RuntimeError("three tokens in a row were refused")
+            raise RuntimeError("six tokens in a row were refused")
 
         calls: dict[str, Callable[[], Awaitable[Any]]] = {
             "aiohttp": by_aiohttp,
