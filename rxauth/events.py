@@ -50,11 +50,9 @@ DoneReason: TypeAlias = Literal["stop", "length", "toolUse", "refusal", "pause"]
 ErrorReason: TypeAlias = Literal["error", "aborted"]
 
 
-class Text(msgspec.Struct, frozen=True, tag_field="type", tag="text", repr_omit_defaults=True):
-    """A block of text."""
+class _Block(msgspec.Struct, frozen=True, kw_only=True):
+    """What no event announces of a block, as JSON."""
 
-    type: ClassVar[Literal["text"]] = "text"
-    text: str
     extra_json: str = ""
     after_json: str = ""
 
@@ -69,7 +67,14 @@ class Text(msgspec.Struct, frozen=True, tag_field="type", tag="text", repr_omit_
         return _list(self.after_json)
 
 
-class Thinking(msgspec.Struct, frozen=True, tag_field="type", tag="thinking", repr_omit_defaults=True):
+class Text(_Block, frozen=True, tag_field="type", tag="text", repr_omit_defaults=True):
+    """A block of text."""
+
+    type: ClassVar[Literal["text"]] = "text"
+    text: str
+
+
+class Thinking(_Block, frozen=True, tag_field="type", tag="thinking", repr_omit_defaults=True):
     """A block of thinking.
 
     `signature` is the provider's proof of it and has to be sent back unchanged. In a `redacted` block it is the
@@ -82,21 +87,9 @@ class Thinking(msgspec.Struct, frozen=True, tag_field="type", tag="thinking", re
     signature: str | None = None
     redacted: bool = False
     field: str = ""
-    extra_json: str = ""
-    after_json: str = ""
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """The further fields, in a fresh dict."""
-        return _object(self.extra_json) or {}
-
-    @property
-    def after(self) -> list[dict[str, Any]]:
-        """The provider's own blocks that follow, in a fresh list."""
-        return _list(self.after_json)
 
 
-class ToolCall(msgspec.Struct, frozen=True, tag_field="type", tag="toolCall", repr_omit_defaults=True):
+class ToolCall(_Block, frozen=True, tag_field="type", tag="toolCall", repr_omit_defaults=True):
     """A call of a tool.
 
     `arguments_json` is the text that the model wrote. A `custom` tool takes free text instead of JSON.
@@ -114,8 +107,6 @@ class ToolCall(msgspec.Struct, frozen=True, tag_field="type", tag="toolCall", re
     name: str
     arguments_json: str = ""
     custom: bool = False
-    extra_json: str = ""
-    after_json: str = ""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -133,16 +124,6 @@ class ToolCall(msgspec.Struct, frozen=True, tag_field="type", tag="toolCall", re
     def has_invalid_arguments(self) -> bool:
         """Whether the model wrote something other than a JSON object."""
         return not self.custom and _arguments(self.arguments_json) is None
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """The further fields, in a fresh dict."""
-        return _object(self.extra_json) or {}
-
-    @property
-    def after(self) -> list[dict[str, Any]]:
-        """The provider's own blocks that follow, in a fresh list."""
-        return _list(self.after_json)
 
 
 Block: TypeAlias = Text | Thinking | ToolCall

@@ -50,7 +50,10 @@ def message(*content: Block, **fields: Any) -> AssistantMessage:
             id="broken arguments",
         ),
         pytest.param(
-            message(Text("Let me look.", after_json=json.dumps([SEARCH, FOUND])), Text("Rain.", '{"citations":[{}]}')),
+            message(
+                Text("Let me look.", after_json=json.dumps([SEARCH, FOUND])),
+                Text("Rain.", extra_json='{"citations":[{}]}'),
+            ),
             [
                 {"type": "text", "text": "Let me look."},
                 SEARCH,
@@ -60,7 +63,7 @@ def message(*content: Block, **fields: Any) -> AssistantMessage:
             id="the provider's own tools, and citations",
         ),
         pytest.param(
-            message(SIGNED, Text("Hi", '{"annotations":[{}]}'), api="openai-chat"),
+            message(SIGNED, Text("Hi", extra_json='{"annotations":[{}]}'), api="openai-chat"),
             [{"type": "text", "text": "Hi"}],
             id="what belongs to the other API stays there",
         ),
@@ -126,7 +129,7 @@ def test_unsigned_thinking_is_sent_on_request() -> None:
             id="broken arguments, as they are",
         ),
         pytest.param(
-            message(Text("Hi", '{"audio":{"id":"a","data":"..."},"annotations":[{}]}')),
+            message(Text("Hi", extra_json='{"audio":{"id":"a","data":"..."},"annotations":[{}]}')),
             {"content": "Hi", "audio": {"id": "a"}},
             id="the audio by its id, and no annotations",
         ),
@@ -139,12 +142,22 @@ def test_an_openai_message_has(sent: AssistantMessage, fields: dict[str, Any]) -
 
 
 def test_nothing_of_anthropic_goes_to_openai() -> None:
-    sent = message(SIGNED, REDACTED, Text("Hi", '{"citations":[]}', json.dumps([SEARCH])), api="anthropic-messages")
+    sent = message(
+        SIGNED,
+        REDACTED,
+        Text("Hi", extra_json='{"citations":[]}', after_json=json.dumps([SEARCH])),
+        api="anthropic-messages",
+    )
     assert to_openai(sent) == {"role": "assistant", "content": "Hi"}
 
 
 def test_a_message_read_from_its_json_is_sent_back_alike() -> None:
-    sent = message(SIGNED, Text("a", '{"b":1}', json.dumps([SEARCH])), CALL, ToolCall("d", "e", "{", True, '{"f":1}'))
+    sent = message(
+        SIGNED,
+        Text("a", extra_json='{"b":1}', after_json=json.dumps([SEARCH])),
+        CALL,
+        ToolCall("d", "e", "{", True, extra_json='{"f":1}'),
+    )
     read = message_from_json(json.loads(to_json(sent)))
     assert read is not None
     assert (to_anthropic(read), to_openai(read)["tool_calls"][1]) == (

@@ -80,9 +80,9 @@ class OpenBlock(ABC):
     @abstractmethod
     def _end(self) -> AssistantEvent: ...
 
-    def _unannounced(self) -> tuple[str, str]:
+    def _unannounced(self) -> dict[str, str]:
         after = [block.content for block in self.after]
-        return _encoded(self.extra), _encoded(after)
+        return {"extra_json": _encoded(self.extra), "after_json": _encoded(after)}
 
 
 class OpenText(OpenBlock):
@@ -91,7 +91,7 @@ class OpenText(OpenBlock):
     _delta = TextDelta
 
     def block(self) -> Text:
-        return Text(self.content, *self._unannounced())
+        return Text(self.content, **self._unannounced())
 
     def _end(self) -> TextEnd:
         return TextEnd(self.index, self.content)
@@ -113,7 +113,7 @@ class OpenThinking(OpenBlock):
 
     def block(self) -> Thinking:
         text = self.content or self.repeated
-        return Thinking(text, self.signature or None, self.redacted, self.field, *self._unannounced())
+        return Thinking(text, self.signature or None, self.redacted, self.field, **self._unannounced())
 
     def _end(self) -> ThinkingEnd:
         return ThinkingEnd(self.index, self.content, self.signature or None, self.redacted)
@@ -143,7 +143,7 @@ class OpenToolCall(OpenBlock):
         super().close()
 
     def block(self) -> ToolCall:
-        return ToolCall(self.id, self.name, self.content or self.whole, self.custom, *self._unannounced())
+        return ToolCall(self.id, self.name, self.content or self.whole, self.custom, **self._unannounced())
 
     def _end(self) -> ToolCallEnd:
         return ToolCallEnd(self.index, self.block())

@@ -154,7 +154,7 @@ class Reader(ABC):
             self.on_error(report)
             return
         self._warning = self._warning or report
-        self._strange = self._strange or str(body)[:200]
+        self._strange = self._strange or str(body)[:_WORDS]
 
     def _on_words(self, name: bytes, data: bytes) -> None:
         text = data.decode("utf-8", "replace").strip()
@@ -179,8 +179,9 @@ class Reader(ABC):
             self.fail(self.incomplete())
 
     def _is_known(self, report: ErrorReport) -> bool:
-        """Whether the words say by themselves which kind of error they are."""
-        return report.code is not None or type(self.exchange.failure(report)) is not ProviderError
+        """Whether the words say by themselves that they are an error, or of which kind."""
+        is_called_error = report.message.lstrip().casefold().startswith("error")
+        return report.code is not None or is_called_error or type(self.exchange.failure(report)) is not ProviderError
 
 
 _BRACKETS = (b"{", b"[")

@@ -127,11 +127,11 @@ def test_blocks_become_events(payloads: list[Payload], events: str) -> None:
         pytest.param([block(0, "text", text="", citations=[]), text(0, "a"),
                       delta(0, "citations_delta", citation={"n": 1}), delta(0, "citations_delta", citation={"n": 2}),
                       stop(0)],
-                     [Text("a", '{"citations":[{"n":1},{"n":2}]}')], id="citations"),
+                     [Text("a", extra_json='{"citations":[{"n":1},{"n":2}]}')], id="citations"),
         pytest.param([block(0, "tool_use", id="t", name="f", caller={"type": "direct"}), stop(0)],
                      [ToolCall("t", "f", extra_json='{"caller":{"type":"direct"}}')], id="further fields of a block"),
         pytest.param([OPEN, delta(0, "novel_delta", novelty=1), stop(0)],
-                     [Text("", '{"novelty":1}')], id="a delta of a later version"),
+                     [Text("", extra_json='{"novelty":1}')], id="a delta of a later version"),
     ],
 )
 def test_fields_without_events_stay_on_their_block(payloads: list[Payload], content: list[Block]) -> None:
@@ -185,7 +185,9 @@ def test_a_whole_answer_becomes_events() -> None:
     events = events_of(answer)
     assert trace(events) == '0<thinking 0+Hm 0> 1<text 1+Hi 1> 2<f#t 2+{"a":1} 2> length'
     message = done(events).message
-    assert message.content[1] == Text("Hi", '{"citations":[{"n":1}]}', message.content[1].after_json)
+    assert message.content[1] == Text(
+        "Hi", extra_json='{"citations":[{"n":1}]}', after_json=message.content[1].after_json
+    )
     assert (message.content[1].after, message.id, message.usage.output_tokens) == ([SEARCH], "msg_1", 4)
     assert trace(events_of({"type": "message", "content": "Hi"})) == "0<text 0+Hi 0> stop"
 

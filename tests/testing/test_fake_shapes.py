@@ -85,7 +85,11 @@ async def test_extras_arrive_on_their_blocks(openai: bool) -> None:
         if openai
         else [
             Thinking("Hm", "sig"),
-            Text("Rain.", '{"citations":[{"cited_text":"r"}]}', after_json=json.dumps(search, separators=(",", ":"))),
+            Text(
+                "Rain.",
+                extra_json='{"citations":[{"cited_text":"r"}]}',
+                after_json=json.dumps(search, separators=(",", ":")),
+            ),
         ]
     )
     for whole in (False, True):
