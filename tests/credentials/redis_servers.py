@@ -64,7 +64,7 @@ def store_on(server: RedisServer, **options: object) -> RedisStore:
 
 
 class Signs:
-    """A `sleep` that ends when it is told to, and says when it is called."""
+    """A `sleep` that ends when the test lets it, and shows when it is called."""
 
     def __init__(self) -> None:
         self.called = asyncio.Queue[float]()

@@ -1,4 +1,4 @@
-"""What all stores in JSON files promise about the file, on real files."""
+"""The content of the credential files of all stores, on real files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-# What it keeps -------------------------------------------------------------------------------------------------------
+# The content it keeps -----------------------------------------------------------------------------------------------
 
 
 async def test_store_returns_what_was_saved(kind: Kind, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ async def test_a_system_that_writes_byte_by_byte_is_no_obstacle(kind: Kind, tmp_
     assert tokens(await store.load()) == tokens(OLD)
 
 
-# What it refuses -----------------------------------------------------------------------------------------------------
+# The content it refuses ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,8 +211,8 @@ async def test_save_keeps_another_programs_mode(kind: Kind, tmp_path: Path, capl
     await kind.store(tmp_path).load()
     await kind.store(tmp_path).save(NEW)
     assert mode(path) == (0o600 if kind is OWN else 0o640)
-    told = f"The credential file {path} could be read by others (mode 0640); now it is its owner's alone."
-    assert caplog.messages == ([told] if kind is OWN else [])
+    warning = f"The credential file {path} could be read by others (mode 0640); now it is its owner's alone."
+    assert caplog.messages == ([warning] if kind is OWN else [])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to any group")

@@ -123,6 +123,18 @@ async def _enter(store: Any) -> None:
         pass
 
 
+async def test_load_stays_with_the_first_account(files: Files) -> None:
+    for store, account, left in ((files.own, "ann", 5), (files.pi, "bob", 99), (files.kimi, None, 9)):
+        extra = {"token_url": KIMI} | ({"account_id": account} if account else {})
+        await store.save(Credential(f"of {account}", f"r-{account}", NOW + left, extra=extra))
+    store = files.linked()
+    assert access(await store.load()) == "of None", "may be ann's"
+    store.mark_dead(Credential("x", "r-None"))
+    assert access(await store.load()) == "of ann"
+    store.mark_dead(Credential("x", "r-ann"))
+    assert access(await store.load()) == "of bob"
+
+
 async def test_load_is_not_hidden_by_a_file_that_cannot_be_read(files: Files) -> None:
     await files.put(kimi=("k", "r", 9))
     OWN.write(files.directory / "own").write_text("{")
@@ -180,7 +192,7 @@ async def test_delete_removes_every_copy_of_the_login(files: Files) -> None:
     assert await files.refresh_tokens() == ("other", None, None)
 
 
-async def test_a_copy_that_a_killed_process_left_behind_is_replaced_later(files: Files) -> None:
+async def test_a_copy_that_a_killed_process_left_is_replaced_later(files: Files) -> None:
     """It was killed between the two files: pi still has a token that is spent. Its line leads to the living one."""
     await files.put(pi=("p", "r1", 9), kimi=("k", "r1", 9))
 

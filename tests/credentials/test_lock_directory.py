@@ -71,7 +71,7 @@ async def test_a_dead_holders_lock_is_free_after_its_stale_time(kind: Kind, stal
 
 
 @pytest.mark.looptime
-async def test_a_dead_holders_lock_is_free_although_the_clock_was_set_back(path: Path) -> None:
+async def test_a_dead_holders_lock_is_free_after_a_clock_set_back(path: Path) -> None:
     path.mkdir()
     loop = asyncio.get_running_loop()
     before = loop.time()

@@ -113,7 +113,7 @@ def test_a_writable_file_in_a_read_only_directory_is_written(tmp_path: Path, rxa
     assert [each.suffix for each in rxauth_home.rglob("*") if each.is_file()] == [".lock"]
 
 
-def test_a_read_only_file_system_is_found_before_a_token_is_spent(kind: Kind, tmp_path: Path) -> None:
+def test_a_read_only_file_system_is_found_in_time(kind: Kind, tmp_path: Path) -> None:
     kind.write(tmp_path)
     script = """
     mount("--bind", at, at)
@@ -128,7 +128,7 @@ def test_a_read_only_file_system_is_found_before_a_token_is_spent(kind: Kind, tm
 
 
 @pytest.mark.parametrize("way", ["renamed", "mounted"])
-def test_a_full_disk_is_found_before_a_token_is_spent(kind: Kind, way: str, tmp_path: Path) -> None:
+def test_a_full_disk_is_found_in_time(kind: Kind, way: str, tmp_path: Path) -> None:
     """And room that was found is kept: the disk may fill up while the server answers."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "box").mkdir()

@@ -1,4 +1,4 @@
-"""What a failing file operation, or the end of the process, leaves of a credential file."""
+"""A failing file operation, or the end of the process, while a credential file is written."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ async def test_check_can_save_says_what_to_do(kind: Kind, code: int, sentence: s
     assert kind.names(tmp_path) == {kind.file}
 
 
-async def test_check_can_save_keeps_the_room_until_the_lock_is_released(kind: Kind, tmp_path: Path) -> None:
+async def test_check_can_save_keeps_the_room_while_locked(kind: Kind, tmp_path: Path) -> None:
     path = kind.write(tmp_path)
     reserved = path.with_name(f".{path.name}.tmp")
     store = kind.store(tmp_path)
@@ -193,7 +193,7 @@ async def test_a_file_that_is_written_in_place_keeps_its_room_too(kind: Kind, tm
     assert kind.names(tmp_path) == {kind.file}
 
 
-async def test_a_new_file_in_a_directory_that_cannot_be_made_is_refused(kind: Kind, tmp_path: Path) -> None:
+async def test_a_directory_that_cannot_be_made_is_an_error(kind: Kind, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be had"):
         await kind.store(tmp_path / "file" / "x").check_can_save()

@@ -1,4 +1,4 @@
-"""What all stores in JSON files promise about their locks, and what kimi-cli's process sees of one."""
+"""The locks of all stores in JSON files, and a process that locks as kimi-cli does."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def test_a_lost_lock_lets_nothing_be_saved(kind: Kind, again: bool, tmp_pa
     assert lock.exists() is again, "the lock of another program is not ours to remove"
 
 
-async def test_a_lock_lost_while_the_content_is_written_replaces_nothing(kind: Kind, tmp_path: Path) -> None:
+async def test_a_lock_lost_during_the_write_replaces_nothing(kind: Kind, tmp_path: Path) -> None:
     class Robbed:
         def __getattr__(self, name: str) -> Any:
             return getattr(os, name)
@@ -279,7 +279,7 @@ async def test_flock_excludes_another_process(kind: Kind, tmp_path: Path, start_
 # kimi-code's switch and places ---------------------------------------------------------------------------------------
 
 
-async def test_kimi_codes_lock_that_is_switched_off_excludes_this_process(tmp_path: Path) -> None:
+async def test_kimi_codes_lock_switched_off_excludes_this_process(tmp_path: Path) -> None:
     off = {"KIMI_DISABLE_OAUTH_LOCK": "1"}
     KIMI_CODE.write(tmp_path)
     (tmp_path / "oauth" / "kimi-code.lock").mkdir(parents=True)

@@ -139,7 +139,7 @@ async def test_pis_other_providers_have_logins_of_their_own(tmp_path: Path) -> N
 
 
 async def test_a_file_size_limit_leaves_the_file_whole(tmp_path: Path) -> None:
-    """A process that may not write more than 100 bytes to a file, and is told so after a part of them."""
+    """A process that may not write more than 100 bytes to a file, and gets the error after a part of them."""
     before = PI.write(tmp_path).read_bytes()
     script = f"""
 import asyncio, resource, signal

@@ -27,10 +27,11 @@ class LinkedStore:
     """Treats a login that is in several stores as one.
 
     `load` returns the newest living copy: of those that have not expired, the one that expires last. A copy whose
-    refresh token was spent or refused hides no other copy. `save` replaces every copy of the login that `load`
-    returns, under all their locks; another login stays as it is. The locks are taken in one fixed order, whatever the
-    order of `stores`, so that processes do not wait for each other in a circle. A lock that cannot be acquired in time
-    costs that store alone: its copy is not replaced, and a warning is logged.
+    refresh token was spent or refused hides no other copy; of several known accounts the first store's counts. `save`
+    replaces every copy of the login that `load` returns, under all their locks; another login stays as it is. The
+    locks are taken in one fixed order, whatever the order of `stores`, so that processes do not wait for each other in
+    a circle. A lock that cannot be acquired in time costs that store alone: its copy is not replaced, and a warning is
+    logged.
 
     Args:
         stores: at least one. The first is where a credential is saved if none holds one.
@@ -175,6 +176,8 @@ class LinkedStore:
         lines = {name: self._line(name) if len(set(names)) > 1 else [name] for name in names}
         living = [copy for copy in usable if len(lines[name := _name(copy.credential)]) == 1 and name not in self._dead]
         if living:
+            account = next(filter(None, (copy.credential.account_id for copy in living)), None)
+            living = [copy for copy in living if copy.credential.account_id in (None, account)]
             chosen = max(living, key=lambda copy: self._age(copy.credential))
         else:
             # The one that was refused last: no refresh takes another dead one for a new credential.

@@ -255,7 +255,7 @@ class RedisStore:
                     "The lock of %s cannot be released now; it is free in %g s.", self._server.place, self._lock_ttl
                 )
 
-    # What is stored --------------------------------------------------------------------------------------------------
+    # The credential --------------------------------------------------------------------------------------------------
 
     async def _load_once(self) -> _Loaded:
         """Use one connection for all callers of the same moment on this loop: there may be ten thousand."""
