@@ -127,12 +127,12 @@ async def test_load_stays_with_the_first_account(files: Files) -> None:
     for store, account, left in ((files.own, "ann", 5), (files.pi, "bob", 99), (files.kimi, None, 9)):
         extra = {"token_url": KIMI} | ({"account_id": account} if account else {})
         await store.save(Credential(f"of {account}", f"r-{account}", NOW + left, extra=extra))
-    store = files.linked()
-    assert access(await store.load()) == "of None", "may be ann's"
-    store.mark_dead(Credential("x", "r-None"))
-    assert access(await store.load()) == "of ann"
-    store.mark_dead(Credential("x", "r-ann"))
-    assert access(await store.load()) == "of bob"
+    linked = files.linked()
+    assert access(await linked.load()) == "of None", "may be ann's"
+    linked.mark_dead(Credential("x", "r-None"))
+    assert access(await linked.load()) == "of ann"
+    linked.mark_dead(Credential("x", "r-ann"))
+    assert access(await linked.load()) == "of bob"
 
 
 async def test_load_is_not_hidden_by_a_file_that_cannot_be_read(files: Files) -> None:
