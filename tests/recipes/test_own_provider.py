@@ -2,9 +2,9 @@
 
 A function that opens the stream, a function that refreshes, and of the three predicates those that differ:
 
-    is_prelude       what comes before there is an answer            type == "start"
-    is_error         what tells a failure                            type == "error"
-    is_auth_error    which failures a new credential mends           401, authentication_error, "token expired", ...
+    is_prelude       events that come before there is an answer      type "start", "message_start", ...
+    is_error         events that are failures                        type "error"
+    is_auth_error    failures that a new credential mends            401, authentication_error, "token expired", ...
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from rxauth.testing import FakeProvider, Reply
 from .dead_token import ANSWER, REQUEST, both_ways, everything, refused_once
 
 
-class TestOneThatSays403ForAStaleToken:
+class TestAProviderThatAnswers403ForAStaleToken:
     """Its wire is known, so its source is `anthropic_messages`. One predicate differs."""
 
     STALE = Reply(status=403, error="permission_error", message="The token is stale.")
@@ -50,21 +50,21 @@ class TestOneThatSays403ForAStaleToken:
         [is_auth_error | status(403), is_auth_error | error_type("permission_error"), is_auth_error | text("is stale")],
         ids=repr,
     )
-    async def test_with_a_rule_more_it_is_recovered_from(self, rule: Any) -> None:
+    async def test_is_recovered_with_one_rule_more(self, rule: Any) -> None:
         async with FakeProvider(answer=ANSWER, replies=[self.STALE]) as fake:
             events = await self.ask(fake, is_auth_error=rule)
             types = [event.type for event in events]
             assert (types.count("start"), types[-1], events[-1].message.text) == (1, "done", ANSWER)
             refused_once(fake)
 
-    async def test_by_itself_a_403_is_no_matter_of_the_credential(self) -> None:
+    async def test_by_default_is_not_recovered(self) -> None:
         async with FakeProvider(replies=[self.STALE]) as fake:
             start, error = await self.ask(fake)
             assert (start.type, error.type) == ("start", "error")
             assert isinstance(error.cause, RequestRejected)
             assert fake.token_requests == []
 
-    async def test_a_rule_less_keeps_a_message_that_no_refresh_mends(self) -> None:
+    async def test_one_rule_less_excludes_a_message(self) -> None:
         reply = Reply.unauthorized(message="No seat is left in this workspace.")
         async with FakeProvider(replies=[reply]) as fake:
             assert [each.type for each in await self.ask(fake, is_auth_error=is_auth_error & ~text("no seat"))] == [
@@ -76,11 +76,11 @@ class TestOneThatSays403ForAStaleToken:
 
 @asynccontextmanager
 async def words(answer: str, token: str) -> AsyncIterator[tuple[str, list[str]]]:
-    """A provider as nobody else's: one JSON object a line, whose name is under `event`. Two come before it has looked
-    at the token. Its URL, and the tokens that it saw."""
+    """An unknown provider: one JSON object a line, whose type is under `event`. It sends two before it looks at the
+    token. Yields its URL, and the tokens that it has received."""
     seen: list[str] = []
 
-    async def say(request: web.Request) -> web.StreamResponse:
+    async def answer_request(request: web.Request) -> web.StreamResponse:
         seen.append(request.headers["X-Token"])
         response = web.StreamResponse()
         await response.prepare(request)
@@ -99,7 +99,7 @@ async def words(answer: str, token: str) -> AsyncIterator[tuple[str, list[str]]]
         return response
 
     app = web.Application()
-    app.router.add_post("/say", say)
+    app.router.add_post("/say", answer_request)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
@@ -118,18 +118,18 @@ def is_error(event: dict[str, Any]) -> bool:
 
 
 def is_stale(failure: Any) -> bool:
-    """It is asked of exceptions too: a connection may break."""
+    """It receives exceptions too: a connection may break."""
     return isinstance(failure, dict) and failure["why"] == "stale"
 
 
 PREDICATES: Any = {"is_prelude": is_prelude, "is_error": is_error, "is_auth_error": is_auth_error | is_stale}
 
 
-class TestOneWhosePreludeHasTwoEvents:
-    """Nothing of it is known: ten lines that read it, and three predicates."""
+class TestAProviderWhosePreludeHasTwoEvents:
+    """Ten lines that read it, and three predicates."""
 
     @both_ways
-    async def test_both_are_shown_once_with_the_first_word(self, recover: Any) -> None:
+    async def test_shows_both_once_with_the_first_word(self, recover: Any) -> None:
         async with words(ANSWER, token="fresh") as (url, seen):
             tokens = ["stale"]
 
@@ -154,7 +154,7 @@ class TestOneWhosePreludeHasTwoEvents:
             assert seen == ["stale", "fresh"]
 
     @both_ways
-    async def test_what_cannot_be_recovered_from_is_shown_behind_both(self, recover: Any) -> None:
+    async def test_shows_a_lasting_failure_after_both(self, recover: Any) -> None:
         async with words(ANSWER, token="fresh") as (url, seen):
 
             async def ask() -> AsyncIterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Several subscriptions and threads: what holds, and what does not. See also the text of `rxauth.operators`."""
+"""Several subscriptions and threads: what holds and what does not. See also the docstring of `rxauth.operators`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import reactivex as rx
-from anthropic import Anthropic
 from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
@@ -111,9 +110,9 @@ RECOVERED = ["start", "text_delta", "text_delta"]
 
 
 class TestAHotSource:
-    """Nothing starts it anew, so nothing can be tried again."""
+    """A second subscription does not start it again."""
 
-    def test_a_subject_that_has_failed_only_repeats_its_failure(self) -> None:
+    def test_that_has_failed_only_repeats_its_failure(self) -> None:
         subject: Subject[Any] = Subject()
         refreshed: list[Any] = []
 
@@ -126,13 +125,13 @@ class TestAHotSource:
         subject.on_error(rejected)
         assert (seen.types, seen.error, refreshed) == ([], rejected, [rejected])
 
-    def test_what_it_says_while_the_refresh_is_under_way_is_missed(self) -> None:
+    def test_emits_unheard_during_the_refresh(self) -> None:
         scheduler = TestScheduler()
         hot = marbles.hot(scheduler, "s-e-s-a---b|")
         refresh = marbles.cold(scheduler, "---r|", {"r": "fresh"})
         assert marbles.draw(marbles.observe(scheduler, hot.pipe(recover_auth(lambda _: refresh)))) == "------a---b|"
 
-    def test_deferred_it_is_cold(self) -> None:
+    def test_that_is_deferred_is_cold(self) -> None:
         subjects: list[Subject[Any]] = []
 
         def connect(_: abc.SchedulerBase) -> Observable[Any]:
@@ -147,33 +146,31 @@ class TestAHotSource:
         assert seen.to_the_end().types == RECOVERED
 
 
-@pytest.mark.parametrize("refused", ["se", "s#"], ids=["told in-band", "thrown"])
+@pytest.mark.parametrize("refused", ["se", "s#"], ids=["in-band", "raised"])
 class TestASourceOnAnotherThread:
     """The events come on the thread that the source emits them on."""
 
-    def test_it_may_emit_on_a_thread_of_its_own(self, refused: str) -> None:
+    def test_may_emit_there(self, refused: str) -> None:
         seen = Seen().of(on_a_thread(refused, "sab").pipe(recover_auth(true))).to_the_end()
         assert (seen.types, seen.error, seen.threads) == (RECOVERED, None, {"the source's"})
 
     @pytest.mark.parametrize("threads", [NewThreadScheduler, lambda: ThreadPoolScheduler(2)], ids=["new", "pool"])
-    @pytest.mark.parametrize("where", ["in front of", "behind"])
-    def test_it_may_be_subscribed_to_on_one_with_the_operator_or_without(
-        self, refused: str, threads: Callable[[], Any], where: str
-    ) -> None:
+    @pytest.mark.parametrize("where", ["before", "after"])
+    def test_may_be_subscribed_to_there(self, refused: str, threads: Callable[[], Any], where: str) -> None:
         steps: list[Any] = [recover_auth(true), ops.subscribe_on(threads())]
-        seen = Seen().of(attempts(refused, "sab").pipe(*(steps if where == "behind" else reversed(steps))))
+        seen = Seen().of(attempts(refused, "sab").pipe(*(steps if where == "after" else reversed(steps))))
         assert (seen.to_the_end().types, seen.error) == (RECOVERED, None)
         assert threading.current_thread().name not in seen.threads
 
-    @pytest.mark.parametrize("where", ["in front of", "behind"])
-    def test_its_events_may_be_observed_on_one_in_order(self, refused: str, where: str) -> None:
+    @pytest.mark.parametrize("where", ["before", "after"])
+    def test_may_be_observed_there_in_order(self, refused: str, where: str) -> None:
         with a_thread() as there:
             steps: list[Any] = [recover_auth(true), ops.observe_on(there)]
-            seen = Seen().of(attempts(refused, "sab").pipe(*(steps if where == "behind" else reversed(steps))))
+            seen = Seen().of(attempts(refused, "sab").pipe(*(steps if where == "after" else reversed(steps))))
             assert (seen.to_the_end().types, seen.error) == (RECOVERED, None)
             assert len(seen.threads) == 1
 
-    async def test_a_coroutine_refreshes_on_the_loop_and_the_second_attempt_begins_there(self, refused: str) -> None:
+    async def test_is_refreshed_by_a_coroutine_on_the_loop(self, refused: str) -> None:
         here = threading.current_thread().name
         refreshed_on: list[str] = []
 
@@ -192,9 +189,7 @@ class TestASourceOnAnotherThread:
         assert (await seen.on_a_loop()).types == RECOVERED
         assert (refreshed_on, subscribed_on) == ([here], [here, here])
 
-    async def test_the_second_attempt_begins_on_the_loop_wherever_a_plain_function_refreshed(
-        self, refused: str
-    ) -> None:
+    async def test_starts_again_on_the_loop_after_a_plain_refresh(self, refused: str) -> None:
         refreshed_on: list[str] = []
         subscribed_on: list[str] = []
 
@@ -211,7 +206,7 @@ class TestASourceOnAnotherThread:
         assert (await seen.on_a_loop()).types == RECOVERED
         assert (refreshed_on, subscribed_on) == (["the source's"], [threading.current_thread().name] * 2)
 
-    async def test_a_coroutine_still_finds_the_loop_if_only_the_source_was_moved(self, refused: str) -> None:
+    async def test_moved_alone_lets_a_coroutine_find_the_loop(self, refused: str) -> None:
         async def refresh(failure: Any) -> bool:
             return True
 
@@ -220,25 +215,25 @@ class TestASourceOnAnotherThread:
         )
         assert (await Seen().of(stream).on_a_loop()).types == RECOVERED
 
-    async def test_it_does_not_if_the_operator_was_moved_too(self, refused: str) -> None:
+    async def test_moved_with_the_operator_has_no_loop(self, refused: str) -> None:
         async def refresh(failure: Any) -> bool:
             return True
 
         failed: list[Any] = []
 
-        def told(error: Exception) -> Any:
+        def to_event(error: Exception) -> Any:
             failed.append(error)
             return marbles.event("e")
 
         stream = attempts(refused, "sab").pipe(
-            recover_auth(refresh, error_event=told),
+            recover_auth(refresh, error_event=to_event),
             ops.do_action(lambda event: failed.append(getattr(event, "cause", None))),
             ops.subscribe_on(NewThreadScheduler()),
         )
         assert (await Seen().of(stream).on_a_loop()).types == ["start", "error"]
         assert any("needs an event loop" in str(each.__cause__) for each in failed if each is not None)
 
-    async def test_back_on_the_loop_with_its_thread_safe_scheduler(self, refused: str) -> None:
+    async def test_may_come_back_to_the_loop(self, refused: str) -> None:
         here = AsyncIOThreadSafeScheduler(asyncio.get_running_loop())
         seen = Seen().of(on_a_thread(refused, "sab").pipe(recover_auth(true), ops.observe_on(here)))
         await seen.on_a_loop()
@@ -246,7 +241,7 @@ class TestASourceOnAnotherThread:
 
 
 class TestDisposeFromAnotherThread:
-    def test_nothing_is_delivered_behind_it(self) -> None:
+    def test_is_the_end_of_delivery(self) -> None:
         emitted, disposed, over = threading.Event(), threading.Event(), threading.Event()
 
         def run(observer: abc.ObserverBase[Any]) -> None:
@@ -274,7 +269,7 @@ class TestDisposeFromAnotherThread:
 class TestASourceThatEmitsFromSeveralThreadsAtOnce:
     """Rx forbids it, and nothing here is locked against it. `ops.observe_on` in front puts the events in a row."""
 
-    def test_observed_on_one_thread_every_event_arrives_once(self) -> None:
+    def test_is_put_in_a_row_by_observe_on(self) -> None:
         subject: Subject[Any] = Subject()
         seen = Seen()
         with a_thread() as there, ThreadPoolExecutor(4) as pool:
@@ -300,7 +295,7 @@ class TestTwoSubscribersOfOnePipedObservable:
         scheduler.start()
         assert [marbles.draw(each.messages) for each in observers] == ["-----(sa)|", "------(sb)|"]
 
-    async def test_of_one_credential_they_share_the_refresh(self) -> None:
+    async def test_share_the_refresh_of_one_credential(self) -> None:
         async with FakeProvider(answer=ANSWER) as fake:
             credentials = dead(fake)
             stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
@@ -311,7 +306,7 @@ class TestTwoSubscribersOfOnePipedObservable:
                 assert events[-1].message.text == ANSWER
             assert (len(fake.api_requests), len(fake.token_requests)) == (4, 1)
 
-    def test_on_loops_and_threads_of_their_own_too(self) -> None:
+    def test_share_it_from_loops_of_their_own(self) -> None:
         with FakeProvider(answer=ANSWER) as fake, ThreadPoolExecutor(8) as pool:
             credentials = dead(fake)
             stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
@@ -323,14 +318,14 @@ class TestTwoSubscribersOfOnePipedObservable:
 
 
 class TestRxauthsOwnSources:
-    async def test_they_need_a_loop_where_they_are_subscribed_to(self) -> None:
+    async def test_need_a_loop_where_they_are_subscribed_to(self) -> None:
         async with FakeProvider(answer=ANSWER) as fake:
             stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=dead(fake))
             seen = await Seen().of(stream.pipe(ops.subscribe_on(NewThreadScheduler()))).on_a_loop()
             assert "where an event loop is running" in str(seen.error)
             assert (seen.types, fake.requests) == ([], [])
 
-    async def test_their_events_can_be_observed_anywhere(self) -> None:
+    async def test_can_be_observed_on_any_thread(self) -> None:
         async with FakeProvider(answer=ANSWER) as fake:
             credentials = dead(fake)
             stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
@@ -339,38 +334,6 @@ class TestRxauthsOwnSources:
                 events = [event async for event in to_async_iterable(recovered)]
             assert isinstance(events[-1], Done)
             assert (events[0].type, events[-1].message.text) == ("start", ANSWER)
-
-
-class TestASynchronousSdk:
-    """`anthropic.Anthropic` blocks its thread: a pool for it, and plain functions for the credentials."""
-
-    def test_on_a_pool_with_one_refresh_for_all(self) -> None:
-        streams = 4
-        with (
-            FakeProvider(answer=ANSWER) as fake,
-            Anthropic(auth_token="replaced", base_url=fake.url, max_retries=0) as client,
-        ):
-            credentials = dead(fake)
-            question: Any = REQUEST["messages"]
-
-            def ask(_: abc.SchedulerBase) -> Observable[Any]:
-                token = {"Authorization": f"Bearer {asyncio.run(credentials.current()).access_token}"}
-                return rx.from_iterable(
-                    client.messages.create(model="m", max_tokens=9, messages=question, stream=True, extra_headers=token)
-                )
-
-            def refresh(failure: Any) -> Any:
-                return asyncio.run(credentials.refresh(failure))
-
-            recovered = rx.defer(ask).pipe(
-                recover_auth(refresh, is_prelude=lambda event: event.type == "message_start"),
-                ops.subscribe_on(ThreadPoolScheduler(streams)),
-            )
-            for seen in [Seen().of(recovered) for _ in range(streams)]:
-                types = seen.to_the_end().types
-                assert seen.error is None
-                assert (types[0], types[-1], types.count("message_start")) == ("message_start", "message_stop", 1)
-            assert len(fake.token_requests) == 1
 
 
 def dead(fake: FakeProvider) -> OAuthCredentials:
