@@ -64,7 +64,7 @@ def test_a_token_is_renewed_that_ends_too_soon(
     assert fake.accepts(done.out.strip())
 
 
-@pytest.mark.parametrize("in_process", [True, False], ids=["main()", "processes"])
+@pytest.mark.parametrize("in_process", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["main()", "processes"])
 def test_a_rejected_token_is_renewed_each_time(cli: CommandLine, fake: FakeProvider, in_process: bool) -> None:
     stored(cli, fake)
     tokens = []
@@ -120,7 +120,9 @@ def test_a_newer_token_than_the_rejected_one_is_printed(cli: CommandLine, fake: 
     assert fake.token_requests == []
 
 
-@pytest.mark.parametrize("flags", [[], ["--rejected"]], ids=["an expired token", "a rejected token"])
+@pytest.mark.parametrize(
+    "flags", [[], pytest.param(["--rejected"], marks=pytest.mark.slow)], ids=["an expired token", "a rejected token"]
+)
 def test_concurrent_calls_make_one_token_request(cli: CommandLine, fake: FakeProvider, flags: list[str]) -> None:
     stored(cli, fake, left=300 if flags else -1)
     with ExitStack() as stack:
