@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +16,12 @@ from rxauth.credentials import (
     Credential,
     CredentialStore,
     FileStore,
-    KimiCodeStore,
     LinkedStore,
     MemoryStore,
-    OAuthCredentials,
-    PiStore,
 )
-from rxauth.errors import CredentialRejected, LoginRequired, StoreError
+from rxauth.errors import StoreError
 from tests.credentials.faulty_files import FaultyFiles
 from tests.credentials.kinds import KIMI_CODE, OWN, PI, no_time
-from tests.credentials.token_server import TokenServer, running
 
 NOW = 1_700_000_000.0
 KIMI = "https://auth.kimi.com/api/oauth/token"
@@ -354,52 +348,3 @@ async def test_a_lock_that_can_never_be_had_is_the_stores_error(files: Files) ->
 def test_no_store_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one store"):
         LinkedStore([])
-
-
-# With a token endpoint -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server() -> Iterator[TokenServer]:
-    with running(TokenServer()) as server:
-        yield server
-
-
-async def test_a_refresh_writes_both_programs_files(server: TokenServer, tmp_path: Path) -> None:
-    """And the login is found again where only one of them has the newest, whatever its file's usual endpoint."""
-    pi, kimi = PiStore(tmp_path / "auth.json"), KimiCodeStore(tmp_path)
-    old = server.credential()
-    for store in (pi, kimi):
-        await store.save(old)
-    source = OAuthCredentials(LinkedStore([pi, kimi], token_url=server.url), token_url=server.url, client_id="app")
-    new = await source.refresh(CredentialRejected("401", status=401, credential=old))
-    assert new is not None
-    assert [access(await store.load()) for store in (pi, kimi)] == [new.access_token] * 2
-    (tmp_path / "auth.json").write_text(
-        json.dumps({"kimi-coding": {"type": "oauth", "access": "dead", "refresh": "dead", "expires": 1}})
-    )
-    assert access(await source.current()) == new.access_token
-
-
-async def test_a_dead_copy_costs_one_request_and_no_login(server: TokenServer, tmp_path: Path) -> None:
-    own, other = FileStore(tmp_path / "a.json", "kimi"), FileStore(tmp_path / "b.json", "kimi")
-    living, dead = server.credential(), Credential("dead", "dead")
-    await own.save(dead)
-    await other.save(living)
-    source = OAuthCredentials(LinkedStore([own, other]), token_url=server.url, client_id="app", sleep=no_time)
-    found = await source.refresh(CredentialRejected("401", status=401, credential=dead))
-    assert access(found) == living.access_token
-    assert (server.reused, await own.load()) == ([], dead)
-
-
-async def test_all_copies_dead_asks_for_a_login(server: TokenServer, tmp_path: Path) -> None:
-    stores = [FileStore(tmp_path / name, "kimi") for name in ("a.json", "b.json")]
-    for number, store in enumerate(stores):
-        await store.save(Credential(f"dead-{number}", f"dead-{number}"))
-    source = OAuthCredentials(LinkedStore(stores), token_url=server.url, client_id="app", sleep=no_time)
-    other = await source.refresh(CredentialRejected("401", status=401, credential=Credential("dead-0")))
-    assert access(other) == "dead-1", "its access token may still be good"
-    for _ in range(3):
-        with pytest.raises(LoginRequired):
-            await source.refresh(CredentialRejected("401", status=401, credential=other))
-    assert len(server.requests) == 2
