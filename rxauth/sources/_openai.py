@@ -57,20 +57,9 @@ def openai_chat(
         request: the wire payload; `stream` is set here, and `stream_options` unless it is there. It is copied now:
             changing it later changes nothing.
         base_url: `https://host/v1`, as a rule; plain http for loopback only, since a token goes along.
-        credentials: asked once per subscription, just before the request.
-        session: used and left open. Without one, connections live as long as streams run on the loop, and a little
-            longer after a rejected credential, so that the next attempt need not connect again.
-        headers: go with the request and may replace its own, except for those that carry the token.
-        auth_header: where the token goes: `Authorization: Bearer`, or `x-api-key`.
         include_usage: ask for the token counts; `False` for a server that refuses `stream_options`.
-        connect_timeout: seconds for name, connection and TLS together; `None` for no limit.
-        read_timeout: seconds without a byte, from the request on; `None` for no limit. There is no total limit.
-        max_event_bytes: a larger server-sent event ends the stream with a `ProtocolError`.
-        pings: emit a `ping` event for each ping and comment of the server (see `limit_silence`).
 
-    Raises:
-        TypeError: `request` is not a mapping, or holds what JSON cannot; `credentials` is not a credential source.
-        ValueError: `stream` is false in the request; the URL, a header or a limit cannot be used.
+    The other arguments, and what is raised, are those of `anthropic_messages`.
 
     >>> from rxauth.credentials import StaticCredentials
     >>> answer = openai_chat(

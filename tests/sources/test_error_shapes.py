@@ -76,6 +76,14 @@ def test_an_error_keeps_its_words_and_kind(
 
 
 @formats
+@pytest.mark.parametrize("shape", sorted({*get_args(ErrorShape)} - {"indented", "bare words", "page"}))
+def test_an_error_ends_a_stream_that_goes_on(reader: type[Reader], shape: ErrorShape) -> None:
+    """At once; but an error laid out over lines without a frame is seen at the end only."""
+    error = shaped_error(shape, 400, "invalid_request_error", "The prompt is too long")
+    assert type(cause_of(reader, BEGINNING[reader] + error + ENDING[reader])) is RequestRejected
+
+
+@formats
 @pytest.mark.parametrize(
     ("notice", "ending"),
     [

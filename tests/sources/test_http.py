@@ -307,9 +307,12 @@ async def test_a_closed_session_is_one_sentence() -> None:
     assert "Session is closed" in str(error.cause)
 
 
-@pytest.mark.parametrize(
-    "where", ["body", "text", "half of it", "in-band", "garbage", "header", "json", "redirect", "content type", "http"]
+ECHOES = (
+    "body, text, half, in-band, garbage, field, line, words, page, cut, foreign, header, json, redirect, type, http"
 )
+
+
+@pytest.mark.parametrize("where", ECHOES.split(", "))
 async def test_an_echoed_token_is_seen_nowhere(where: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     access, refresh = "canary-access-token", "canary-refresh-token"
@@ -317,13 +320,19 @@ async def test_an_echoed_token_is_seen_nowhere(where: str, caplog: pytest.LogCap
     reply = {
         "body": Reply(status=401, body={"error": {"type": echo, "code": echo, "message": echo}}),
         "text": Reply(status=500, body=echo),
-        "half of it": Reply(status=500, body=echo, cut_at=20),
+        "half": Reply(status=500, body=echo, cut_at=20),
         "in-band": Reply(body=sse({"type": "error", "error": {"type": echo, "message": echo}})),
         "garbage": Reply(body=sse(echo)),
+        "field": Reply(body=f"error: {echo}\n\n"),
+        "line": Reply(body=json.dumps({"error": echo}) + "\n"),
+        "words": Reply(body=f"{echo}\n"),
+        "page": Reply(body=f"<title>{echo}</title>"),
+        "cut": Reply(body=f"Error: {echo}"[:25], cut_at=25),
+        "foreign": Reply(body=sse({"hello": echo})),
         "header": Reply(status=400, headers={"request-id": echo, "Retry-After": echo}),
         "json": Reply(body={"detail": echo}),
         "redirect": Reply.redirect(f"https://{access}.example/{access}"),
-        "content type": Reply(headers={"Content-Type": echo}, body="hello"),
+        "type": Reply(headers={"Content-Type": echo}, body="hello"),
         "http": None,
     }[where]
     holder = Holder(Credential(access, refresh))
@@ -336,6 +345,6 @@ async def test_an_echoed_token_is_seen_nowhere(where: str, caplog: pytest.LogCap
     assert isinstance(end.cause, ProviderError)
     assert end.cause.credential is holder.credential
     shown = traceback.TracebackException.from_exception(end.cause, capture_locals=True)
-    listener = {name: value for name, value in vars(end.cause).items() if name != "credential"}
-    texts = [repr(end), str(end), to_json(end), *shown.format(), repr(listener), json.dumps(listener), caplog.text]
+    fields = {name: value for name, value in vars(end.cause).items() if name != "credential"}
+    texts = [repr(end), str(end), to_json(end), *shown.format(), repr(fields), json.dumps(fields), caplog.text]
     assert not [text for text in texts if "canary" in text]
