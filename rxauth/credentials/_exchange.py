@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._post import EndpointUnavailable
 from rxauth.credentials._shared import Shared
-from rxauth.errors import StoreError
+from rxauth.errors import CredentialError, StoreError
 
 __all__ = ["Exchange"]
 
@@ -92,10 +92,8 @@ class Exchange:
     async def _lock_again(self, lock: AsyncExitStack) -> StoreError | None:
         try:
             await lock.enter_async_context(self._stored.locked(within=self._shared.timeout))
-        except StoreError as error:
-            return error
-        except TimeoutError:
-            return StoreError(f"The lock of {self._stored.place} could not be had for {self._shared.timeout:g} s.")
+        except (TimeoutError, CredentialError) as error:
+            return StoreError(f"The lock of {self._stored.place} could not be taken again ({type(error).__name__}).")
         await self._stored.set_retry_at(None)
         replaced, _ = await self._stored.replaced()
         return StoreError(f"Another process has changed {self._stored.place} meanwhile.") if replaced else None

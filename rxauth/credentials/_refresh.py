@@ -20,7 +20,7 @@ from rxauth.credentials._post import EndpointUnavailable
 from rxauth.credentials._shared import Shared
 from rxauth.credentials._single_flight import flights
 from rxauth.credentials._token_endpoint import DeadRefreshToken
-from rxauth.errors import CredentialError, LoginRequired, RefreshFailed, StoreError
+from rxauth.errors import CredentialError, LoginRequired, RefreshFailed
 
 __all__ = ["Refresh"]
 
@@ -185,7 +185,7 @@ class Refresh:
                         type="LockTimeout",
                     )
                 )
-            except StoreError as error:
+            except CredentialError as error:
                 return await self._without_lock(error)
             held_since = self._shared.monotonic()
             stored = await self._load()

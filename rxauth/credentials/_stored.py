@@ -113,8 +113,8 @@ class Stored:
         failure: StoreError | None = None
         try:
             await self._call("written", lambda: self._store.save(credential))
-        except StoreError as error:
-            failure = error
+        except CredentialError as error:
+            failure = error if isinstance(error, StoreError) else StoreError(str(error))
         self.set_unsaved(failure)
         return failure
 
@@ -127,7 +127,7 @@ class Stored:
         """Tell whether another process has replaced the spent credential, and by which one (`None`: a logout)."""
         try:
             there = await self._call("read", lambda: self._store.load())
-        except StoreError:
+        except CredentialError:
             return False, None
         renewed = self._renewed
         return renewed is not None and not (there and same_tokens(there, renewed.spent)), there
@@ -151,7 +151,7 @@ class Stored:
         """Return the Unix time before which the token endpoint is not to be called."""
         try:
             value = await self._optional("load_retry_at", "read")
-        except StoreError as error:
+        except CredentialError as error:
             log.debug("The time to retry at cannot be read. %s", error)
             return None
         return float(value) if isinstance(value, int | float) else None
@@ -160,7 +160,7 @@ class Stored:
         """Keep that time for other processes; tell whether the store did."""
         try:
             await self._optional("save_retry_at", "written", unix_seconds)
-        except StoreError as error:
+        except CredentialError as error:
             log.debug("The time to retry at cannot be stored. %s", error)
             return False
         return self.keeps_retry_at
@@ -179,9 +179,7 @@ class Stored:
         try:
             async with asyncio.timeout(min(within, self._timeout)):
                 return await method()
-        except StoreError:
+        except CredentialError:
             raise
-        except CredentialError as error:
-            raise StoreError(str(error)) from error
         except Exception as error:
             raise StoreError(f"{self.place} cannot be {verb} ({type(error).__name__}).") from error

@@ -54,6 +54,13 @@ class Faulty(MemoryStore):
             raise self.error
 
 
+async def test_a_stores_own_credential_error_is_raised(server: TokenServer) -> None:
+    ours = source(server, Faulty(server.credential(), "load", error=LoginRequired("Run `mytool login`.")))
+    for use in (ours.current(), ours.refresh(None)):
+        with pytest.raises(LoginRequired, match="mytool login"):
+            await use
+
+
 # Before the exchange -------------------------------------------------------------------------------------------------
 
 
