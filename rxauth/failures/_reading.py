@@ -169,14 +169,9 @@ class Reading:
             self.parts.append(value)
 
     def _take_headers(self, headers: Any) -> None:
-        aws = field(headers, "x-amzn-errortype") or field(headers, "x-amzn-ErrorType")
-        if isinstance(aws, str):
-            self.words.add(normal(aws))  # Bedrock names the error here, and in the body only in words
-        challenge = field(headers, "www-authenticate") or field(headers, "WWW-Authenticate")
-        if isinstance(challenge, str):
-            code = _CHALLENGE.search(challenge[:_LENGTH])
-            if code is not None:
-                self.words.add(normal(code[1]))
+        challenge = _CHALLENGE.search(header(headers, "WWW-Authenticate")[:_LENGTH])
+        codes = header(headers, "x-amzn-ErrorType"), challenge[1] if challenge else ""  # Bedrock's body has no code
+        self.words.update(normal(code) for code in codes if code)
 
     def _take_string(self, kind: int, value: str) -> None:
         if kind >= _HEADERS or not value:
@@ -210,6 +205,18 @@ class Reading:
             self.words.add(normal(code["grpc"] or code["aws"]))
         if parse and "{" in text:
             self.parts.extend(_bodies(text))
+
+
+def header(headers: Any, name: str) -> str:
+    """Return the value of a header, named as here or in lower case; an empty text if there is none."""
+    for spelling in (name, name.lower()):
+        try:
+            value = headers.get(spelling)
+        except Exception:  # not every `headers` is a mapping
+            return ""
+        if isinstance(value, str):
+            return value.strip()
+    return ""
 
 
 def leaves(failure: Any) -> list[Any]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
 
 from rxauth.errors import CredentialError, TransientError, field
 from rxauth.failures._kinds import Kind, kind_of
-from rxauth.failures._reading import Reading, leaves
+from rxauth.failures._reading import Reading, header, leaves
 from rxauth.failures._words import FORBIDDEN, REQUEST
 
 # An exception of a library that was never imported cannot be here: no need to import it in order to ask.
@@ -76,44 +75,34 @@ def retry_after_of(failure: Any, *, now: float | None = None) -> float | None:
             seconds = field(part, "retry_after")
             if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < math.inf:
                 return float(seconds)
-            headers = field(part, "headers")
-            if isinstance(headers, Mapping):
-                asked = seconds_to_wait(headers, now=time.time() if now is None else now)
-                if asked is not None:
-                    return asked
+            asked = seconds_to_wait(field(part, "headers"), now=time.time() if now is None else now)
+            if asked is not None:
+                return asked
     return None
 
 
-def seconds_to_wait(headers: Mapping[str, str], *, now: float) -> float | None:
+def seconds_to_wait(headers: Any, *, now: float) -> float | None:
     """Read `Retry-After` as seconds or as a date (RFC 9110 section 10.2.3), or `retry-after-ms`.
 
     A date is compared with the response's own `Date` where it has one: the two clocks need not agree.
 
     Args:
-        headers: of the response; names in any case.
+        headers: of the response; anything with `get`.
         now: Unix seconds.
 
     >>> seconds_to_wait({"Retry-After": "7"}, now=0)
     7.0
     """
     for name, unit in (("retry-after-ms", 1000.0), ("Retry-After", 1.0)):
-        value = _header(headers, name)
+        value = header(headers, name)
         # float() accepts what is no number of seconds: "inf", "1_000", "-1".
         if value.isascii() and value.replace(".", "", 1).isdigit() and len(value) < 16:
             return float(value) / unit
-    until = _date(_header(headers, "Retry-After"))
+    until = _date(header(headers, "Retry-After"))
     if until is None:
         return None
-    sent = _date(_header(headers, "Date"))
+    sent = _date(header(headers, "Date"))
     return max(0.0, until - (now if sent is None else sent))
-
-
-def _header(headers: Mapping[str, str], name: str) -> str:
-    for spelling in (name, name.lower()):
-        value = field(headers, spelling)
-        if isinstance(value, str):
-            return value.strip()
-    return ""
 
 
 def _date(value: str) -> float | None:

@@ -20,7 +20,8 @@ def normal(word: str) -> str:
     word = word[:_LONGEST_WORD]
     if "#" in word or ":" in word:
         word = word.rpartition("#")[2].partition(":")[0]
-    return word.casefold().translate(_SEPARATORS).removesuffix("exception")
+    word = word.casefold().translate(_SEPARATORS)
+    return word.removesuffix("exception") or word
 
 
 _SEPARATORS = str.maketrans("", "", "-_ \t\n\r")

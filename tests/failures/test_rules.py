@@ -264,6 +264,7 @@ def test_rules_compose_with_rules_and_functions() -> None:
     assert not stale(failure(status=404))
     assert not (stale & ~text("K3"))(failure("no K3", status=401))
     assert (error_type("ExpiredTokenException") | status(418))(in_band(error={"type": "expired_token"}))
+    assert not error_type("Exception")(failure(status=401, headers={"x": "y"}))
     assert (status(401) & (lambda failure: "yes" in str(failure)))(failure("yes", status=401))
     assert ((lambda failure: False) | status(401))(failure(status=401))
     assert not ((lambda failure: False) & status(401))(failure(status=401))

@@ -128,6 +128,9 @@ def test_name_of_comes_from_code(failure: Any, name: str) -> None:
     [
         pytest.param({"Retry-After": "7"}, 7.0, id="seconds"),
         pytest.param({"Retry-After": "0"}, 0.0, id="no seconds"),
+        pytest.param({"retry-after": "7"}, 7.0, id="a name in lower case"),
+        pytest.param(email.message_from_string("Retry-After: 7\n\n"), 7.0, id="the headers of urllib"),
+        pytest.param(None, None, id="no headers"),
         pytest.param({"Retry-After": " 1.5 "}, 1.5, id="a fraction"),
         pytest.param({"retry-after-ms": "250", "Retry-After": "1"}, 0.25, id="milliseconds are more precise"),
         pytest.param({"Retry-After": "Thu, 01 Jan 1970 00:02:00 GMT"}, 20.0, id="a date, by this clock"),
@@ -155,5 +158,5 @@ def test_name_of_comes_from_code(failure: Any, name: str) -> None:
         ),
     ],
 )
-def test_seconds_to_wait_reads_both_headers(headers: dict[str, str], seconds: float | None) -> None:
+def test_seconds_to_wait_reads_both_headers(headers: Any, seconds: float | None) -> None:
     assert seconds_to_wait(headers, now=100) == seconds
