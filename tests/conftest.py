@@ -99,7 +99,7 @@ def pytest_make_collect_report(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    # looptime asks every test for its loop; for a test that has none asyncio would make one, which nobody closes.
+    # looptime asks every test for its loop; for a test that has none asyncio would make one and leave it open.
     # By its marker: the function itself is wrapped by now, and no coroutine function any more.
     if pyfuncitem.get_closest_marker("asyncio") is None:
         asyncio.set_event_loop(None)

@@ -17,7 +17,7 @@ from rxauth.marbles._signs import Sign, clean
 
 __all__ = ["CELL", "MARGIN", "SVG", "draw_sign", "draw_svg"]
 
-CELL = 5  # px: a sign is four of them wide, so that times are told apart more finely than signs are wide
+CELL = 5  # px: a sign is four of them wide, so that times differ by less than a sign's width
 SVG = Sizes(sign=4, opening=0, em=1.33, bold=1.45, tick=14)
 
 _HALF = CELL * SVG.sign / 2

@@ -307,7 +307,7 @@ class FakeProvider:
             raise
         except ConnectionError:
             seen.client_closed = self._url is not None
-            return web.Response()  # to nobody: aiohttp would log the traceback of a client that has left
+            return web.Response()  # the client has left; without a response aiohttp logs a traceback
         finally:
             seen.finished = True
             self._changed.notify()

@@ -199,7 +199,7 @@ async def _serve() -> None:
     # The default backlog makes thousands of simultaneous clients wait for their SYN to be repeated.
     server = await asyncio.start_server(_converse, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.to_thread(sys.stdin.read)  # until whoever started it is gone
+    await asyncio.to_thread(sys.stdin.read)  # until the parent process is gone
 
 
 if __name__ == "__main__":

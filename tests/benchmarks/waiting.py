@@ -1,4 +1,4 @@
-"""How long somebody waits for the first event because the token was stale: wall time, the provider 50 ms away."""
+"""How long a consumer waits for the first event because the token was stale: wall time, the provider 50 ms away."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def expiring(credential: Credential, *, seconds: float) -> Credential:
 
 
 async def time_to_the_first_event(provider: Far, credentials: OAuthCredentials) -> float:
-    """Seconds from subscribe to the first event that somebody sees; the answer is read to its end."""
+    """Seconds from subscribe to the first event that the consumer gets; the answer is read to its end."""
     first = 0.0
     ended = asyncio.get_running_loop().create_future()
 

@@ -178,6 +178,6 @@ def serving_bytes(respond: Callable[[int], bytes]) -> Iterator[str]:
 
 
 async def _turns() -> None:
-    # A connection is accepted, and its socket closed, some turns of the loop after it came, or was told to close.
+    # A connection is accepted, and its socket closed, some turns of the loop after it came or close was called.
     for _ in range(100):
         await asyncio.sleep(0)

@@ -34,7 +34,7 @@ def nothing_left() -> Iterator[None]:
 
 
 def background() -> None:
-    """Wait for the end of a refresh that nobody waits for."""
+    """Wait for the end of a refresh in the background."""
     thread = flights._thread
     if thread is not None:
         thread.join(10)
@@ -47,7 +47,7 @@ def descriptors() -> set[str]:
 
 async def _and_no_task(work: Coroutine[Any, Any, T]) -> T:
     outcome = await work
-    # One turn for what has been told to end.
+    # Cancelled tasks need a turn to end.
     for _ in range(3):
         await asyncio.sleep(0)
     left = asyncio.all_tasks() - {asyncio.current_task()}

@@ -34,7 +34,7 @@ every_refusal = pytest.mark.parametrize("refusal", REFUSALS)
 
 
 async def at_once(seconds: float) -> None:
-    """A wait that nobody has to sit through."""
+    """Take the place of a wait."""
 
 
 @asynccontextmanager
