@@ -19,7 +19,19 @@ from packaging.requirements import Requirement
 pytestmark = pytest.mark.build
 
 ROOT = Path(__file__).parents[1]
-SOURCE = [".ci", ".pre-commit-config.yaml", "CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md", "notebooks", "pyproject.toml", "rxauth", "setup.cfg", "tests"]
+SOURCE = [
+    ".ci",
+    ".pre-commit-config.yaml",
+    "CHANGELOG.md",
+    "LICENSE",
+    "MANIFEST.in",
+    "README.md",
+    "notebooks",
+    "pyproject.toml",
+    "rxauth",
+    "setup.cfg",
+    "tests",
+]
 LEFTOVERS = ["tests/__pycache__/old.cpython-311.pyc", "notebooks/.ipynb_checkpoints/old-checkpoint.ipynb"]
 
 
