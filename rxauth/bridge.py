@@ -161,13 +161,15 @@ def from_async_iterable(
 
         client = AsyncAnthropic(auth_token=token, max_retries=0)
         stream = from_async_iterable(lambda: client.messages.create(**request, stream=True))
-        stream.pipe(recover_auth(refresh, is_prelude=lambda event: event.type == "message_start"))
+        stream.pipe(recover_auth(refresh))
 
         API                 is_prelude                                                   is_error
-        Messages            type "message_start"                                         (thrown)
-        Chat Completions    a chunk without content, tool calls and finish_reason        (thrown)
-        Responses           type "response.created", ".queued" or ".in_progress"         type "error", "response.failed"
-        pydantic-ai         none: `lambda event: False`                                  (thrown)
+        Messages            the default                                                  (raised)
+        Chat Completions    a chunk without content, tool calls and finish_reason        (raised)
+        Responses           the default                                                  type "error", "response.failed"
+        openai-agents       the default                                                  (raised)
+        LangChain           the default, for `astream_events`                            (raised)
+        pydantic-ai         none: `lambda event: False`                                  (raised)
 
     A new token needs no new client: `client.auth_token` (Anthropic) and `client.api_key` (OpenAI) can be set and are
     read for each request; OpenAI's `api_key` and Anthropic's `credentials` can also be coroutine functions, which are

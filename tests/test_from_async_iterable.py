@@ -16,53 +16,7 @@ from reactivex import operators as ops
 
 from rxauth import bridge, from_async_iterable, to_async_iterable
 
-
-class Source:
-    """An async iterable of numbers that notes what is asked of it and when it is closed."""
-
-    def __init__(self, count: int = 10, gate: asyncio.Event | None = None) -> None:
-        self.count = count
-        self.gate = gate
-        self.asked = 0
-        self.closed = asyncio.Event()
-
-    async def __aiter__(self) -> AsyncIterator[int]:
-        try:
-            for number in range(self.count):
-                self.asked += 1
-                yield number
-                if self.gate is not None:
-                    await self.gate.wait()
-        finally:
-            self.closed.set()
-
-
-class Managed(Source):
-    entered = False
-
-    async def __aenter__(self) -> Managed:
-        self.entered = True
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.entered = False
-
-
-async def collect(observable: Observable[Any]) -> list[Any]:
-    return [each async for each in to_async_iterable(observable)]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await asyncio.sleep(0)
-
-
-@pytest.fixture
-async def reported() -> list[dict[str, Any]]:
-    """The contexts that the loop's exception handler receives."""
-    contexts: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
-    return contexts
+from .async_sources import Managed, Source, collect, reports_of_the_loop, until
 
 
 class TestFromAsyncIterable:
@@ -159,166 +113,6 @@ class TestFromAsyncIterable:
         assert "cancelled" in str(errors[0])
 
 
-class TestClosing:
-    class Reader:
-        """An iterator that is empty, or waits for ever; closed by the methods it is given."""
-
-        def __init__(self, gate: asyncio.Event | None = None) -> None:
-            self.gate = gate
-
-        def __aiter__(self) -> Any:
-            return self
-
-        async def __anext__(self) -> int:
-            if self.gate is not None:
-                await self.gate.wait()
-            raise StopAsyncIteration
-
-    @pytest.mark.parametrize(
-        ("body", "reader", "closed"),
-        [
-            pytest.param([], [], [], id="nothing can be closed"),
-            pytest.param([], ["aclose"], ["reader aclose"], id="the iterator"),
-            pytest.param(["aclose"], ["aclose"], ["reader aclose", "body aclose"], id="both, the iterator first"),
-            pytest.param(["close"], ["aclose"], ["reader aclose", "body close"], id="close alone, not asynchronous"),
-            pytest.param(["async close"], [], ["body async close"], id="close alone, asynchronous"),
-            pytest.param(["close", "aclose"], [], ["body aclose"], id="aclose is preferred to close"),
-        ],
-    )
-    @pytest.mark.parametrize("leave", ["end", "dispose"])
-    async def test_closes_iterator_and_iterable(
-        self, body: list[str], reader: list[str], closed: list[str], leave: str
-    ) -> None:
-        calls: list[str] = []
-        gate = asyncio.Event() if leave == "dispose" else None
-
-        def closable(name: str, methods: list[str], base: Any) -> Any:
-            made = base()
-            for method in methods:
-
-                async def aclose(method: str = method) -> None:
-                    await asyncio.sleep(0)
-                    calls.append(f"{name} {method}")
-
-                def close(method: str = method) -> None:
-                    calls.append(f"{name} {method}")
-
-                setattr(made, method.removeprefix("async "), close if method == "close" else aclose)
-            return made
-
-        class Body:
-            def __aiter__(self) -> Any:
-                return closable("reader", reader, lambda: TestClosing.Reader(gate))
-
-        subscription = from_async_iterable(lambda: closable("body", body, Body)).subscribe()
-        await asyncio.sleep(0)
-        if leave == "dispose":
-            subscription.dispose()
-        await until(lambda: len(asyncio.all_tasks()) == 1)
-        assert calls == closed
-
-    async def test_closes_its_own_iterator_once(self) -> None:
-        closed: list[int] = []
-
-        class Own(TestClosing.Reader):
-            async def aclose(self) -> None:
-                closed.append(1)
-
-        assert await collect(from_async_iterable(Own)) == []
-        assert closed == [1]
-
-    async def test_closes_the_iterable_if_closing_its_iterator_fails(self) -> None:
-        closed: list[str] = []
-
-        class Failing(TestClosing.Reader):
-            async def aclose(self) -> None:
-                raise LookupError("closing")
-
-        class Body:
-            def __aiter__(self) -> Any:
-                return Failing()
-
-            def close(self) -> None:
-                closed.append("body")
-
-        with pytest.raises(LookupError, match="closing"):
-            await collect(from_async_iterable(Body))
-        assert closed == ["body"]
-
-    @pytest.mark.parametrize("thread", [False, True], ids=["the loop's thread", "another"])
-    async def test_dispose_closes_a_waiting_iterable(self, thread: bool) -> None:
-        managed, first = Managed(10, gate=asyncio.Event()), asyncio.Event()
-        subscription = from_async_iterable(lambda: managed).subscribe(lambda _: first.set())
-        await first.wait()
-        await asyncio.to_thread(subscription.dispose) if thread else subscription.dispose()
-        await managed.closed.wait()
-        await until(lambda: not managed.entered)
-        assert managed.asked == 1
-
-    @pytest.mark.parametrize("how", ["while it waits", "in on_next", "by the consumer's exception"])
-    async def test_an_exception_of_the_clean_up_is_reported(self, how: str, reported: list[dict[str, Any]]) -> None:
-        async def words() -> AsyncIterator[str]:
-            try:
-                yield "one"
-                await asyncio.Event().wait()
-            finally:
-                await asyncio.sleep(0)
-                raise LookupError("closing")
-
-        seen: list[str] = []
-
-        def consumer(word: str) -> None:
-            seen.append(word)
-            if how == "in on_next":
-                subscription.dispose()
-            elif how == "by the consumer's exception":
-                raise ValueError("the consumer's own")
-
-        subscription = from_async_iterable(words).subscribe(consumer, lambda _: pytest.fail("it was disposed"))
-        await until(lambda: seen)
-        subscription.dispose()
-        await until(lambda: reported and len(asyncio.all_tasks()) == 1)
-        assert [str(each["exception"]) for each in reported] == [
-            "closing",
-            *(["the consumer's own"] if how == "by the consumer's exception" else []),
-        ]
-
-    @pytest.mark.parametrize("moment", ["an element", "the end"])
-    async def test_a_consumers_exception_closes_and_is_reported(
-        self, moment: str, reported: list[dict[str, Any]]
-    ) -> None:
-        source, ended = Source(10 if moment == "an element" else 0), list[object]()
-
-        def raises(*_: int) -> None:
-            raise LookupError("the consumer's own")
-
-        consumer: Any = {"on_next": raises} if moment == "an element" else {"on_completed": raises}
-        from_async_iterable(lambda: source).subscribe(on_error=ended.append, **consumer)
-        await until(lambda: reported)
-        assert (str(reported[0]["exception"]), source.asked, ended) == ("the consumer's own", source.asked and 1, [])
-        await source.closed.wait()
-
-    async def test_leaves_no_task_at_any_step(self) -> None:
-        for steps in range(6):
-            source = Source(2)
-            subscription = from_async_iterable(lambda source=source: source).subscribe()  # type: ignore[misc]
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            subscription.dispose()
-            for _ in range(5):
-                await asyncio.sleep(0)
-            assert asyncio.all_tasks() == {asyncio.current_task()}
-            assert source.asked == 0 or source.closed.is_set()
-
-    def test_a_subscription_may_outlive_its_loop(self) -> None:
-        async def main() -> Any:
-            return from_async_iterable(lambda: Source(10, asyncio.Event())).subscribe(on_error=lambda _: None)
-
-        subscription = asyncio.run(main())
-        subscription.dispose()
-        gc.collect()
-
-
 class TestAnIterableThatNeverWaits:
     """A cached answer, a generator over a list: nothing but the bridge gives the loop a turn."""
 
@@ -388,7 +182,8 @@ class TestFromProducer:
         assert seen == [1]
         subscription.dispose()
 
-    async def test_hides_the_consumers_exception_from_it(self, reported: list[dict[str, Any]]) -> None:
+    async def test_hides_the_consumers_exception_from_it(self) -> None:
+        reported = reports_of_the_loop()
         swallowed: list[Exception] = []
         seen: list[int] = []
 

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,42 +18,7 @@ from reactivex.subject import Subject
 
 from rxauth import ConsumerTooSlow, from_async_iterable, to_async_iterable
 
-
-class Source:
-    """An async iterable of numbers that notes what is asked of it and when it is closed."""
-
-    def __init__(self, count: int = 10, gate: asyncio.Event | None = None) -> None:
-        self.count = count
-        self.gate = gate
-        self.asked = 0
-        self.closed = asyncio.Event()
-
-    async def __aiter__(self) -> AsyncIterator[int]:
-        try:
-            for number in range(self.count):
-                self.asked += 1
-                yield number
-                if self.gate is not None:
-                    await self.gate.wait()
-        finally:
-            self.closed.set()
-
-
-async def collect(observable: Observable[Any]) -> list[Any]:
-    return [each async for each in to_async_iterable(observable)]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await asyncio.sleep(0)
-
-
-@pytest.fixture
-async def reported() -> list[dict[str, Any]]:
-    """The contexts that the loop's exception handler receives."""
-    contexts: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
-    return contexts
+from .async_sources import Source, collect, reports_of_the_loop
 
 
 class TestToAsyncIterable:
@@ -129,7 +94,8 @@ class TestToAsyncIterable:
         assert await step == 1
 
     @pytest.mark.parametrize("wake", [False, True], ids=["while it waits", "while a thread wakes it"])
-    async def test_a_cancelled_step_loses_nothing(self, wake: bool, reported: list[dict[str, Any]]) -> None:
+    async def test_a_cancelled_step_loses_nothing(self, wake: bool) -> None:
+        reported = reports_of_the_loop()
         subject: Subject[int] = Subject()
         elements = to_async_iterable(subject)
         for _ in range(2):

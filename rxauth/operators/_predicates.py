@@ -40,11 +40,11 @@ def is_opener(event: Any) -> bool:
 
 
 def kind_of(event: Any) -> str:
-    """Name an event for a person: by its `type` or LangChain's `event`, else by its class."""
+    """Name an event for a person: by its `type` or LangChain's `event`, if that is a short word, else by its class."""
     kind = type_of(event)
     if kind is None and isinstance(event, Mapping):
         kind = event.get("event")
-    return kind if isinstance(kind, str) else type(event).__name__
+    return kind if isinstance(kind, str) and len(kind) <= 64 else type(event).__name__
 
 
 def is_error_event(event: Any) -> bool:

@@ -78,6 +78,7 @@ def test_an_error_event_has_the_type_error(event: Any, error: bool) -> None:
         (langchain("on_tool_start"), "on_tool_start"),
         (SimpleNamespace(), "SimpleNamespace"),
         ({"type": 5}, "dict"),
+        ({"type": "a text " * 99}, "dict"),
     ],
 )
 def test_an_event_is_named_by_type_event_or_class(event: Any, name: str) -> None:
