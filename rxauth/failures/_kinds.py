@@ -16,6 +16,7 @@ from rxauth.failures._words import (
     DENIED_TEXT,
     FORBIDDEN,
     FORBIDDEN_TEXT,
+    REJECTED,
     REQUEST,
     STATUS_AT_START,
     STATUS_TEXT,
@@ -46,7 +47,7 @@ def kind_of(reading: Reading) -> Kind:
         return Kind.BUSY if code in TRANSIENT_STATUS and words.isdisjoint(USED_UP) else Kind.REFUSED
     if not words.isdisjoint(DENIED) or any(map(DENIED_TEXT.search, texts)):
         return Kind.REFUSED
-    if not words.isdisjoint(AUTH):
+    if not words.isdisjoint(REJECTED if code == 400 else AUTH):
         return Kind.AUTH
     if code is None and not words.isdisjoint(BUSY):
         return Kind.BUSY

@@ -31,19 +31,23 @@ def _vocabulary(words: str) -> frozenset[str]:
     return frozenset(map(normal, words.split()))
 
 
-# The credential is not accepted, whether the status is 400, 401, 403 or missing.
-AUTH = _vocabulary("""
+# A key, a token or a session is not accepted: believed under 401, 403, 400 and without a status.
+REJECTED = _vocabulary("""
     390114 390144 390195 390198 390303 390318 access_token_expired access_token_type_unsupported api_key_expired
-    api_key_invalid authentication authentication_error authentication_failed authentication_required
-    authentication_token_expired bad_credentials expired_access_token expired_authentication_token expired_credentials
-    expired_key expired_token incorrect_api_key invalid_access_token invalid_api_key invalid_auth
-    invalid_authentication invalid_authentication_error invalid_authentication_token invalid_authorization_token
-    invalid_client_token_id invalid_credentials invalid_key invalid_session_id invalid_token jwt_expired
+    api_key_invalid authentication_token_expired expired_access_token expired_authentication_token expired_credentials
+    expired_key expired_token incorrect_api_key invalid_access_token invalid_api_key invalid_authentication_token
+    invalid_authorization_token invalid_client_token_id invalid_key invalid_session_id invalid_token jwt_expired
     request_expired session_expired token_expired token_invalid token_invalidated token_not_found_in_db token_revoked
-    unauthenticated unauthenticated_error unrecognized_client
+    unrecognized_client
 """)
 
-# No more than the status 401 says: providers use it for permissions too.
+# The same in general: believed under 401, 403 and without a status.
+AUTH = REJECTED | _vocabulary("""
+    authentication authentication_error authentication_failed authentication_required bad_credentials invalid_auth
+    invalid_authentication invalid_authentication_error invalid_credentials unauthenticated unauthenticated_error
+""")
+
+# No more than a status of 401: providers use it for permissions too.
 UNAUTHORIZED = _vocabulary("unauthorized unauthorized_error not_authenticated")
 
 # Refused in general; a provider uses it for a stale token too, and then says so in its message.

@@ -124,6 +124,8 @@ def test_auth_failure_is_found_in(rejected: Any) -> None:
         pytest.param(failure("token expired", status=503), id="503 that speaks of a token"),
         pytest.param(failure("token expired", status=429), id="429 that speaks of a token"),
         pytest.param(failure(status=200), id="200"),
+        pytest.param(failure(status=400, body={"error": {"type": "authentication_error"}}), id="400, a general code"),
+        pytest.param(failure(status=404, body={"error": {"code": "invalid_token"}}), id="404 with an auth code"),
         pytest.param(failure(status=True), id="a status that is a bool"),
         pytest.param(failure(status=401.0), id="a status that is a float"),
         pytest.param(failure(code=b"401"), id="a code that is bytes"),
