@@ -58,6 +58,13 @@ def test_a_scene_is_a_row_of_a_marble_table() -> None:
     )
 
 
+def test_a_snippet_has_the_options() -> None:
+    slow = scene("s--e", "s---a---|", refresh="-------r|", chosen=SLOW)
+    code = slow.snippet(slow.run())
+    assert "recover_auth(lambda failure: refresh, timeout=5)," in code
+    exec(code, {})
+
+
 _EVENTS = st.lists(st.tuples(st.integers(0, 12), st.sampled_from(list(KINDS))), max_size=8)
 _CHOSEN = st.lists(st.sampled_from(list(OPERATORS)), max_size=4, unique=True)
 
