@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock
+from unittest.mock import Mock
 
 import hypothesis.strategies as st
 import pytest
@@ -72,13 +72,13 @@ def endless(**fields: Any) -> dict[str, Any]:
         pytest.param({"type": "error", "status": 401, "error": Unreadable()}, True, id="a mapping that raises inside"),
         pytest.param(SimpleNamespace(type="error", cause=Wordless(), status=401), True, id="no text, but a status"),
         pytest.param(endless(status=401), True, id="a failure that contains itself"),
-        pytest.param(failure(response=MagicMock(status_code=401)), True, id="a mock of a response"),
+        pytest.param(failure(response=Mock(status_code=401)), True, id="a mock of a response"),
         pytest.param(Wordless(), False, id="no text"),
         pytest.param(Unreadable(type="error"), False, id="a mapping that raises"),
         pytest.param(endless(), False, id="nothing in a failure that contains itself"),
-        pytest.param(failure(error=MagicMock(), body=MagicMock()), False, id="mocks that have every attribute"),
-        pytest.param(MagicMock(spec=Exception), False, id="a mock of an exception"),
-        pytest.param(MagicMock(), False, id="a mock"),
+        pytest.param(failure(error=Mock(), body=Mock()), False, id="mocks that have every attribute"),
+        pytest.param(Mock(spec=Exception), False, id="a mock of an exception"),
+        pytest.param(Mock(), False, id="a mock"),
     ],
 )
 def test_hostile_failure_is_judged(hostile: Any, auth: bool) -> None:
