@@ -103,11 +103,15 @@ class _InputDelta(msgspec.Struct, gc=False, tag_field="type", tag="input_json_de
     partial_json: str
 
 
+class _ThinkingDelta(msgspec.Struct, gc=False, tag_field="type", tag="thinking_delta", forbid_unknown_fields=True):
+    thinking: str
+
+
 class _DeltaEvent(msgspec.Struct, gc=False, tag_field="type", tag="content_block_delta"):
-    """The two deltas that come by the thousand, typed: a dict of each would cost as much as emitting its event."""
+    """The deltas that come by the thousand, typed: a dict of each would cost as much as emitting its event."""
 
     index: int
-    delta: _TextDelta | _InputDelta
+    delta: _TextDelta | _InputDelta | _ThinkingDelta
 
 
 _decode_delta = msgspec.json.Decoder(_DeltaEvent).decode
@@ -156,8 +160,12 @@ class MessagesReader(Reader):
                     if block.__class__ is OpenText:
                         block.add(delta.text)
                         return
-                elif block.__class__ is OpenToolCall:
-                    block.add(delta.partial_json)
+                elif isinstance(delta, _InputDelta):
+                    if block.__class__ is OpenToolCall:
+                        block.add(delta.partial_json)
+                        return
+                elif block.__class__ is OpenThinking:
+                    block.add(delta.thinking)
                     return
         self.on_data(name, data)
 

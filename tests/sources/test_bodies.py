@@ -180,6 +180,13 @@ async def test_a_cut_leaves_the_words_before_it() -> None:
     assert type(failed(await answered(Reply(body=half, cut_at=len(half)))).cause) is StreamCut
 
 
+async def test_a_cut_after_the_reason_is_still_a_cut() -> None:
+    """A clean end would complete the answer."""
+    body = sse(*TEXT[ANTHROPIC])
+    assert done(await answered(Reply(body=body))).reason == "stop"
+    assert type(failed(await answered(Reply(body=body, cut_at=len(body)))).cause) is StreamCut
+
+
 async def test_two_lengths_are_named_as_such() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
     both = b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"

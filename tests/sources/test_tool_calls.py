@@ -196,6 +196,11 @@ ANTHROPIC_CALLS = [
         id="one id under several indexes",
     ),
     pytest.param(
+        [(0, "a", "f", '{"city"'), (1, "a", "f", None), 0, (1, None, None, ':"Paris"}'), 1],
+        [("f", PARIS)],
+        id="one id under several indexes, stopped one by one",
+    ),
+    pytest.param(
         [(0, "a", "f", PARIS), 0, (0, "b", "f", ROME), 0],
         [("f", PARIS), ("f", ROME)],
         id="index 0 for all",
