@@ -10,8 +10,8 @@ from typing import Any
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._stores._entry import credential_from, entry_from, number
 from rxauth.credentials._stores._files import Files, pause, rxauth_home
-from rxauth.credentials._stores._json_file import Document, JsonFile, plain, raw
 from rxauth.credentials._stores._json_store import JsonFileStore
+from rxauth.credentials._stores._json_text import Document, plain, raw
 from rxauth.credentials._stores._lock import Flock
 
 __all__ = ["FileStore"]
@@ -43,6 +43,8 @@ class FileStore(JsonFileStore):
     Credential()
     """
 
+    _private = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -57,32 +59,31 @@ class FileStore(JsonFileStore):
         if not text or "\0" in text:
             raise ValueError("path is the path of a file.")
         text = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 - os wants str
-        super().__init__(JsonFile(text, self._lock, private=True, files=files, sleep=sleep))
+        super().__init__(text, files=files, sleep=sleep)
         self._key = key
-        self._sleep = sleep
 
     async def load_retry_at(self) -> float | None:
         """Return the Unix time before which the token endpoint is not to be asked for this credential."""
-        return number(self._entry(await self._file.read() or {}).get("retry_at"))
+        return number(self._entry(await self._read() or {}).get("retry_at"))
 
     async def save_retry_at(self, unix_seconds: float | None) -> None:
         """Keep that time until another credential is stored; `None` removes it."""
-        async with self._file.locked_once(self) as mine:
-            document = await self._file.read() or {}
+        async with self._locked_once() as mine:
+            document = await self._read() or {}
             entry = self._entry(document)
             if not entry or entry.get("retry_at") == unix_seconds:
                 return
             entry.pop("retry_at", None)
             if unix_seconds is not None:
                 entry["retry_at"] = unix_seconds
-            await self._file.write(mine, document | {self._key: raw(entry)})
+            await self._write(mine, document | {self._key: raw(entry)})
 
     def describe(self) -> str:
         """Return the path of the file, and the key."""
-        return f'{self._file.path} ("{self._key}")'
+        return f'{self._path} ("{self._key}")'
 
     def _lock(self) -> Flock:
-        path = self._file.real_path()
+        path = self._real_path()
         paths, home = [f"{path}.lock"], rxauth_home()
         if home is not None and os.path.exists(path):  # noqa: PTH110
             paths.append(str(home / "locks" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.lock"))

@@ -12,10 +12,10 @@ from pathlib import Path
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._stores._entry import credential_from, entry_from, in_order
 from rxauth.credentials._stores._files import Files, directory_from, pause
-from rxauth.credentials._stores._json_file import Document, JsonFile, plain, raw
-from rxauth.credentials._stores._json_store import OtherProgramStore
+from rxauth.credentials._stores._json_text import Document, plain, raw
 from rxauth.credentials._stores._lock import Flock, Lock, ProcessLock
 from rxauth.credentials._stores._lock_directory import LockDirectory
+from rxauth.credentials._stores._other_program import OtherProgramStore
 
 __all__ = ["KimiCliStore", "KimiCodeStore"]
 
@@ -48,13 +48,8 @@ class _KimiStore(OtherProgramStore):
         sleep: Callable[[float], Awaitable[object]],
         files: Files,
     ) -> None:
-        file = JsonFile(str(path), self._lock, private=False, files=files, sleep=sleep)
-        super().__init__(file, environ, f"{oauth_host}/api/oauth/token")
+        super().__init__(str(path), environ, f"{oauth_host}/api/oauth/token", files=files, sleep=sleep)
         self._clock = clock
-        self._sleep = sleep
-
-    def _lock(self) -> Lock:
-        raise NotImplementedError
 
     def _credential(self, document: Document) -> Credential | None:
         fields = {name: plain(value) for name, value in document.items()}

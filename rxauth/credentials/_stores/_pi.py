@@ -11,9 +11,9 @@ from typing import Any
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._stores._entry import credential_from, entry_from, in_order, seconds
 from rxauth.credentials._stores._files import Files, directory_from, pause
-from rxauth.credentials._stores._json_file import Document, JsonFile, plain, raw
-from rxauth.credentials._stores._json_store import OtherProgramStore
+from rxauth.credentials._stores._json_text import Document, plain, raw
 from rxauth.credentials._stores._lock_directory import LockDirectory
+from rxauth.credentials._stores._other_program import OtherProgramStore
 from rxauth.errors import StoreError
 
 __all__ = ["PiStore"]
@@ -61,17 +61,15 @@ class PiStore(OtherProgramStore):
     ) -> None:
         if path is None:
             path = directory_from(environ, "PI_CODING_AGENT_DIR", ".pi/agent") / "auth.json"
-        file = JsonFile(str(Path(path).expanduser()), self._lock, private=False, files=files, sleep=sleep)
-        super().__init__(file, environ)
+        super().__init__(str(Path(path).expanduser()), environ, files=files, sleep=sleep)
         self._provider = provider
         self._clock = clock
-        self._sleep = sleep
 
     def __repr__(self) -> str:
         return f"PiStore({self.describe()!r}, provider={self._provider!r})"
 
     def _lock(self) -> LockDirectory:
-        lock = Path(f"{self._file.real_path()}.lock")
+        lock = Path(f"{self._real_path()}.lock")
         return LockDirectory(lock, stale=_STALE, update=_UPDATE, clock=self._clock, sleep=self._sleep)
 
     def _login(self, document: Document) -> dict[str, Any] | None:
