@@ -67,7 +67,7 @@ def trace_call(
         model: the `gen_ai.request.model`.
         operation: the `gen_ai.operation.name`.
         is_chunk: whether an event is a part of the answer: the first one is timed.
-        is_error: whether an event is a failure told in-band.
+        is_error: whether an event is a failure.
         tracer_provider: by default the global one.
         meter_provider: by default the global one.
         clock: seconds, for the metric.
@@ -140,8 +140,8 @@ class _Call:
     def listen(self, value: RecoveryEvent | RetryScheduled) -> None:
         """Receive what the operators report."""
         fields = {"type": value.type, "status": value.status} if isinstance(value, RefreshFailed) else asdict(value)
-        told = {f"rxauth.{name}": each for name, each in fields.items() if each is not None}
-        self._span.add_event(f"rxauth.{type(value).__name__}", told)
+        attributes = {f"rxauth.{name}": each for name, each in fields.items() if each is not None}
+        self._span.add_event(f"rxauth.{type(value).__name__}", attributes)
         match value:
             case AuthRejected():
                 self._end_attempt(value.type, value.status)

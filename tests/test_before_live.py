@@ -93,7 +93,7 @@ TABLE: dict[str, tuple[Cell | None, Cell | None]] = {
         before("one refused refresh, then the backup answers", lambda _: None, refreshes=1, stale=True, revoked=True),
         after(lambda _: Reply.in_band_error("authentication_error", after=LIVE)),
     ),
-    "plan limit, told with 401": (
+    "plan limit with 401": (
         before("the backup answers", lambda _: Reply(status=401, message=PLAN)),
         after(lambda _: Reply.in_band_error("permission_error", after=LIVE, message=PLAN)),
     ),

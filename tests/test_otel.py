@@ -115,7 +115,7 @@ async def test_a_recovered_call_is_one_span_with_two_attempts() -> None:
     assert not any(secret in seen.everything() for secret in secrets)
 
 
-async def test_retries_are_attempts_and_a_failure_has_a_type_and_no_text() -> None:
+async def test_retries_are_attempts_and_failures_have_no_text() -> None:
     seen = Telemetry()
     async with FakeProvider(replies=[Reply(status=529, message="Bearer canary")] * 3) as fake:
         credentials = OAuthCredentials(
@@ -187,7 +187,7 @@ async def test_dispose_ends_the_spans_without_an_error() -> None:
     assert [(name, status) for name, _, status in seen.spans()] == [("chat m", "UNSET"), ("attempt 1", "UNSET")]
 
 
-def test_an_attempt_that_a_wait_never_let_begin_ends_where_it_began() -> None:
+def test_an_attempt_disposed_before_it_began_has_no_length() -> None:
     seen, listeners = Telemetry(), list[Any]()
 
     def build(listener: Any) -> Observable[Any]:

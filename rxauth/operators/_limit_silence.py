@@ -60,7 +60,7 @@ def limit_silence(
         first: seconds from `subscribe` to the first live event; `None` for no limit.
         idle: seconds without any event; `None` for no limit.
         is_prelude: whether an event can come before the server has answered.
-        is_error: whether an event is a failure told in-band.
+        is_error: whether an event is a failure.
         is_ping: whether an event only says that the connection is alive; it is removed.
 
     Returns:

@@ -88,7 +88,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("limits", "source", "result", "subscription"), TABLE.values(), ids=TABLE)
-def test_marbles(limits: dict[str, Any], source: str, result: str, subscription: str) -> None:
+def test_limit_silence_follows_its_marbles(limits: dict[str, Any], source: str, result: str, subscription: str) -> None:
     row = Row(source, events=PING)
     assert [row.run(limit_silence(**limits)), *row.subscriptions()] == [result, subscription]
 

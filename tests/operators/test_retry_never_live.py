@@ -78,7 +78,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("attempts", "result", "subscriptions"), TABLE.values(), ids=TABLE)
-def test_marbles(attempts: list[str], result: str, subscriptions: list[str]) -> None:
+def test_retry_never_live_follows_its_marbles(attempts: list[str], result: str, subscriptions: list[str]) -> None:
     events = {"r": Error("error", AssistantMessage(), rejected)}
     row = Row(*attempts, error=unavailable, events=events)
     seen = row.run(buffer_until_live(), retry_never_live(retrying=two_ticks), flush_on_complete_or_error())
@@ -109,7 +109,7 @@ class TestThePolicy:
         row.run(buffer_until_live(), retry_never_live(), flush_on_complete_or_error())
         assert starts(row) == [0, 3, 6]
 
-    def test_without_a_word_of_the_server_the_wait_is_short_and_random(self) -> None:
+    def test_without_retry_after_the_wait_is_short_and_random(self) -> None:
         row = Row("x", "x", "x")
         row.run(buffer_until_live(), retry_never_live(), flush_on_complete_or_error())
         first, second, third = starts(row)
@@ -139,7 +139,7 @@ class TestThePolicy:
         row.run(buffer_until_live(), retry_never_live(when=status(418)), flush_on_complete_or_error())
         assert row.attempts == 2
 
-    def test_the_time_of_the_first_attempt_counts_for_stop_after_delay(self) -> None:
+    def test_the_first_attempt_counts_for_stop_after_delay(self) -> None:
         row = Row("------x", "------x")
         policy = tenacity.Retrying(stop=tenacity.stop_after_delay(10), wait=tenacity.wait_fixed(1))
         seen = row.run(buffer_until_live(), retry_never_live(retrying=policy), flush_on_complete_or_error())
@@ -291,7 +291,7 @@ class TestSubscriptions:
             row.scheduler.start()
         assert row.attempts == 1
 
-    def test_an_exception_of_the_consumers_on_error_goes_to_the_source(self) -> None:
+    def test_an_exception_of_on_error_goes_to_the_source(self) -> None:
         def consume(error: Exception) -> None:
             raise LookupError
 
