@@ -113,7 +113,7 @@ class OpenThinking(OpenBlock):
 
     def block(self) -> Thinking:
         text = self.content or self.repeated
-        return Thinking(text, self.signature or None, self.redacted, self.field, **self._unannounced())
+        return Thinking(text, self.signature or None, self.redacted and not text, self.field, **self._unannounced())
 
     def _end(self) -> ThinkingEnd:
         return ThinkingEnd(self.index, self.content, self.signature or None, self.redacted)

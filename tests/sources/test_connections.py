@@ -88,16 +88,6 @@ async def test_a_late_attempt_makes_a_new_connection() -> None:
 
 
 @pytest.mark.looptime
-async def test_an_attempt_in_time_may_last() -> None:
-    async with FakeProvider(replies=[Reply(pause=KEPT_FOR)]) as fake:
-        holder = dead(fake)
-        await collect(messages(fake, holder))
-        await asyncio.sleep(1)
-        holder.credential = fake.credential()
-        done(await collect(messages(fake, holder)))
-
-
-@pytest.mark.looptime
 async def test_an_attempt_at_the_last_moment_keeps_its_session() -> None:
     async def second() -> None:
         await asyncio.sleep(KEPT_FOR)
@@ -139,14 +129,6 @@ async def test_an_attempt_that_never_comes_is_forgotten() -> None:
 
 
 @pytest.mark.looptime
-async def test_a_failure_that_is_not_auth_keeps_nothing() -> None:
-    async with FakeProvider(replies=[Reply(status=500), Reply(status=403)]) as fake:
-        for _ in range(2):
-            failed(await collect(messages(fake, Holder(fake.credential()))))
-            await closed_at_once(fake)
-
-
-@pytest.mark.looptime
 async def test_the_last_stream_closes_the_shared_session() -> None:
     gate = Gate()
     async with FakeProvider(replies=[Reply.hang(gate, after=1), None, None]) as fake:
@@ -180,14 +162,6 @@ async def test_cookies_do_not_cross_accounts() -> None:
         assert "Cookie" not in fake.requests[1].headers
 
 
-async def test_many_rejections_leave_one_connection() -> None:
-    async with FakeProvider() as fake:
-        holder = dead(fake)
-        for _ in range(100):
-            await collect(messages(fake, holder))
-        assert fake.open_connections == 1
-
-
 @pytest.mark.parametrize("end", ["asyncio.run", "a bare loop"])
 def test_a_loop_that_ends_leaves_nothing_open(end: str) -> None:
     with FakeProvider() as fake:
@@ -206,13 +180,6 @@ def test_a_loop_that_ends_leaves_nothing_open(end: str) -> None:
         asyncio.run(fake.until(lambda fake: fake.open_connections == 0))
 
 
-def test_each_loop_has_connections_of_its_own() -> None:
-    with FakeProvider() as fake:
-        for _ in range(3):
-            holder = dead(fake)
-            asyncio.run(_rejected_then_answered(fake, holder))
-
-
 def test_a_closed_loop_is_freed_when_the_next_one_comes() -> None:
     loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
 
@@ -226,19 +193,6 @@ def test_a_closed_loop_is_freed_when_the_next_one_comes() -> None:
 
     for _ in range(3):
         asyncio.run(main())
-
-
-def test_a_loop_without_rejections_is_freed_at_once() -> None:
-    async def main() -> weakref.ref[asyncio.AbstractEventLoop]:
-        for rejected in (True, False):
-            lease = Lease()
-            async with lease:
-                lease.comes_back = rejected
-        return weakref.ref(asyncio.get_running_loop())
-
-    loop = asyncio.run(main())
-    gc.collect()
-    assert loop() is None
 
 
 @pytest.mark.looptime

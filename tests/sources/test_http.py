@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import logging
 import traceback
@@ -41,7 +40,6 @@ from tests.sources.streams import (
     failed,
     messages,
     sse,
-    text_of,
 )
 
 Source = Callable[..., Observable[AssistantEvent]]
@@ -74,12 +72,9 @@ def test_without_a_running_loop_there_is_one_error() -> None:
     [
         pytest.param(Reply(status=401), CredentialRejected, id="401"),
         pytest.param(Reply(status=403), RequestRejected, id="403"),
-        pytest.param(Reply(status=400), RequestRejected, id="400"),
-        pytest.param(Reply(status=404), RequestRejected, id="404"),
         pytest.param(Reply(status=413), RequestRejected, id="413"),
         pytest.param(Reply(status=408), ProviderUnavailable, id="408"),
         pytest.param(Reply(status=429), ProviderUnavailable, id="429"),
-        pytest.param(Reply(status=500), ProviderUnavailable, id="500"),
         pytest.param(Reply(status=529), ProviderUnavailable, id="529"),
         pytest.param(Reply.html(status=502), ProviderUnavailable, id="an error page"),
         pytest.param(Reply(status=503, body=b"\xff\0"), ProviderUnavailable, id="an error that is not text"),
@@ -256,12 +251,6 @@ async def test_a_cut_keeps_a_tool_call_without_an_id() -> None:
 async def test_damage_after_a_complete_answer_is_ignored() -> None:
     events = await answered(Reply(body=[ANSWER + b"data: " + b"x" * 5000]), max_event_bytes=1000)
     assert [type(event) for event in events[-1:]] == [Done]
-
-
-async def test_a_compressed_stream_is_read() -> None:
-    events = await answered(Reply(headers={"Content-Encoding": "gzip"}, body=gzip.compress(ANSWER)))
-    assert text_of(events) == "Hello"
-    assert done(events).reason == "stop"
 
 
 @pytest.mark.parametrize("reply", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\0\1\2\3\r\n\r\n", b"HTTP/1.1 twohundred OK\r\n\r\n"])

@@ -125,6 +125,11 @@ def test_chunks_become_events(payloads: list[Payload], events: str) -> None:
                      [Thinking("", redacted=True,
                                extra_json='{"reasoning_details":[{"type":"reasoning.encrypted","data":"x"}]}')],
                      id="encrypted reasoning"),
+        pytest.param([chunk({"reasoning_details": [{"type": "reasoning.encrypted"}]}),
+                      chunk({"reasoning_details": [{"type": "reasoning.summary", "summary": "S"}]})],
+                     [Thinking("S", extra_json='{"reasoning_details":[{"type":"reasoning.encrypted"},'
+                               '{"type":"reasoning.summary","summary":"S"}]}')],
+                     id="encrypted reasoning with a summary"),
         pytest.param([call(0, "c", "f", "{}", extra_content={"google": {"thought_signature": "s"}})],
                      [ToolCall("c", "f", "{}", extra_json='{"extra_content":{"google":{"thought_signature":"s"}}}')],
                      id="a signature on a tool call"),

@@ -133,8 +133,8 @@ OPENAI_CALLS = [
         id="neither index nor id, the name in every chunk",
     ),
     pytest.param(
-        [(0, "call", "f", PARIS), (1, "call", "g", ROME)],
-        [("f", PARIS), ("g", ROME)],
+        [(0, "call", "f", PARIS), (1, "call", "g", ROME), (2, "call", "g", PARIS)],
+        [("f", PARIS), ("g", ROME), ("g", PARIS)],
         id="one id for all calls",
     ),
     pytest.param(

@@ -216,20 +216,3 @@ async def test_a_body_may_depend_on_the_request(session: aiohttp.ClientSession) 
     async with FakeProvider(replies=[Reply(status=401, body=echo)]) as fake:
         client = Client(fake, session)
         assert json.loads((await client.ask()).body) == {"error": f"{client.credential.access_token} is dead"}
-
-
-async def test_pages_and_redirects_look_like_a_proxy(session: aiohttp.ClientSession) -> None:
-    replies = [Reply.html(), Reply.html("<p>down", status=502), Reply.redirect("https://example.org/login")]
-    async with FakeProvider(replies=replies) as fake:
-        client = Client(fake, session)
-        page, down, moved = [await client.ask() for _ in range(3)]
-    assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    assert (down.status, down.body) == (502, b"<p>down")
-    assert (moved.status, moved.headers["Location"], moved.body) == (307, "https://example.org/login", b"")
-
-
-async def test_retry_after_is_a_header(session: aiohttp.ClientSession) -> None:
-    async with FakeProvider(replies=[Reply.rate_limited(2), Reply.rate_limited()]) as fake:
-        client = Client(fake, session)
-        assert (await client.ask()).headers["Retry-After"] == "2"
-        assert "Retry-After" not in (await client.ask()).headers
