@@ -28,6 +28,9 @@ class FaultyFiles:
             if self.fails_at is not None and (number == self.fails_at or (self.for_good and number > self.fails_at)):
                 if name == "close":
                     call(*args)  # the descriptor is gone all the same
+                if name == "pwrite" and number == self.fails_at:
+                    fd, data, offset = args
+                    call(fd, bytes(data)[: len(data) // 2], offset)  # half of it was written
                 raise OSError(self.code, os.strerror(self.code))
             return call(*args, **options)
 

@@ -15,7 +15,7 @@ import pytest
 
 from rxauth.credentials._stores._lock_directory import HeldDirectory, LockDirectory
 from rxauth.errors import StoreError
-from tests.credentials.kinds import KIMI_CODE, PI, Kind, Waits
+from tests.credentials.kinds import KIMI_CODE, NEW, PI, Kind, Waits
 
 
 class Clock:
@@ -145,13 +145,14 @@ async def test_a_lock_leaves_no_open_file_behind(path: Path) -> None:
     assert next_descriptor() == before
 
 
-async def test_an_overslept_lock_is_renewed_before_a_save(path: Path) -> None:
+async def test_an_overslept_lock_is_renewed_before_a_save(tmp_path: Path) -> None:
     clock = Clock()
-    held = await lock(path, clock=clock, sleep=Waits()).acquire()
-    clock.offset = 3600
-    await held.confirm()
-    assert clock() - path.stat().st_mtime < 5
-    held.release()
+    store = PI.store(tmp_path, clock=clock, sleep=Waits())
+    async with store.locked():
+        clock.offset = 3600
+        await store.save(NEW)
+        assert clock() - (tmp_path / PI.lock).stat().st_mtime < 5
+    assert await store.load() is not None
 
 
 async def test_an_overslept_lock_that_another_takes_is_lost(path: Path) -> None:
