@@ -144,6 +144,7 @@ class MessagesReader(Reader):
         super().__init__(answer, exchange, pings=pings)
         self._blocks: dict[int, OpenBlock | ProviderBlock] = {}  # open ones, by the provider's index
         self._last_thinking: OpenThinking | None = None
+        self._beside: OpenBlock | None = None  # text or thinking under the index of a tool call
 
     def on_event(self, name: bytes, data: bytes) -> None:
         if self.answer.ended:
@@ -295,9 +296,7 @@ class MessagesReader(Reader):
             return
         if piece is not None:
             if block.__class__ is not kind or block is None:
-                # Never opened, closed already, or opened as another kind: the text is kept in a block of its own.
-                self._close(index)
-                block = self._blocks[index] = self._opened(kind)
+                block = self._other_block(index, kind)
             block.add(piece)
         signature = string(delta.get("signature"))
         if signature is not None:
@@ -313,6 +312,20 @@ class MessagesReader(Reader):
         else:
             opened = self._blocks[index] = self._last_thinking = self.answer.open_thinking()
             opened.signature = signature
+
+    def _other_block(self, index: int, kind: type[OpenBlock]) -> OpenBlock:
+        """Return the block for a delta whose index has none, or one of another kind."""
+        calls = [each for each in self.answer.blocks if isinstance(each, OpenToolCall) and each.is_open]
+        if kind is OpenToolCall and calls:
+            return calls[-1]  # numbered wrongly: arguments without a call's name could not be run
+        if isinstance(self._blocks.get(index), OpenToolCall):
+            # Text between arguments leaves the call open.
+            if self._beside.__class__ is not kind or not self._beside.is_open:
+                self._beside = self._opened(kind)
+            return self._beside
+        self._close(index)
+        block = self._blocks[index] = self._opened(kind)
+        return block
 
     def _opened(self, kind: type[OpenBlock]) -> OpenBlock:
         self._understood = True

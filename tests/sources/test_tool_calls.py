@@ -36,6 +36,10 @@ def anthropic(pieces: list[Any], *, stops: bool = True) -> bytes:
     """A piece with an id or a name starts a block; `None` stops the last one."""
     events: list[Any] = [{"type": "message_start", "message": {"id": "m"}}]
     for piece in pieces:
+        if isinstance(piece, str):
+            delta = {"type": "text_delta", "text": piece}
+            events.append({"type": "content_block_delta", "index": 0, "delta": delta})
+            continue
         if piece is None or isinstance(piece, int):
             events.append({"type": "content_block_stop", "index": piece or 0})
             continue
@@ -199,6 +203,16 @@ ANTHROPIC_CALLS = [
         [(0, "a", "f", '{"city"'), (1, "a", "f", None), 0, (1, None, None, ':"Paris"}'), 1],
         [("f", PARIS)],
         id="one id under several indexes, stopped one by one",
+    ),
+    pytest.param(
+        [(0, "a", "f", '{"city"'), " and ", " so ", (0, None, None, ':"Par'), " on", (0, None, None, 'is"}'), 0],
+        [("f", PARIS)],
+        id="text between the arguments",
+    ),
+    pytest.param(
+        ["Hi", 0, (1, "a", "f", '{"city"'), (0, None, None, ':"Paris"}'), 1],
+        [("f", PARIS)],
+        id="arguments under another index",
     ),
     pytest.param(
         [(0, "a", "f", PARIS), 0, (0, "b", "f", ROME), 0],
