@@ -9,6 +9,7 @@ from typing import Any
 from rxauth.marbles._layout import arrange
 from rxauth.marbles._scene import Scene
 from rxauth.marbles._svg import CELL, MARGIN, SVG, draw_svg
+from rxauth.marbles._take import snippet, table_row
 
 __all__ = ["answer"]
 
@@ -31,8 +32,8 @@ def answer(state: Mapping[str, Any]) -> dict[str, Any]:
         "result": run.picture.svg(width),
         "seen": run.seen,
         "view": f"{view}.",
-        "row": scene.table_row(run),
-        "snippet": scene.snippet(run),
+        "row": table_row(scene, run),
+        "snippet": snippet(scene, run),
     }
 
 

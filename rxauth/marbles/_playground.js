@@ -89,6 +89,11 @@ function render({ model, el }) {
     return best;
   }
 
+  function drop() {
+    if (drag) stage.querySelector(`[data-event="${drag.name}"]`)?.focus({ preventScroll: true });
+    drag = null;
+  }
+
   let pendingFocus = null;
   const stage = element("div", {
     class: "rxm-stage",
@@ -108,8 +113,8 @@ function render({ model, el }) {
       const tick = tickAt(event.clientX);
       if (tick !== tickOf(drag.name)) move(drag.name, tick);
     },
-    onpointerup() { drag = null; },
-    onpointercancel() { drag = null; },
+    onpointerup() { drop(); },
+    onpointercancel() { drop(); },
     ondblclick(event) {
       const row = event.target.closest("[data-row]")?.dataset.row ?? "";
       const attempt = Number(row.replace("attempt ", "")) - 1;
@@ -259,7 +264,7 @@ function render({ model, el }) {
       sign.setAttribute("aria-valuetext", `tick ${sign.dataset.tick}`);
     }
     mark();
-    if (focused !== null) stage.querySelector(`[data-event="${focused}"]`)?.focus({ preventScroll: true });
+    if (focused !== null && !drag) stage.querySelector(`[data-event="${focused}"]`)?.focus({ preventScroll: true });
     pendingFocus = null;
     if (!taken.hidden) taken.value = picture()[taken.dataset.shows];
     if (changed !== null) performance.measure("rxm-redraw", { start: changed });

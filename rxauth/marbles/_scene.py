@@ -5,7 +5,6 @@ It needs neither a loop nor msgspec nor sockets, so it also runs on a page with 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, pairwise
@@ -25,7 +24,7 @@ from rxauth.marbles._explain import Operator, explain
 from rxauth.marbles._record import Mark, Recorder, Timeline
 from rxauth.marbles._strings import read, write
 
-__all__ = ["KINDS", "OPERATORS", "OUTCOMES", "Run", "Scene"]
+__all__ = ["KINDS", "LIMITED", "OPERATORS", "OUTCOMES", "WITH_REFRESH", "Run", "Scene", "bare_retry"]
 
 Refresh: TypeAlias = Callable[[Any], Observable[Any]]
 
@@ -36,11 +35,11 @@ OUTCOMES = {"new": "r", "same": "n", "fails": "#"}
 
 _TEXTS = "abcdfghijklmopqtuvwyz0123456789"
 _LAST = 200  # ticks; a picture of more explains nothing
-_LIMITED = {"type": "error", "status": 429, "error": {"type": "rate_limit_error"}}
+LIMITED = {"type": "error", "status": 429, "error": {"type": "rate_limit_error"}}
 _EVENTS: dict[str, Any] = {
     "s": {"type": "start"},
     "e": {"type": "error", "status": 401, "error": {"type": "authentication_error"}},
-    "x": _LIMITED,
+    "x": LIMITED,
     "r": "new token",
     "n": None,
 }
@@ -72,7 +71,7 @@ OPERATORS: dict[str, dict[str, Any]] = {
 }
 """The operators in the order of the pipe, with their options."""
 
-_WITH_REFRESH = {"bare_retry", "recover_auth", "retry_on_first_auth_error"}
+WITH_REFRESH = {"bare_retry", "recover_auth", "retry_on_first_auth_error"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +137,11 @@ class Scene:
     def run(self, *, stages: bool = False) -> Run:
         """Run the real operators in virtual time."""
         time = TestScheduler()
-        sources = [time.create_cold_observable(_messages(events)) for events in self._lettered()]
+        sources = [time.create_cold_observable(_messages(events)) for events in self.lettered]
         subscribed = count()
         source: Observable[Any] = rx.defer(lambda _: sources[min(next(subscribed), len(sources) - 1)])
         refreshes = Recorder("refresh", scheduler=time)
-        refreshed = time.create_cold_observable(_messages(self._refresh()))
+        refreshed = time.create_cold_observable(_messages(self.refreshing))
         pipe = [_made(name, options, lambda _: refreshed.pipe(refreshes)) for name, options in self.operators.items()]
         *before, consumer = explain(source, *pipe, scheduler=time, labels=list(self.operators)).rows
         attempts = [row for row in before if row.label.startswith("source")] or [consumer]
@@ -162,9 +161,10 @@ class Scene:
         rows: list[Timeline] = []
         names: dict[int, str] = {}
         last = max([self.ticks, *(at for events in self.attempts for at, _ in events)])
-        for number, events in enumerate(self._lettered()):
-            marks = [_mark(at, letter) for at, letter in events]
-            names |= {id(mark): f"{number}.{index}" for index, mark in enumerate(marks)}
+        for number, (events, lettered) in enumerate(zip(self.attempts, self.lettered, strict=True)):
+            marks = [_mark(at, letter) for at, letter in lettered]
+            indices = sorted(range(len(events)), key=lambda index: events[index][0])  # a page counts as they were made
+            names |= {id(mark): f"{number}.{index}" for index, mark in zip(indices, marks, strict=True)}
             rows.append(
                 Timeline(f"attempt {number + 1}", (Mark(0, "subscribed"), *marks), "ticks", max(last + 3.0, 20.0))
             )
@@ -173,57 +173,9 @@ class Scene:
         ended = [end] if self.outcome == "fails" else [end, Mark(self.ticks, "completed")]
         return [rows[0], Timeline("refresh", (Mark(0, "subscribed"), *ended), "ticks"), *rows[1:]], names
 
-    def table_row(self, run: Run) -> str:
-        """Return the scene as a row of a marble table: attempts, refresh, the consumer's view, the subscriptions."""
-        first, *others = (write(events) for events in self._lettered())
-        cells = [first, write(self._refresh()), *others, run.seen]
-        row = ", ".join(f'"{cell}"' for cell in cells)
-        subscriptions = repr(run.subscriptions).replace("'", '"')
-        return f'pytest.param({row}, {subscriptions}, id="{", ".join(self.operators) or "no operator"}"),'
-
-    def snippet(self, run: Run) -> str:
-        """Return the scene as code that a notebook cell or pytest runs."""
-        names = [name for name in self.operators if name != "bare_retry"]
-        bare = "bare_retry" in self.operators
-        lines = ["from reactivex.testing import TestScheduler", ""]
-        if bare:
-            lines = ["import reactivex as rx", "from reactivex import operators as ops", *lines]
-        lines = ["import tenacity", *lines] if "retry_never_live" in names else lines
-        lines += ["from rxauth import (", *(f"    {name}," for name in sorted(names)), ")"] if names else []
-        lines += ["from rxauth.failures import type_of"] if bare else []
-        lines += ["from rxauth.testing import marbles", ""]
-        letters = {letter for events in self._lettered() for _, letter in events}
-        given = {"r": "new token", "n": None} | ({"x": _LIMITED} if "x" in letters else {})
-        lines += [f"EVENTS = {given}", "", ""]
-        if bare:
-            source = inspect.getsource(bare_retry).replace("(refresh: Refresh) -> Operator", "(refresh)")
-            for annotation in (": Observable[Any]", ": Any", ": Exception", " -> Observable[Any]"):
-                source = source.replace(annotation, "")
-            lines += [source, ""]
-        attempts = [write(events) for events in self._lettered()]
-        lines += ["def test_the_consumer_sees():", "    time = TestScheduler()"]
-        if any("@" in attempt for attempt in attempts):  # two events that no diagram can place
-            for number, events in enumerate(self._lettered(), 1):
-                instants = sorted({at for at, _ in events})
-                lines += [f"    attempt_{number} = time.create_cold_observable("]
-                for at in instants:
-                    together = write([(0, letter) for tick, letter in events if tick == at])
-                    lines += [f'        *marbles.messages("{together}", EVENTS, start={at}),']
-                lines += ["    )"]
-            numbered = ", ".join(f"attempt_{number}" for number in range(1, len(attempts) + 1))
-            lines += [f"    source = marbles.Attempts([{numbered}])"]
-        else:
-            lines += ["    source = marbles.attempts(", "        time,"]
-            lines += [f'        "{attempt}",' for attempt in attempts]
-            lines += ["        events=EVENTS,", "    )"]
-        lines += [f'    refresh = marbles.cold(time, "{write(self._refresh())}", EVENTS)', "    stream = source.pipe("]
-        lines += [f"        {_code(name, options)}," for name, options in self.operators.items()]
-        lines += ["    )", "    seen = marbles.draw(marbles.observe(time, stream), EVENTS)"]
-        lines += [f'    assert seen == "{run.seen}"', "", "", "test_the_consumer_sees()"]
-        return "\n".join(lines) + "\n"
-
-    def _lettered(self) -> list[list[tuple[int, str]]]:
-        """The events with their letters, in the order of time."""
+    @property
+    def lettered(self) -> list[list[tuple[int, str]]]:
+        """The events of each attempt with their letters, in the order of time."""
         numbers = count()
         return [
             sorted(
@@ -233,7 +185,9 @@ class Scene:
             for events in self.attempts
         ]
 
-    def _refresh(self) -> list[tuple[int, str]]:
+    @property
+    def refreshing(self) -> list[tuple[int, str]]:
+        """The refresh: its result, and the end of the stream."""
         letter = OUTCOMES[self.outcome]
         return [(self.ticks, letter), *([] if letter == "#" else [(self.ticks + 1, "|")])]
 
@@ -245,16 +199,7 @@ def _made(name: str, options: Mapping[str, Any], refresh: Refresh) -> Operator:
 
         seconds = float(options.get("wait", 2))
         return make(retrying=three_tries().copy(wait=lambda _: seconds))
-    return make(*([refresh] if name in _WITH_REFRESH else []), **options)
-
-
-def _code(name: str, options: Mapping[str, Any]) -> str:
-    if name == "retry_never_live":
-        wait = f"tenacity.wait_fixed({options.get('wait', 2)})"
-        return f"{name}(retrying=tenacity.Retrying(wait={wait}, stop=tenacity.stop_after_attempt(3)))"
-    given = {option: value for option, value in options.items() if value != OPERATORS[name][option]}
-    arguments = ["lambda failure: refresh"] if name in _WITH_REFRESH else []
-    return f"{name}({', '.join([*arguments, *(f'{option}={value!r}' for option, value in given.items())])})"
+    return make(*([refresh] if name in WITH_REFRESH else []), **options)
 
 
 def _mark(at: float, letter: str) -> Mark:

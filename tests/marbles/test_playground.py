@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rxauth.marbles._page import answer
 from rxauth.marbles._scene import KINDS, OPERATORS, OUTCOMES, Scene
+from rxauth.marbles._take import snippet, table_row
 
 THREE = ("buffer_until_live", "retry_on_first_auth_error", "flush_on_complete_or_error")
 
@@ -52,7 +53,7 @@ def test_the_phantom_is_pointed_at() -> None:
 
 
 def test_a_scene_is_a_row_of_a_marble_table() -> None:
-    row = scene("s--e", "s---a---|").table_row(scene("s--e", "s---a---|").run())
+    row = table_row(scene("s--e", "s---a---|"), scene("s--e", "s---a---|").run())
     assert row == (
         'pytest.param("s--e", "--r|", "s---a---|", "---------(sa)|", ("^--!", "-----^-------!"), id="recover_auth"),'
     )
@@ -60,7 +61,7 @@ def test_a_scene_is_a_row_of_a_marble_table() -> None:
 
 def test_a_snippet_has_the_options() -> None:
     slow = scene("s--e", "s---a---|", refresh="-------r|", chosen=SLOW)
-    code = slow.snippet(slow.run())
+    code = snippet(slow, slow.run())
     assert "recover_auth(lambda failure: refresh, timeout=5)," in code
     exec(code, {})
 
@@ -81,7 +82,7 @@ def test_a_snippet_shows_the_same_as_its_scene(
     }
     made = Scene.of_state(state)
     assert Scene.of_state(made.state) == made
-    exec(made.snippet(made.run()), {})
+    exec(snippet(made, made.run()), {})
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,12 @@ def test_every_event_is_a_handle_with_its_tick() -> None:
     assert 'data-event="refresh" data-tick="2"' in page["script"]
     assert page["xs"] == sorted(page["xs"])
     assert "data-event" not in page["result"]
+
+
+def test_an_event_keeps_its_name_when_it_passes_another() -> None:
+    page = answer({**scene("s-a-b").state, "attempts": [[[0, "start"], [6, "text"], [4, "401"]]]})
+    for name, tick in (("0.0", 0), ("0.1", 6), ("0.2", 4)):
+        assert f'data-event="{name}" data-tick="{tick}"' in page["script"]
 
 
 def test_thirty_events_are_answered_in_25_ms() -> None:

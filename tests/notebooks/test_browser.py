@@ -176,7 +176,7 @@ def test_a_drag_of_thirty_events_is_redrawn_in_50_ms(lab: str, browser: Any) -> 
     run_all(browser, lab, "crowded.ipynb")
     crowded = Playground(browser)
     assert len(crowded.root.find_elements("css selector", '.rxm-stage [data-event^="1."]')) == 30
-    for _ in range(3):
+    for _ in range(8):
         crowded.drag("1.15", -120)
         crowded.drag("1.15", 120)
     script = "return performance.getEntriesByName('rxm-redraw').map((each) => each.duration)"
