@@ -135,7 +135,7 @@ def test_a_full_disk_is_found_in_time(kind: Kind, way: str, tmp_path: Path) -> N
     (tmp_path / "box" / "auth.json").touch()
     script = """
     mount("-t", "tmpfs", "-o", "size=128k", "none", at / "disk")
-    kind.write(at / "disk")
+    kind.write(at / "disk", theirs="x" * 3000)  # a longer credential takes one more page
     where = at / "disk"
     if WAY == "mounted":
         where = at / "box"
@@ -157,3 +157,43 @@ def test_a_full_disk_is_found_in_time(kind: Kind, way: str, tmp_path: Path) -> N
     error, refused, kept = in_own_mounts(script, tmp_path, kind)
     assert "the disk is full. Free some space" in error
     assert (refused, kept) == ("True True", "True")
+
+
+def test_an_ordinary_user_with_a_read_only_directory(tmp_path: Path) -> None:
+    """The file is written in place if rxauth has a directory for the lock and the backup; else it says what to do."""
+    script = """
+    import tempfile, filelock
+    at = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    OWN = KINDS[0]
+    try:
+        OWN.write(at)
+        (at / "home").mkdir()
+        for each in (at / "auth.json", at / "home"):
+            os.chown(each, 65534, 65534)
+        at.chmod(0o755)
+        os.environ["RXAUTH_HOME"] = str(at / "home")
+        child = os.fork()
+        if not child:
+            os.setgroups([])
+            os.setgid(65534), os.setuid(65534)
+            async def main():
+                store = OWN.store(at)
+                async with store.locked():
+                    await store.check_can_save()
+                    await store.save(NEW)
+                print(tokens(await store.load()) == tokens(NEW), flush=True)
+                os.environ["RXAUTH_HOME"] = "/proc/none"
+                print(await error_of(OWN.store(at).check_can_save()), flush=True)
+            try:
+                asyncio.run(main())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        print(sorted(each.name for each in at.iterdir()))
+    finally:
+        subprocess.run(["rm", "-r", str(at)])
+    """
+    written, error, left = in_own_mounts(script, tmp_path, OWN)
+    assert written == "True"
+    assert "cannot be had: permission denied. Make the file and its directory writable" in error
+    assert left == "['auth.json', 'home']"

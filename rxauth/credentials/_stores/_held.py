@@ -14,7 +14,6 @@ class _Hold:
     def __init__(self, store: object, lock: object) -> None:
         self.store = store
         self.lock = lock
-        self.active = True
 
 
 _holds: ContextVar[tuple[_Hold, ...]] = ContextVar("rxauth_store_holds", default=())
@@ -31,17 +30,16 @@ def holding(store: object, lock: object = None) -> Iterator[None]:
     try:
         yield
     finally:
-        # The flag and not the variable alone: a task that was started inside has a copy of the variable.
-        hold.active = False
-        hold.lock = None
+        # Not the variable alone: a task that was started inside has a copy of it.
+        hold.store = hold.lock = None
         _holds.set(tuple(each for each in _holds.get() if each is not hold))
 
 
 def held_here(store: object) -> bool:
     """Return whether this task is inside `store.locked()`."""
-    return any(hold.store is store and hold.active for hold in _holds.get())
+    return any(hold.store is store for hold in _holds.get())
 
 
 def lock_held_here(store: object) -> Any:
     """Return the lock that `holding` was given; `None` outside."""
-    return next((hold.lock for hold in reversed(_holds.get()) if hold.store is store and hold.active), None)
+    return next((hold.lock for hold in reversed(_holds.get()) if hold.store is store), None)

@@ -32,7 +32,7 @@ _READ_AGAIN_AFTER = 0.05  # s
 _READ_AGAIN = 20  # times: another program may be writing its file
 _READ_OWN_AGAIN = 3  # times: while our own is written in place there is a backup, which may go away between two looks
 
-_GROWTH = 4096  # bytes that a new credential may be longer than the one before
+_GROWTH = 2048  # bytes that a new credential may be longer than the one before
 
 _log = logging.getLogger(__name__)
 
