@@ -1,0 +1,67 @@
+"""Run every scenario with every client and write the tables into README.md.
+
+python -m tests.peers                      all clients; writes README.md
+python -m tests.peers rxauth_messages      these only; prints their tables
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import logging
+import subprocess
+import sys
+import warnings
+
+from .clients import OTHERS, OWN, driver
+from .report import Column, lines, write
+from .running import Driver, Result, run
+from .scenarios import SCENARIOS, Scenario
+
+AT_ONCE = 3
+"""Scenarios under way at the same time: most of them wait."""
+
+
+async def results_of(client: Driver) -> dict[str, Result]:
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(scenario: Scenario) -> Result:
+        async with gate:
+            return await run(client, scenario)
+
+    return dict(zip((each.name for each in SCENARIOS), await asyncio.gather(*map(one, SCENARIOS)), strict=True))
+
+
+def speed_of(name: str) -> dict[str, float | None]:
+    command = [sys.executable, "-m", "tests.peers.speed", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=180)
+    except subprocess.SubprocessError as error:
+        sys.stderr.write(f"{name} was not measured: {error}\n")
+        return {}
+    measured: dict[str, float | None] = json.loads(done.stdout)
+    return measured
+
+
+def column(name: str) -> Column:
+    client = driver(name)
+    sys.stderr.write(f"{client.NAME}\n")
+    with contextlib.redirect_stdout(io.StringIO()):
+        results = asyncio.run(results_of(client))
+    return Column(client, results, speed_of(name))
+
+
+def main(names: list[str]) -> None:
+    logging.disable()
+    warnings.simplefilter("ignore")
+    columns = [column(name) for name in names or (*OWN, *OTHERS)]
+    if names:
+        sys.stdout.write("\n".join(lines(SCENARIOS, columns)) + "\n")
+    else:
+        write(SCENARIOS, columns)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
