@@ -26,6 +26,7 @@ from tenacity import (
 
 from rxauth.failures import is_transient, retry_after_of
 from rxauth.waiting import Outcome, seconds_on
+from rxauth.waiting import waiting_scheduler as waiting_scheduler  # an alias: it moved
 
 __all__ = [
     "BaseRetrying",
@@ -50,6 +51,9 @@ def wait_as_asked_or_random(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
     asked = retry_after_of(error)
     return _random(state) if asked is None else asked
+
+
+wait_as_told_or_random = wait_as_asked_or_random  # an alias: its former name
 
 
 @cache

@@ -15,7 +15,9 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxauth.errors import ConsumerTooSlow
+from rxauth.waiting import Outcome as Outcome  # an alias: it moved
 from rxauth.waiting import as_exception, run_on, running_loop, start_task
+from rxauth.waiting import settle as settle
 
 __all__ = [
     "Elements",
