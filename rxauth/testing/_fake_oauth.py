@@ -1,8 +1,7 @@
 """An authorization server without the HTTP: tokens, their families, and device logins.
 
-Refresh tokens rotate, and one that is used a second time revokes everything that descends from its login
-(RFC 9700 section 4.14.2; that access tokens go with it is RFC 7009 section 2.1). Pure but for the lock: the clock is an
-argument, the randomness only makes tokens of two servers differ.
+Refresh tokens rotate. One that is used a second time revokes all tokens of its login (RFC 9700 section 4.14.2, RFC 7009
+section 2.1).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _NAMED = frozenset({"access_token", "refresh_token", "token_type", "scope"})
 
 
 class OAuthError(Exception):
-    """A request that the authorization server does not grant: RFC 6749 section 5.2, RFC 8628 section 3.5."""
+    """The authorization server refuses a request: RFC 6749 section 5.2, RFC 8628 section 3.5."""
 
     def __init__(self, error: str, description: str, *, status: int = 400) -> None:
         super().__init__(error)
@@ -33,13 +32,13 @@ class OAuthError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """What goes over the wire."""
+        """The JSON object of the answer."""
         return {"error": self.error, "error_description": self.description}
 
 
 @dataclass(eq=False)
 class _Family:
-    """Everything that descends from one login."""
+    """One login, to which tokens belong."""
 
     scope: str | None
     revoked: bool = False
@@ -70,14 +69,14 @@ class _DeviceLogin:
 
 @dataclass(eq=False, kw_only=True)
 class FakeOAuth:
-    """Issues tokens, takes them back, and knows which are good.
+    """Issue tokens, revoke them, and tell which are valid.
 
     Args:
         client_id: the only client there is.
         client_secret: `None` for a public client.
-        expires_in: seconds an access token lives; `None`: it does not expire and the response does not say.
-        rotate: whether a refresh gives a new refresh token, and spends the old one.
-        interval: seconds between two polls of a device login; `None`: 5, and the response does not say.
+        expires_in: seconds an access token lives; `None`: for ever, and the response leaves it out.
+        rotate: whether a refresh issues a new refresh token, and spends the old one.
+        interval: seconds between two polls of a device login; `None`: 5, and the response leaves it out.
         extra: more fields for a token response.
         clock: Unix time in seconds, for access tokens.
     """
@@ -95,15 +94,15 @@ class FakeOAuth:
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def credential(self, scope: str | None) -> Credential:
-        """What a login leaves on the client's side."""
+        """Log in, and return the client's credential."""
         response = self._issue(_Family(scope))
         expires_at = None if self.expires_in is None else self.clock() + self.expires_in
-        # With the lifetime, as after a login: without it, a short one would count as nearly over.
+        # With the lifetime, as after a login: without it a short one counts as nearly over.
         extra = {name: value for name, value in response.items() if name not in _NAMED}
         return Credential(response["access_token"], response["refresh_token"], expires_at, scope=scope, extra=extra)
 
     def accepts(self, token: str | None) -> bool:
-        """Whether this access token is good now."""
+        """Tell whether this access token is valid now."""
         with self._lock:
             access = self._access.get(token or "")
             if access is None or access.dead or access.family.revoked:
@@ -111,13 +110,13 @@ class FakeOAuth:
             return access.expires_at is None or self.clock() < access.expires_at
 
     def invalidate(self) -> None:
-        """Every access token issued so far is dead; refresh tokens are not."""
+        """End every access token issued so far, but no refresh token."""
         with self._lock:
             for access in self._access.values():
                 access.dead = True
 
     def revoke(self) -> None:
-        """Every login so far is over: access tokens and refresh tokens are dead."""
+        """End every login so far: its access tokens and refresh tokens."""
         with self._lock:
             for refresh in self._refresh.values():
                 refresh.family.revoked = True
@@ -132,7 +131,7 @@ class FakeOAuth:
             now: seconds, on the clock that device logins are measured with.
 
         Raises:
-            OAuthError: it is not granted.
+            OAuthError: it is refused.
         """
         with self._lock:
             values = self._checked(form, authorization)
@@ -156,7 +155,7 @@ class FakeOAuth:
             page: where the person enters the code.
 
         Raises:
-            OAuthError: it is not granted.
+            OAuthError: it is refused.
         """
         with self._lock:
             values = self._checked(form, authorization)
@@ -166,17 +165,17 @@ class FakeOAuth:
             device_code = f"device-{secrets.token_urlsafe(16)}"
             interval = 5 if self.interval is None else self.interval
             self._devices[device_code] = _DeviceLogin(user_code, values.get("scope"), now + 600, interval)
-            told = {} if self.interval is None else {"interval": _whole(self.interval)}
+            more = {} if self.interval is None else {"interval": _whole(self.interval)}
             return {
                 "device_code": device_code,
                 "user_code": user_code,
                 "verification_uri": page,
                 "verification_uri_complete": f"{page}?user_code={user_code}",
                 "expires_in": 600,
-            } | told
+            } | more
 
     def decide(self, user_code: str | None, state: Literal["approved", "denied"]) -> None:
-        """What the person in front of the browser does.
+        """Allow or refuse a device login, as the person at the browser does.
 
         Raises:
             LookupError: no login is waiting, or none with this code.
@@ -193,7 +192,7 @@ class FakeOAuth:
                 login.state = state
 
     def expire_devices(self) -> None:
-        """The time of every device login that is waiting is up."""
+        """End the time of every device login that is waiting."""
         with self._lock:
             for login in self._devices.values():
                 login.expires_at = float("-inf")
@@ -229,7 +228,7 @@ class FakeOAuth:
         if now >= login.expires_at:
             raise OAuthError("expired_token", "The device code has expired: start over.")
         last, login.polled_at = login.polled_at, now
-        # A timer that fires a clock tick early is not a client in a hurry.
+        # A timer may fire a clock tick early.
         if last is not None and now - last < login.interval - 0.01:
             login.interval += 5
             raise OAuthError("slow_down", "Wait 5 seconds longer between two polls.")
@@ -254,7 +253,7 @@ class FakeOAuth:
             return response | dict(self.extra)
 
     def _checked(self, form: Mapping[str, list[str]], authorization: str | None) -> dict[str, str]:
-        """The parameters, of a client that is who it says (RFC 6749 sections 2.3.1 and 3.2)."""
+        """Return the parameters of an authenticated client (RFC 6749 sections 2.3.1 and 3.2)."""
         if any(len(values) > 1 for values in form.values()):
             raise OAuthError("invalid_request", "A parameter is there twice.")
         # A parameter without a value counts as left out: RFC 6749 section 3.2.
@@ -282,5 +281,5 @@ def _basic(authorization: str) -> tuple[str, str]:
 
 
 def _whole(seconds: float) -> float:
-    """An integer where it is one: clients are known to choke on `900.0`."""
+    """Return an integer where it is one: some clients fail on `900.0`."""
     return int(seconds) if float(seconds).is_integer() else seconds
