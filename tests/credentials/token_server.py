@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import itertools
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -14,6 +16,7 @@ from aiohttp import web
 from rxauth.credentials import Credential
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Stop = Callable[[], Awaitable[object]]
 
 
 class TokenServer:
@@ -46,7 +49,7 @@ class TokenServer:
         return self.valid
 
     def rotate(self) -> Credential:
-        """What another client of the same login gets."""
+        """Rotate the tokens, as for another client of the same login."""
         assert self.valid is not None
         self._spent.add(self.valid.refresh_token or "")
         self._issued += 1
@@ -95,85 +98,74 @@ def running(server: TokenServer) -> Iterator[TokenServer]:
 @contextlib.contextmanager
 def serving(handlers: Mapping[str, Handler], tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve POST requests on loopback, from a thread; gives the base URL."""
-    up = threading.Event()
-    port: list[int] = []
-    stop: list[Callable[[], object]] = []
 
-    async def serve() -> None:
+    async def start() -> tuple[int, Stop]:
         app = web.Application(client_max_size=1 << 24)
         for path, handler in handlers.items():
             app.router.add_post(path, handler)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
-        await site.start()
-        port.append(runner.addresses[0][1])
-        ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        stop.append(lambda: loop.call_soon_threadsafe(ended.set))
-        up.set()
-        await ended.wait()
-        await _turns()
-        await runner.cleanup()
-        await _turns()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        return runner.addresses[0][1], runner.cleanup
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="token-server")
-    thread.start()
-    up.wait()
-    try:
-        yield f"{'https' if tls else 'http'}://127.0.0.1:{port[0]}"
-    finally:
-        stop[0]()
-        thread.join()
+    with _on_a_thread(start) as port:
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
 
 
 @contextlib.contextmanager
 def serving_bytes(respond: Callable[[int], bytes]) -> Iterator[str]:
     """Read a request, send `respond(number)` as it is, hang up; gives the URL."""
-    up = threading.Event()
-    port: list[int] = []
-    stop: list[Callable[[], object]] = []
+    numbers = itertools.count()
+    answering: list[asyncio.Task[Any]] = []
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        answering.append(task)
+        with contextlib.suppress(OSError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            lengths = (each[15:] for each in head.split(b"\r\n") if each.lower().startswith(b"content-length:"))
+            await reader.readexactly(int(next(lengths)))
+            writer.write(respond(next(numbers)))
+            await writer.drain()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    async def start() -> tuple[int, Stop]:
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+
+        async def stop() -> None:
+            server.close()
+            await asyncio.gather(*answering)
+
+        return server.sockets[0].getsockname()[1], stop
+
+    with _on_a_thread(start) as port:
+        yield f"http://127.0.0.1:{port}/token"
+
+
+@contextlib.contextmanager
+def _on_a_thread(start: Callable[[], Awaitable[tuple[int, Stop]]]) -> Iterator[int]:
+    """Run a server on a thread with a loop of its own; gives its port."""
+    begun: concurrent.futures.Future[tuple[int, Callable[[], object]]] = concurrent.futures.Future()
 
     async def serve() -> None:
-        number = -1
-
-        answering: set[asyncio.Task[Any] | None] = set()
-
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            nonlocal number
-            number += 1
-            answering.add(asyncio.current_task())
-            with contextlib.suppress(OSError):
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = next(
-                    int(each[15:]) for each in head.split(b"\r\n") if each.lower().startswith(b"content-length:")
-                )
-                await reader.readexactly(length)
-                writer.write(respond(number))
-                await writer.drain()
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
-        port.append(server.sockets[0].getsockname()[1])
-        ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        stop.append(lambda: loop.call_soon_threadsafe(ended.set))
-        up.set()
+        port, stop = await start()
+        ended, loop = asyncio.Event(), asyncio.get_running_loop()
+        begun.set_result((port, lambda: loop.call_soon_threadsafe(ended.set)))
         await ended.wait()
         await _turns()
-        server.close()
-        await asyncio.gather(*(task for task in answering if task is not None))
+        await stop()
         await _turns()
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="byte-server")
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="token-server")
     thread.start()
-    up.wait()
+    port, end = begun.result(10)
     try:
-        yield f"http://127.0.0.1:{port[0]}/token"
+        yield port
     finally:
-        stop[0]()
+        end()
         thread.join()
 
 
