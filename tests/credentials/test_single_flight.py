@@ -99,6 +99,8 @@ async def test_a_cancelled_waiter_cancels_itself_alone() -> None:
     work.go.set()
     assert await asyncio.gather(*tasks[1:]) == [1, 1]
     assert tasks[0].cancelled()
+    timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+    assert [timer for timer in timers if not timer.cancelled()] == [], "each would be kept for 60 s"
 
 
 async def test_all_waiters_get_its_exception() -> None:
