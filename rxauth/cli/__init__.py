@@ -7,12 +7,13 @@ Exit codes: 0 done, 1 the stream ended in an error, 2 usage or a credential file
 from __future__ import annotations
 
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 
 from rxauth.cli import screen
-from rxauth.cli.exits import DONE, FAILED, INTERRUPTED, USAGE, CommandError
-from rxauth.cli.running import InUse
+from rxauth.cli.running import DONE, FAILED, INTERRUPTED, USAGE, CommandError, exit_code, process_start
 from rxauth.credentials import finish_refreshes, is_refreshing
+from rxauth.errors import RxAuthError
 
 __all__ = ["main"]
 
@@ -23,43 +24,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     A second Ctrl-C ends the wait for a token request that the first one left under way.
     """
     screen.prepare_streams()
-    in_use = InUse()
+    screen.show_remarks()
+    args = Namespace(logins=None, started=process_start() if argv is None else time.time())
     try:
-        code = _run(argv, in_use)
+        code = _run(argv, args)
         finish_refreshes()
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as leaving:  # SIGTERM during that wait
         return _code_of(leaving)
-    if lost := in_use.lost_login():
-        screen.complain(lost)
+    if args.logins is not None and (sentence := args.logins.lost_login()):
+        screen.complain(sentence)
         return USAGE if code in (DONE, FAILED) else code
     return code
 
 
-def _run(argv: Sequence[str] | None, in_use: InUse) -> int:
+def _run(argv: Sequence[str] | None, args: Namespace) -> int:
     from rxauth.cli.parser import parse
-    from rxauth.cli.printed import process_start
 
     try:
-        args = parse(argv)
-        args.in_use = in_use
-        args.started = process_start() if argv is None else time.time()
-        code: int = args.run(args)
+        code: int = parse(argv, args).run(args)
     except KeyboardInterrupt:
-        screen.complain_on_new_line(
-            "A token refresh is finished first, so that the login is not lost; Ctrl-C again leaves at once."
-            if is_refreshing()
-            else ""
-        )
+        sentence = "A token refresh is finished first, so that the login is not lost; Ctrl-C again leaves at once."
+        screen.complain(sentence if is_refreshing() else "", on_new_line=True)
         return INTERRUPTED
     except SystemExit as leaving:  # SIGTERM; --help and --version
         return _code_of(leaving)
-    except CommandError as error:
-        screen.complain(str(error))
-        return error.code
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         return DONE
+    except (CommandError, RxAuthError, ValueError) as error:
+        screen.complain(str(error))
+        return exit_code(error)
     return code
 
 

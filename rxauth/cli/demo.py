@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
+import textwrap
+from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -11,8 +15,10 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
+from rxauth.cli import screen
+from rxauth.cli.running import DONE, FAILED, run
 from rxauth.credentials import MemoryStore, OAuthCredentials
-from rxauth.events import AssistantEvent, Done, Start
+from rxauth.events import AssistantEvent, Done, Start, to_json
 from rxauth.marbles import Diagram, Recorder, Timeline
 from rxauth.operators import recover_auth
 from rxauth.sources import anthropic_messages
@@ -25,6 +31,23 @@ REQUEST = {"model": "fake-model", "max_tokens": 256, "messages": [{"role": "user
 
 Stream: TypeAlias = Observable[AssistantEvent]
 Refresh: TypeAlias = Callable[[object], Awaitable[object]]
+
+__all__ = ["demo"]
+
+
+def demo(args: Namespace) -> int:
+    """Ask one question in three ways, with a token that the embedded provider has invalidated."""
+    scenes = run(run_demo())
+    if args.json:
+        screen.write(json.dumps({"scenes": [scene.as_json() for scene in scenes], "ok": scenes[-1].whole}))
+    else:
+        color = args.color == "always" or (args.color == "auto" and screen.has_color(sys.stdout))
+        screen.write("The token has not expired on this machine, but the server no longer accepts it.")
+        screen.write("The same question is asked in three ways.\n")
+        for scene in scenes:
+            scene.show(color)
+        screen.write("Your own streams:  stream.pipe(recover_auth(credentials.refresh))")
+    return DONE if scenes[-1].whole else FAILED
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,30 @@ class Scene:
             and requests.count("POST /oauth/token") == 1
             and requests.count("POST /v1/messages") == 2
         )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its events, transcript and requests."""
+        entries = [{"open": entry.open, "message": json.loads(to_json(entry.message))} for entry in self.transcript]
+        return {
+            "name": self.name,
+            "events": [json.loads(to_json(event)) for event in self.events],
+            "transcript": entries,
+            "requests": [{"request": request, "status": status} for request, status in self.requests],
+        }
+
+    def show(self, color: bool) -> None:
+        """Write its timelines and its transcript."""
+        bold, dim, plain = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if color else ("", "", "")
+        width = screen.width(sys.stdout)
+        screen.write(f"{bold}{self.name}{plain}\n{textwrap.fill(self.remark, width)}\n")
+        screen.write(self.diagram.text(width, color=color, ascii_only=not screen.can_draw(sys.stdout)))
+        screen.write(f"\n{dim}saved in the transcript:{plain}")
+        for number, entry in enumerate(self.transcript, start=1):
+            text = json.dumps(entry.message.text, ensure_ascii=False) if entry.message.text else "(empty)"
+            end = "never ended: a phantom" if entry.open else entry.message.error_message or "complete"
+            line = f"{number}. {text}  {end}"
+            screen.write(textwrap.fill(line, width - 1, initial_indent="  ", subsequent_indent="     "))
+        screen.write("\n")
 
 
 async def run_demo() -> tuple[Scene, ...]:

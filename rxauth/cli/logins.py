@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from rxauth import __version__
 from rxauth.addresses import checked_url, same_address
-from rxauth.cli.home import home
-from rxauth.cli.identity import identity
-from rxauth.cli.printed import Ended
+from rxauth.cli.home import Notes, device_id, home
 from rxauth.credentials import FileStore, StaticCredentials
 from rxauth.errors import LoginRequired, StoreError
 from rxauth.providers import PROVIDERS, OAuthApp, Protocol, Provider
@@ -23,15 +24,7 @@ from rxauth.providers import PROVIDERS, OAuthApp, Protocol, Provider
 if TYPE_CHECKING:
     from rxauth.credentials import Credential, CredentialSource, CredentialStore
 
-__all__ = ["Login", "Logins", "home", "logins_of", "oauth_app", "own_stores", "preset_at", "preset_named"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Login:
-    """A credential and the place that keeps it."""
-
-    store: CredentialStore
-    credential: Credential
+__all__ = ["Logins", "logins_of", "oauth_app", "own_stores", "preset_at", "preset_named"]
 
 
 class Logins:
@@ -42,7 +35,7 @@ class Logins:
         preset: the provider.
         account: a name that tells several logins at one provider apart; only our own file has those.
         file: a credential file that is used instead of all others.
-        headers: more headers of every request for a token.
+        headers: more headers of every request.
 
     Raises:
         ValueError: a variable that names a login host does not hold an address; the text names it.
@@ -64,7 +57,9 @@ class Logins:
         self._only_own = account is not None or file is not None
         self._file = file
         self._headers = headers or {}
-        self._found: Login | None = None
+        self._renewing: CredentialSource | None = None
+
+    # A key in the environment -----------------------------------------------------------------------------------------
 
     def key_variable(self) -> str | None:
         """Return the name of the environment variable that holds a key."""
@@ -72,21 +67,6 @@ class Logins:
             return None
         variables = ("RXAUTH_TOKEN", self.preset.key_env)
         return next((each for each in variables if each and self.environ.get(each, "").strip()), None)
-
-    def headers(self) -> dict[str, str]:
-        """Return the headers of every request: those that say who asks, and those from the command line."""
-        return identity(self.environ, self.preset) | dict(self._headers)
-
-    async def credentials(self) -> CredentialSource:
-        """Return the key in the environment, else the stored login.
-
-        Raises:
-            LoginRequired: there is none.
-            StoreError: a file cannot be read.
-            ValueError: a variable holds no token; the text names it.
-        """
-        variable = self.key_variable()
-        return self.renewing(await self.login()) if variable is None else self.key(variable)
 
     def key(self, variable: str) -> StaticCredentials:
         """Return the key in an environment variable.
@@ -99,43 +79,77 @@ class Logins:
         except ValueError:
             raise ValueError(f"{variable} does not hold a token: it has characters that no header takes.") from None
 
-    def renewing(self, login: Login) -> CredentialSource:
-        """Return a source of the login's tokens, which renews them where that is possible."""
-        app = self.app or _app_of(login.credential)
-        if app is None or login.credential.refresh_token is None:
-            return StaticCredentials(login.credential)
-        from rxauth.credentials import OAuthCredentials
+    # A stored login ---------------------------------------------------------------------------------------------------
 
-        return OAuthCredentials(login.store, token_url=app.token_url, client_id=app.client_id, headers=self.headers())
+    async def credentials(self) -> CredentialSource:
+        """Return the key in the environment, else the stored login; raise as `key` and `load` do."""
+        variable = self.key_variable()
+        return self.renewing(await self.load()) if variable is None else self.key(variable)
 
-    async def login(self) -> Login:
-        """Return the stored login.
+    async def load(self) -> Credential:
+        """Return the stored credential.
 
         Raises:
             LoginRequired: there is none for this server.
             StoreError: a file cannot be read, or the one that was given does not exist.
         """
-        own = self._own_stores()
-        for each in own:
+        for each in self._own_stores():
             await each.load()  # a broken file of ours is reported, whatever other programs have stored
-        store: CredentialStore = own[0]
-        if len(stores := self.stores()) > 1:
-            from rxauth.credentials import LinkedStore
-
-            issuer = None if self.app is None else self.app.token_url
-            store = LinkedStore(stores, token_url=issuer, environ=self.environ)
-        credential = await store.load()
-        if credential is not None:
-            self._found = Login(store=store, credential=credential)
-            return self._found
+        if credential := await self.store.load():
+            return credential
         if self._file is not None and not os.path.exists(os.path.expanduser(self._file)):  # noqa: ASYNC240, PTH110, PTH111 - as the store does
             raise StoreError(f"There is no credential file {self._file}. Check --credentials.")
         raise LoginRequired(f"{await self._nothing_found()}. {self._how_to_get_one()}")
 
+    def renewing(self, credential: Credential) -> CredentialSource:
+        """Return a source of the stored login's tokens, which renews them where that is possible."""
+        app = self.app or _app_of(credential)
+        if app is None or credential.refresh_token is None:
+            return StaticCredentials(credential)
+        from rxauth.credentials import OAuthCredentials
+
+        self._renewing = OAuthCredentials(
+            self.store, token_url=app.token_url, client_id=app.client_id, headers=self.headers()
+        )
+        return self._renewing
+
+    def lost_login(self) -> str | None:
+        """Return a sentence if the login was renewed, but the new one could not be stored."""
+        unsaved = getattr(self._renewing, "unsaved", None)
+        if unsaved is None:
+            return None
+        return f"The renewed login is lost, because it could not be stored. {unsaved} {self.next_action()}"
+
     async def note_end(self) -> None:
         """Note that the server has refused the refresh token of the login, for `status`."""
-        if self._found is not None and (credential := await self._found.store.load()) is not None:
-            Ended(home(self.environ)).add(credential.refresh_token)
+        if credential := await self.store.load():
+            Notes(home(self.environ)).add_ended(credential.refresh_token)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of every request: those that tell the provider who asks, and those that were given."""
+        known = {}
+        if prefix := self.preset.device_header_prefix:
+            known = {
+                f"{prefix}Platform": "rxauth",
+                f"{prefix}Version": __version__,
+                f"{prefix}Device-Name": _ascii(platform.node()),
+                f"{prefix}Device-Model": _ascii(f"{platform.system()} {platform.release()} {platform.machine()}"),
+                f"{prefix}Os-Version": _ascii(platform.version()),
+                f"{prefix}Device-Id": device_id(home(self.environ)),
+            }
+        return {**self.preset.headers, **known, **self._headers}
+
+    # Its places -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def store(self) -> CredentialStore:
+        """The place of the login; several places are one."""
+        stores = self.stores()
+        if len(stores) == 1:
+            return stores[0]
+        from rxauth.credentials import LinkedStore
+
+        return LinkedStore(stores, token_url=None if self.app is None else self.app.token_url, environ=self.environ)
 
     def stores(self) -> Sequence[CredentialStore]:
         """Return the places that may hold a login: ours first, then those of other programs."""
@@ -171,25 +185,22 @@ class Logins:
 
     def _own_stores(self) -> list[FileStore]:
         """Return one entry of our file, and a second where a login at another host may stand under the first key."""
-        path = home(self.environ) / "credentials.json" if self._file is None else self._file
-        return [FileStore(path, key) for key in self.own_keys()]
-
-    def own_keys(self) -> list[str]:
-        """Return the keys under which our file may hold such a login."""
-        if self.app is None or self._file is not None:
-            return [self.name]
-        return [self.name, f"{self.name}@{urlsplit(self.app.token_url).netloc}"]
+        if self._file is not None:
+            return [FileStore(self._file, self.name)]
+        at_host = [] if self.app is None else [f"{self.name}@{urlsplit(self.app.token_url).netloc}"]
+        return [FileStore(home(self.environ) / "credentials.json", key) for key in (self.name, *at_host)]
 
     def at_usual_host(self) -> bool:
         """Return whether the environment names no other login host."""
-        usual = self.preset.oauth
-        return usual is None or self.app is None or usual.token_url == self.app.token_url
+        return self.app == self.preset.oauth
 
     def _is_ours(self, credential: Credential, *, unknown: bool = True) -> bool:
         """Return whether this server issued the credential; `unknown` if the credential does not say who did."""
         if self.app is None or credential.token_url is None:
             return unknown
         return same_address(credential.token_url, self.app.token_url)
+
+    # Sentences --------------------------------------------------------------------------------------------------------
 
     async def _nothing_found(self) -> str:
         for store in self.stores():
@@ -204,31 +215,33 @@ class Logins:
         if self._file is not None:
             return f"Put one into {self._file} under the key {self.name!r}."
         variable = self.preset.key_env or "RXAUTH_TOKEN"
-        return f"Run `{self.login_command()}`, or set {variable}." if self.app else f"Set {variable}."
-
-    def login_command(self) -> str:
-        """Return the command that makes such a login."""
-        provider, _, account = self.name.partition("/")
-        return f"rxauth login {provider}" + (f" --account {account}" if account and self.app else "")
+        return f"Run `{self._login_command()}`, or set {variable}." if self.app else f"Set {variable}."
 
     def next_action(self) -> str:
         """Return the sentence that says how a person replaces a credential that the provider refuses."""
         if variable := self.key_variable():
             return f"Check {variable}."
         if self.app is not None:
-            return f"Run `{self.login_command()}`."
+            return f"Run `{self._login_command()}`."
         return f"Check the credential in {self._file or home(self.environ)}."
 
+    def _login_command(self) -> str:
+        provider, _, account = self.name.partition("/")
+        return f"rxauth login {provider} --account {account}" if account else f"rxauth login {provider}"
 
-def logins_of(args: Namespace, environ: Mapping[str, str]) -> Logins:
-    """Return the places for the login that the arguments name.
+
+def logins_of(args: Namespace, preset: Provider | None = None) -> Logins:
+    """Return the places for the login that the arguments name, and note them in `args.logins`.
 
     Raises:
         ValueError: there is no such provider, or a variable of it holds no address.
     """
-    preset = preset_at(args.provider)[0] if "://" in args.provider else preset_named(args.provider)
+    if preset is None:
+        preset = preset_at(args.provider)[0] if "://" in args.provider else preset_named(args.provider)
     headers = dict(getattr(args, "header", None) or {})
-    return Logins(environ, preset, account=args.account, file=args.credentials, headers=headers)
+    logins = Logins(os.environ, preset, account=args.account, file=args.credentials, headers=headers)
+    args.logins = logins
+    return logins
 
 
 def preset_named(name: str, choices: Sequence[str] = tuple(PROVIDERS)) -> Provider:
@@ -286,3 +299,7 @@ def _app_of(credential: Credential) -> OAuthApp | None:
     if credential.token_url is None or not isinstance(client_id, str):
         return None
     return OAuthApp(client_id=client_id, device_url="", token_url=credential.token_url)
+
+
+def _ascii(text: str) -> str:
+    return "".join(each for each in text if each.isascii() and each.isprintable()).strip() or "unknown"

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from rxauth import __version__
 from rxauth.cli import screen
-from rxauth.cli.exits import USAGE, CommandError
+from rxauth.cli.running import CommandError
 
 __all__ = ["parse"]
 
@@ -36,8 +36,8 @@ exit codes:
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return the arguments of a command; `run` is the function that carries it out.
+def parse(argv: Sequence[str] | None, args: argparse.Namespace) -> argparse.Namespace:
+    """Put the arguments of a command into `args`, and return it; `run` is the function that carries it out.
 
     Raises:
         CommandError: they are not a command.
@@ -84,7 +84,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     logout = commands.add_parser("logout", help="delete the stored login of a provider")
     _add_provider(logout)
     _add_login(logout, header=False)
-    logout.set_defaults(run=_command("logout"))
+    logout.set_defaults(run=_command("logout", "login"))
 
     token = commands.add_parser("token", help="print one access token, for a program that runs a command to get one")
     _add_provider(token)
@@ -99,19 +99,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--rejected", action="store_true", help="a server refused the token that was printed last: renew it"
     )
     token.add_argument("--json", action="store_true", help="print JSON, with the expiry")
-    token.set_defaults(run=_command("token", "token"))
+    token.set_defaults(run=_command("token"))
 
     status = commands.add_parser("status", help="list the stored credentials: where they are and how long they last")
     status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(run=_command("status"))
-    args: argparse.Namespace = parser.parse_args(argv)
+    parser.parse_args(argv, args)
     return args
 
 
-def _command(name: str, module: str = "commands") -> Callable[[argparse.Namespace], int]:
+def _command(name: str, module: str | None = None) -> Callable[[argparse.Namespace], int]:
     def run(args: argparse.Namespace) -> int:
         # Not before the arguments are known to be good: a module of commands takes longer to import than to parse them.
-        code: int = getattr(import_module(f"rxauth.cli.{module}"), name)(args)
+        code: int = getattr(import_module(f"rxauth.cli.{module or name}"), name)(args)
         return code
 
     return run
@@ -156,7 +156,7 @@ class _Parser(argparse.ArgumentParser):
         parsed, rest = self.parse_known_args(args, namespace)
         if rest:
             words = shlex.join(rest)
-            raise CommandError(f"Unexpected: {words}. Put a prompt into quotes; see `rxauth --help`.", USAGE)
+            raise CommandError(f"Unexpected: {words}. Put a prompt into quotes; see `rxauth --help`.")
         return parsed
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
@@ -166,7 +166,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Report one sentence, not the whole usage."""
-        raise CommandError(f"{message}. See `{self.prog} --help`.", USAGE)
+        raise CommandError(f"{message}. See `{self.prog} --help`.")
 
 
 def _duration(text: str) -> float:

@@ -1,33 +1,43 @@
-"""Run coroutines for a command."""
+"""Run the work of a command, and say how it ended: exit codes."""
 
 from __future__ import annotations
 
-import logging
-import sys
+import os
+import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from rxauth.credentials import CredentialSource
+from rxauth.errors import LoginRequired, StoreError
 
-__all__ = ["InUse", "run", "run_without_loop"]
+__all__ = [
+    "DONE", "FAILED", "INTERRUPTED", "LOGIN_REQUIRED", "USAGE", "CommandError", "exit_code", "process_start", "run",
+    "run_without_loop",
+]  # fmt: skip
+
+DONE, FAILED, USAGE, LOGIN_REQUIRED, INTERRUPTED = 0, 1, 2, 3, 130
 
 T = TypeVar("T")
 
 
-class InUse:
-    """The credentials that a command uses."""
+class CommandError(Exception):
+    """One sentence for a person, and the exit code."""
 
-    def __init__(self) -> None:
-        self.source: CredentialSource | None = None
-        self.next_action = ""
+    def __init__(self, sentence: str, code: int = USAGE) -> None:
+        super().__init__(sentence)
+        self.code = code
 
-    def lost_login(self) -> str | None:
-        """Return a sentence if the login was renewed, but the new one could not be stored before the process ends."""
-        unsaved = getattr(self.source, "unsaved", None)
-        if unsaved is None:
-            return None
-        return f"The renewed login is lost, because it could not be stored. {unsaved} {self.next_action}"
+
+def exit_code(error: object) -> int:
+    """Return the exit code for an error."""
+    match error:
+        case CommandError():
+            return error.code
+        case LoginRequired():
+            return LOGIN_REQUIRED
+        case StoreError() | ValueError():
+            return USAGE
+    return FAILED
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -38,14 +48,12 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         async def shutdown_default_executor(self, *_: object) -> None:
             """Do not wait up to half a minute for a thread that resolves a name; the process ends without it."""
 
-    show_remarks()
     with asyncio.Runner(loop_factory=Loop) as runner:
         return runner.run(work)
 
 
 def run_without_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine that seldom has to wait: it starts faster without asyncio."""
-    show_remarks()
     work = function()
     try:
         work.send(None)
@@ -53,17 +61,16 @@ def run_without_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         result: T = done.value
         return result
     except RuntimeError:  # no running event loop: it has to wait
-        return run(function())
+        pass
     work.close()
     return run(function())
 
 
-def show_remarks() -> None:
-    """Write to standard error what the library logs for a person: an odd credential file, an unsaved login."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("rxauth: %(message)s"))
-    handler.addFilter(lambda record: record.name.startswith(_STORES) or record.levelno >= logging.ERROR)
-    logging.getLogger("rxauth.credentials").handlers = [handler]
-
-
-_STORES = "rxauth.credentials._stores"
+def process_start() -> float:
+    """Return the Unix time at which this process was started, or a little later."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)  # first: a pause here must not make the start earlier
+        return time.time() - since_boot + (ticks + 1) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, AttributeError):  # not on Linux
+        return time.time()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rxauth.cli.exits import FAILED, CommandError
+from rxauth.cli.running import FAILED, CommandError
 
 if TYPE_CHECKING:
     from rxauth.credentials import DevicePrompt, DeviceWaiting
@@ -18,9 +19,9 @@ __all__ = [
     "LoginPrompt",
     "can_draw",
     "complain",
-    "complain_on_new_line",
     "has_color",
     "prepare_streams",
+    "show_remarks",
     "standard_input",
     "width",
     "write",
@@ -53,18 +54,22 @@ def write(text: str, end: str = "\n") -> None:
         raise CommandError(f"The output cannot be written: {error.strerror}. Write it elsewhere.", FAILED) from None
 
 
-def complain(sentence: str) -> None:
-    """Write one sentence to standard error."""
+def complain(sentence: str, *, on_new_line: bool = False) -> None:
+    """Write one sentence to standard error, if there is one, and leave the line that shows ^C before it."""
     with suppress(OSError):  # standard error is closed or full
-        print(f"rxauth: {sentence}", file=sys.stderr, flush=True)
+        if on_new_line:
+            print(file=sys.stderr, flush=True)
+        if sentence:
+            print(f"rxauth: {sentence}", file=sys.stderr, flush=True)
 
 
-def complain_on_new_line(sentence: str) -> None:
-    """Leave the line that shows ^C, then write the sentence, if there is one."""
-    with suppress(OSError):
-        print(file=sys.stderr, flush=True)
-    if sentence:
-        complain(sentence)
+def show_remarks() -> None:
+    """Write to standard error what the library logs for a person: an odd credential file, an unsaved login."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("rxauth: %(message)s"))
+    stores = "rxauth.credentials._stores"
+    handler.addFilter(lambda record: record.name.startswith(stores) or record.levelno >= logging.ERROR)
+    logging.getLogger("rxauth.credentials").handlers = [handler]
 
 
 def standard_input() -> str:

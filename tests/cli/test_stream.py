@@ -60,20 +60,6 @@ def test_a_login_in_a_file_is_renewed_and_other_fields_stay(cli: CommandLine, fa
     assert fake.token_requests[0].headers["X-Gateway"] == "me"
 
 
-@pytest.mark.parametrize("protocol", ["anthropic-messages", "openai-chat"])
-def test_kimis_401_costs_one_refresh(cli: CommandLine, fake: FakeProvider, protocol: str) -> None:
-    own_file(cli.at(fake), kimi=entry(fake.credential()))
-    fake.invalidate()
-    for number in range(2):
-        done = cli("stream", "hello", "--provider", "kimi", "--protocol", protocol)
-        assert (done.code, done.out, done.err) == (0, "Hello from the other side.\n", ""), number
-    assert (len(fake.api_requests), len(fake.token_requests)) == (3, 1)
-    assert {each.headers["X-Msh-Platform"] for each in fake.requests} == {"rxauth"}
-    assert len({each.headers["X-Msh-Device-Id"] for each in fake.requests}) == 1
-    path = "/coding/v1/messages" if protocol == "anthropic-messages" else "/coding/v1/chat/completions"
-    assert {each.path for each in fake.api_requests} == {path}
-
-
 @pytest.mark.parametrize("message", PLAN_LIMITS)
 def test_a_401_about_a_plan_spends_no_refresh_token(cli: CommandLine, message: str) -> None:
     error = {"error": {"type": "authentication_error", "message": message}, "type": "error"}

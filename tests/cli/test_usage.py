@@ -84,15 +84,6 @@ def test_a_home_of_an_unknown_user_is_one_sentence(cli: CommandLine, command: st
     assert "Set RXAUTH_HOME" in done.sentence
 
 
-@pytest.mark.parametrize("host", ["auth.example.com", "http://example.com", "https://", "https://me:secret@host"])
-def test_a_login_host_that_takes_no_tokens_is_named(cli: CommandLine, host: str) -> None:
-    for variable in ("KIMI_CODE_OAUTH_HOST", "KIMI_OAUTH_HOST"):
-        done = cli("login", "kimi", env={variable: host})
-        assert done.code == 2
-        assert variable in done.sentence
-        assert "secret" not in done.sentence
-
-
 def test_the_command_line_imports_public_names_only() -> None:
     private = re.compile(r"^\s*(from rxauth\S*\._|from rxauth\S* import _(?!_)|import rxauth\S*\._)", re.MULTILINE)
     files = Path(rxauth.cli.__file__).parent.glob("*.py")

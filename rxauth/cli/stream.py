@@ -1,0 +1,214 @@
+"""Stream an answer: decide which server to ask, and with which credential."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from argparse import Namespace
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rxauth.addresses import checked_url
+from rxauth.cli import screen
+from rxauth.cli.logins import logins_of, preset_at, preset_named
+from rxauth.cli.running import DONE, CommandError, exit_code, run
+from rxauth.errors import (
+    ConnectionFailed,
+    CredentialError,
+    CredentialRejected,
+    LoginRequired,
+    ProviderUnavailable,
+    RequestRejected,
+)
+from rxauth.providers import PROVIDERS, Protocol, Provider
+
+if TYPE_CHECKING:
+    from reactivex import Observable
+
+    from rxauth.credentials import CredentialSource
+    from rxauth.events import AssistantEvent
+
+__all__ = ["base_url_of", "preset_of", "stream"]
+
+_EMBEDDED = "fake"
+_CHOICES = sorted([*PROVIDERS, _EMBEDDED])
+
+
+def stream(args: Namespace) -> int:
+    """Stream the answer to a prompt."""
+    prompt = _prompt(args.prompt)
+    if args.json and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8 whatever the terminal takes: RFC 8259 section 8.1
+    return run(_answer(args, prompt))
+
+
+def _prompt(given: str) -> str:
+    try:
+        prompt = screen.standard_input() if given == "-" else given
+        prompt.encode()
+    except UnicodeError:
+        raise CommandError("The prompt is not text: give it as UTF-8.") from None
+    if not prompt.strip():
+        raise CommandError('The prompt is empty: say what to ask, as in `rxauth stream "hello"`.')
+    return prompt
+
+
+async def _answer(args: Namespace, prompt: str) -> int:
+    from rxauth.bridge import to_async_iterable
+    from rxauth.events import to_json
+    from rxauth.operators import recover_auth
+
+    async with _embedded(args) if args.provider == _EMBEDDED else _found(args) as endpoint:
+        answer = screen.Answer()
+        source = endpoint.ask(prompt, args.model, args.max_tokens)
+        async for event in to_async_iterable(source.pipe(recover_auth(endpoint.credentials.refresh))):
+            if args.json:
+                screen.write(to_json(event))
+            else:
+                answer.show(event)
+            if event.type == "error":
+                return await _failed(args, event)
+    return DONE
+
+
+# The server ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Endpoint:
+    preset: Provider
+    protocol: Protocol
+    base_url: str
+    credentials: CredentialSource
+    headers: Mapping[str, str]
+
+    def ask(self, prompt: str, model: str | None, max_tokens: int) -> Observable[AssistantEvent]:
+        """Return the answer to a prompt, without the block that some providers make up for an empty one."""
+        from rxauth.operators import suppress_empty_response
+        from rxauth.sources import anthropic_messages, openai_chat
+
+        request: dict[str, Any] = {
+            "model": model or self.preset.model,
+            "messages": [{"role": "user", "content": prompt}],
+        }
+        if self.protocol == "anthropic-messages":
+            source, request["max_tokens"] = anthropic_messages, max_tokens
+        else:
+            source = openai_chat
+        answer = source(
+            request,
+            base_url=self.base_url,
+            credentials=self.credentials,
+            headers=self.headers,
+            auth_header=self.preset.auth_header,
+        )
+        return answer.pipe(suppress_empty_response()) if self.preset.wraps_empty else answer
+
+
+@asynccontextmanager
+async def _embedded(args: Namespace) -> AsyncIterator[_Endpoint]:
+    """Run the embedded provider on loopback, with a token that it has already invalidated."""
+    from rxauth.credentials import MemoryStore, OAuthCredentials
+    from rxauth.testing import FakeProvider, Reply
+
+    if args.base_url is not None or args.credentials is not None:
+        own = "--provider fake has an address and a credential of its own"
+        raise CommandError(f"{own}: leave out --base-url and --credentials.")
+    answer = "I am the embedded provider. Your token was dead when you asked; it was refreshed before you noticed."
+    async with FakeProvider(answer=answer, replies=[Reply(pause=0.03)]) as fake:
+        store = MemoryStore(fake.credential())
+        fake.invalidate()
+        protocol: Protocol = args.protocol or "anthropic-messages"
+        base_url = fake.url + ("/v1" if protocol == "openai-chat" else "")
+        yield _Endpoint(
+            preset=Provider(name=_EMBEDDED, base_urls={protocol: base_url}, model="fake-model"),
+            protocol=protocol,
+            base_url=base_url,
+            credentials=OAuthCredentials(store, token_url=fake.token_url, client_id=fake.client_id),
+            headers={},
+        )
+
+
+@asynccontextmanager
+async def _found(args: Namespace) -> AsyncIterator[_Endpoint]:
+    """Find a provider by its name, or any compatible server by its base URL, and the credential for it."""
+    preset, protocol = preset_of(args.provider, args.base_url, args.protocol)
+    logins = logins_of(args, preset)
+    yield _Endpoint(
+        preset=preset,
+        protocol=protocol,
+        base_url=args.base_url or base_url_of(preset, protocol, os.environ),
+        credentials=await logins.credentials(),
+        headers=logins.headers(),
+    )
+
+
+def preset_of(provider: str | None, base_url: str | None, protocol: Protocol | None) -> tuple[Provider, Protocol]:
+    """Return the provider that the flags name, and the protocol to speak.
+
+    Raises:
+        ValueError: they name none, or one that does not speak the protocol.
+    """
+    if base_url:
+        checked_url(base_url, "--base-url")
+    if provider is None:
+        if not base_url:
+            raise ValueError(f"Say where to ask: --provider {'|'.join(_CHOICES)}, or --base-url URL.")
+        return preset_at(base_url, protocol)
+    preset = preset_named(provider, (*_CHOICES, "or give --base-url"))
+    spoken: Protocol = next(iter(preset.base_urls)) if protocol is None else protocol
+    if spoken not in preset.base_urls:
+        raise ValueError(f"{preset.name} does not speak {spoken}; it speaks {' and '.join(preset.base_urls)}.")
+    return preset, spoken
+
+
+def base_url_of(preset: Provider, protocol: Protocol, environ: Mapping[str, str]) -> str:
+    """Return the address of a provider's API, or the one that the environment names.
+
+    Raises:
+        ValueError: the variable does not hold an address to which tokens can go; the text names it.
+    """
+    given = environ.get(preset.base_url_env or "", "").strip().rstrip("/")
+    if not given:
+        return preset.base_urls[protocol]
+    # One variable for both protocols: by the SDKs' convention OpenAI's URL ends with /v1 and Anthropic's does not.
+    bare = checked_url(given, str(preset.base_url_env)).removesuffix("/v1")
+    return bare + "/v1" if protocol == "openai-chat" else bare
+
+
+# Its failure ---------------------------------------------------------------------------------------------------------
+
+
+async def _failed(args: Namespace, event: Any) -> int:
+    cause = event.cause
+    sentence = event.error.error_message or "The stream failed."
+    if isinstance(cause, CredentialRejected) and isinstance(cause.__cause__, CredentialError):
+        cause = cause.__cause__  # the reason why the credential could not be refreshed
+        sentence = str(cause)
+    action = _next_action(cause)
+    if isinstance(cause, CredentialRejected | LoginRequired) and args.logins is not None:
+        action = args.logins.next_action()
+        if isinstance(cause, LoginRequired):
+            await args.logins.note_end()
+    stop = "" if sentence.endswith((".", "!", "?", "…")) else "."
+    screen.complain(f"{sentence}{stop} {action}" if action else sentence)
+    return exit_code(cause)
+
+
+def _next_action(cause: object) -> str:
+    """Return the sentence that says how a person goes on, where the error's own does not."""
+    match cause:
+        case ConnectionFailed():
+            return "Check the address and the network, and try again."
+        case ProviderUnavailable(retry_after=int() | float() as seconds):
+            return f"Try again in {seconds:.0f} s."
+        case ProviderUnavailable():
+            return "Try again later."
+        case RequestRejected(status=401 | 402 | 403):
+            return "Check what your account may use."
+        case RequestRejected():
+            return "Change the prompt, --model or --base-url."
+    return ""
