@@ -279,6 +279,7 @@ async def test_flock_excludes_another_process(kind: Kind, tmp_path: Path, start_
 # kimi-code's switch and places ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_kimi_codes_lock_switched_off_excludes_this_process(tmp_path: Path) -> None:
     off = {"KIMI_DISABLE_OAUTH_LOCK": "1"}
     KIMI_CODE.write(tmp_path)

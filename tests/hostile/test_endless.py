@@ -17,6 +17,8 @@ from rxauth import (
 from tests.hostile.endless import SUCCESS, Write, serving
 from tests.hostile.leaks import run
 
+pytestmark = pytest.mark.slow
+
 REQUEST = {"model": "any", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
 
 PINGS = {
