@@ -225,6 +225,19 @@ class TestMaxBuffered:
         assert seen == [0, 1]
         assert "More than 2 events came in one burst, before the reader could run" in text
 
+    async def test_a_later_burst_is_a_burst_too(self) -> None:
+        subject: Subject[int] = Subject()
+        elements = to_async_iterable(subject, max_buffered=2)
+        for count in (1, 3):
+            step = asyncio.ensure_future(anext(elements))
+            await asyncio.sleep(0)
+            for number in range(count):
+                subject.on_next(number)
+            assert await step == 0
+        assert await anext(elements) == 1
+        with pytest.raises(ConsumerTooSlow, match="burst"):
+            await anext(elements)
+
     async def test_a_reader_that_is_busy_is_too_slow(self) -> None:
         seen, text = await self.read(Subject(), [1, 1, 1, 1], busy=True)
         assert seen == [0, 0, 0]

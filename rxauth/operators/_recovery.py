@@ -69,10 +69,6 @@ class Policy:
         """Return whether it is an auth failure."""
         return judge_known(self.is_auth_error, failure)
 
-    def report(self, event: RecoveryEvent) -> None:
-        """Pass an event to `on_recovery`."""
-        tell(self.on_recovery, event)
-
 
 class RecoveringStream(SerialDisposable, Generic[E]):
     """One subscription of a consumer: a first attempt, perhaps a recovery and a second attempt."""
@@ -130,7 +126,7 @@ class RecoveringStream(SerialDisposable, Generic[E]):
             name,
             live_type,
         )
-        self.context.run(self.policy.report, AuthFailedAfterLive(name, status, live_type))
+        self.context.run(tell, self.policy.on_recovery, AuthFailedAfterLive(name, status, live_type))
 
 
 class Recovery(abc.DisposableBase):
@@ -159,9 +155,10 @@ class Recovery(abc.DisposableBase):
         from rxauth import backoff  # here, because a stream that never fails need not import tenacity
 
         policy = self._policy
-        name, status = name_of(self._failure), status_of(self._failure)
-        logger.info("The stream was refused before it was live (%s); refreshing the credential", name)
-        self._report(AuthRejected(name, status))
+        if policy.on_recovery is not None or logger.isEnabledFor(logging.INFO):  # to read a failure takes a while
+            name, status = name_of(self._failure), status_of(self._failure)
+            logger.info("The stream was refused before it was live (%s); refreshing the credential", name)
+            self._report(AuthRejected(name, status))
         self._clock = waiting.waiting_scheduler(self._stream.scheduler, self._stream.loop)
         if policy.timeout is not None:
             self._deadline = waiting.seconds_on(self._clock) + policy.timeout
@@ -176,7 +173,8 @@ class Recovery(abc.DisposableBase):
         return self._deadline - waiting.seconds_on(self._clock)
 
     def _report(self, event: RecoveryEvent) -> None:
-        self._stream.context.run(self._policy.report, event)
+        if self._policy.on_recovery is not None:
+            self._stream.context.run(tell, self._policy.on_recovery, event)
 
     def start_try(self, outcome: waiting.Outcome) -> None:
         """Start one try of the refresh, for `backoff.drive`."""

@@ -93,6 +93,20 @@ class TestAnAuthFailureAfterLive:
         row.run(recover_auth(row.refresh("r"), on_recovery=events.append))
         assert events == [REJECTED, Refreshed(), Resubscribed()]
 
+    def test_after_a_dispose_is_not_reported(self) -> None:
+        source: Subject[Any] = Subject()
+        events: list[Any] = []
+
+        def consumer(_: Any) -> None:
+            source.on_error(marbles.failure)  # it waits for the end of the flush
+            subscription.dispose()
+
+        operator: Any = recover_auth(lambda _: True, on_recovery=events.append)
+        subscription = source.pipe(operator).subscribe(consumer)
+        source.on_next(marbles.event("s"))
+        source.on_next(marbles.event("a"))
+        assert events == []
+
     def test_that_cannot_be_judged_changes_nothing(self) -> None:
         def raises(_: Any) -> bool:
             raise LookupError("cannot say")
