@@ -137,8 +137,7 @@ function render({ model, el }) {
       else if (event.key === "+") add(selected === "refresh" ? 0 : Number(selected.split(".")[0]));
       else if (kind) turn(kind);
       else return;
-      event.preventDefault(); // JupyterLab would move to the next cell
-      event.stopPropagation();
+      event.preventDefault(); // the page would scroll
     },
   });
   const tools = element("div", { class: "rxm-tools", role: "toolbar", "aria-label": "The chosen event" });

@@ -128,7 +128,8 @@ def test_an_event_is_changed_with_the_keyboard(playground: Callable[[int], Playg
     edge = playground(1)
     cells = "return document.querySelectorAll('.jp-Cell').length"
     before = edge.browser.execute_script(cells)
-    edge.focus("0.1")
+    edge.find('[data-event="0.1"]').click()
+    edge.settle()
     for keys, seen in (
         ([Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT], "----------(sa)b---|"),
         (["x"], "----(sx|)"),
