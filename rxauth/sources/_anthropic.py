@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 from reactivex import Observable
 
+from rxauth.errors import ProviderError
 from rxauth.events import AssistantEvent, DoneReason, Usage
 from rxauth.sources._errors import Exchange, read_error
 from rxauth.sources._http import stream
@@ -96,15 +97,18 @@ def anthropic_messages(
 
 
 class _TextDelta(msgspec.Struct, gc=False, tag_field="type", tag="text_delta"):
-    text: str
+    for_block = OpenText
+    piece: str = msgspec.field(name="text")
 
 
 class _InputDelta(msgspec.Struct, gc=False, tag_field="type", tag="input_json_delta"):
-    partial_json: str
+    for_block = OpenToolCall
+    piece: str = msgspec.field(name="partial_json")
 
 
 class _ThinkingDelta(msgspec.Struct, gc=False, tag_field="type", tag="thinking_delta", forbid_unknown_fields=True):
-    thinking: str
+    for_block = OpenThinking
+    piece: str = msgspec.field(name="thinking")
 
 
 class _DeltaEvent(msgspec.Struct, gc=False, tag_field="type", tag="content_block_delta"):
@@ -143,32 +147,31 @@ class MessagesReader(Reader):
     def __init__(self, answer: Answer, exchange: Exchange, *, pings: bool = False) -> None:
         super().__init__(answer, exchange, pings=pings)
         self._blocks: dict[int, OpenBlock | ProviderBlock] = {}  # open ones, by the provider's index
+        self._block_at = self._blocks.get
         self._last_thinking: OpenThinking | None = None
         self._beside: OpenBlock | None = None  # text or thinking under the index of a tool call
 
     def on_event(self, name: bytes, data: bytes) -> None:
-        if self.answer.ended:
-            return
         if name == b"content_block_delta":
             try:
                 event = _decode_delta(data)
             except MALFORMED:
                 pass  # another delta, or one to be repaired
             else:
-                delta = event.delta
-                block = self._blocks.get(event.index)
-                if isinstance(delta, _TextDelta):
-                    if block.__class__ is OpenText:
-                        block.add(delta.text)
-                        return
-                elif isinstance(delta, _InputDelta):
-                    if block.__class__ is OpenToolCall:
-                        block.add(delta.partial_json)
-                        return
-                elif block.__class__ is OpenThinking:
-                    block.add(delta.thinking)
+                block = self._block_at(event.index)  # none once the answer has ended
+                if block is not None and block.__class__ is event.delta.for_block:
+                    block.add(event.delta.piece)
                     return
-        self.on_data(name, data)
+        if not self.answer.ended:
+            self.on_data(name, data)
+
+    def complete(self) -> None:
+        super().complete()
+        self._blocks.clear()
+
+    def fail(self, cause: ProviderError) -> None:
+        super().fail(cause)
+        self._blocks.clear()
 
     def on_object(self, body: dict[str, Any], name: str) -> None:
         place = body.get("index")

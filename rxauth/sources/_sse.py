@@ -6,11 +6,14 @@ it in the whole stream, because no line break is ever part of an invalid sequenc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NoReturn
 
 _BOM = b"\xef\xbb\xbf"
 _RECONNECTING = (b"id", b"retry")  # fields for a client that connects again; a request with a body cannot
+_NAMED = re.compile(rb"^event: ([^\n]*)\ndata: ([^\n]*)\n\n", re.MULTILINE)
+_UNNAMED = re.compile(rb"^data: ([^\n]*)\n\n", re.MULTILINE)
 _CR = 0x0D  # looking for an integer in bytes is eight times quicker than for bytes of length one
 
 
@@ -86,6 +89,8 @@ class EventStreamDecoder:
         """
         if self._special or _CR in chunk:
             chunk = self._with_plain_line_ends(chunk)
+        if self._data is None and not (self._held or self._name) and self._fed_at_once(chunk):
+            return
         lines = chunk.split(b"\n")
         rest = lines.pop()
         if lines and self._held:
@@ -128,6 +133,30 @@ class EventStreamDecoder:
             self._held += rest
             if len(self._held) > room:
                 self._refuse()
+
+    def _fed_at_once(self, chunk: bytes) -> bool:
+        """Dispatch a chunk of events that all have one line of data and a name, or all have none.
+
+        Nearly every chunk is such a one; line by line an event costs twice as much. A match starts where a line does,
+        so that nothing lies between two matches if they have all the line ends.
+        """
+        if len(chunk) > self.max_event_bytes:
+            return False
+        on_event = self._on_event
+        if chunk[:6] == b"data: ":
+            unnamed = _UNNAMED.findall(chunk)
+            if chunk.count(b"\n") != 2 * len(unnamed):
+                return False
+            for data in unnamed:
+                on_event(b"", data)
+        else:
+            named = _NAMED.findall(chunk)
+            if chunk.count(b"\n") != 3 * len(named):
+                return False
+            for name, data in named:
+                on_event(name, data)
+        self._held += chunk[chunk.rfind(b"\n") + 1 :]
+        return True
 
     def finish(self) -> tuple[bytes, bytes] | None:
         """Take the end of the stream, and return the name and data of an event whose empty line is missing.

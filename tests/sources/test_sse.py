@@ -114,6 +114,7 @@ def test_a_stream_cut_anywhere_gives_the_same_events(stream: bytes, events: Seen
 pieces = st.sampled_from(
     [
         *(b"\r", b"\n", b"\r\n", b"\n\n", b":", b" ", b"data", b"data:", b"data: ", b"event: ", b"id: 1", b"retry: 5"),
+        *(b"event: e\ndata: d\n\n", b"data: d\n\n", b"event: e\n", b"data: d\n", b": comment\n\n"),
         *(b"x", b"\xef", b"\xbb", b"\xbf", b"\xef\xbb\xbf", b"\xe2\x82\xac", b"\xf0\x9f", b"\0", "\u2028".encode()),
     ]
 )
