@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from rxauth.failures import is_auth_error, is_transient, rejected_credential, retry_after_of, status_of
+from rxauth.failures import Reading, is_auth_error, is_transient, rejected_credential, retry_after_of, status_of
 
 
 def failure(message: str = "", **attributes: Any) -> Exception:
@@ -101,8 +101,9 @@ def test_long_text_is_judged_in_a_moment(text: str) -> None:
     long = text * (1_000_000 // len(text))
     assert not is_auth_error(failure(long))
     assert not is_auth_error({"type": "error" + long, "error": {"type": long, "code": long, "message": long}})
-    many = [{"message": f"{long[:9000]}{n}", "errors": [long[n:9000]] * 9} for n in range(50)]
+    many = [{"message": f"{n}{long[:9000]}", "errors": [f"{n} {long[:9000]}"] * 9} for n in range(50)]
     assert not is_auth_error({"type": "error", "errors": many, "body": many, "detail": many})
+    assert sum(map(len, Reading(many).texts)) < 20_000
 
 
 json_like = st.recursive(

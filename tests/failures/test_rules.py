@@ -130,6 +130,9 @@ def test_auth_failure_is_found_in(rejected: Any) -> None:
         pytest.param(failure(status=401.0), id="a status that is a float"),
         pytest.param(failure(code=b"401"), id="a code that is bytes"),
         pytest.param(cyclic(None), id="a cycle of causes"),
+        pytest.param(caused(failure("wrapped"), failure("HTTP 401")), id="the text of a cause"),
+        pytest.param(in_band(status=503, error={"status": 401}), id="a nearer status"),
+        pytest.param(in_band(status=401, error={"code": "The caller does not have permission"}), id="a code in words"),
         pytest.param(raised_while_handling(REJECTED, from_none=True), id="a suppressed context"),
         pytest.param(
             failure(
@@ -308,6 +311,7 @@ def test_known_failure_is_given_to_a_function_as_it_is() -> None:
         (group(failure(status=401), failure(status=401)), 401),
         (group(failure(status=401), failure(status=503)), None),
         (NeverLiveError((), in_band(status=529)), 529),
+        (RefreshFailed("no", type="x", status=503), 503),
         (None, None),
     ],
 )

@@ -63,6 +63,7 @@ def exchange(
             Report("m", "BadRequestError", 400),
         ),
         ({"detail": "m"}, Report("m")),
+        ({"detail": "m", "message": "m"}, Report("m")),
         ({"code": 401, "msg": "m"}, Report("m", None, 401)),
         ({"error_type": "a", "error_message": "m"}, Report("m", "a")),
         ({"error": {"error": {"type": "a", "message": "m"}}}, Report("m", "a")),
