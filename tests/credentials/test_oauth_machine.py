@@ -37,7 +37,7 @@ class Logins(RuleBasedStateMachine):
         self.ours = [self.program() for _ in range(2)]
         self.invalid: set[str] = set()
         self.past: list[Credential] = []
-        self.jumped = False
+        self.jumped = self.refused = False
 
     def make_store(self) -> CredentialStore:
         return MemoryStore()
@@ -66,7 +66,7 @@ class Logins(RuleBasedStateMachine):
 
         return self.loop.run(outcome())  # type: ignore[no-any-return]
 
-    # What people, servers and time do ------------------------------------------------------------------------------
+    # People, servers and time --------------------------------------------------------------------------------------
 
     @initialize()
     def the_first_login(self) -> None:
@@ -97,6 +97,11 @@ class Logins(RuleBasedStateMachine):
     def the_server_is_busy(self, times: int) -> None:
         self.server.answers[:] = [{"status": 503}] * times
 
+    @rule(status=st.sampled_from([403, 429]), seconds=st.sampled_from(["20", "300"]))
+    def the_server_refuses_for_now(self, status: int, seconds: str) -> None:
+        self.server.answers[:] = [{"status": status, "headers": {"Retry-After": seconds}}]
+        self.refused = True
+
     @rule()
     def the_access_token_is_invalidated(self) -> None:
         if self.server.valid is not None:
@@ -115,7 +120,7 @@ class Logins(RuleBasedStateMachine):
         self.loop.run(self.store.save(theirs))
         self.past.append(theirs)
 
-    # What our programs do ------------------------------------------------------------------------------------------
+    # Our programs --------------------------------------------------------------------------------------------------
 
     @rule(who=st.integers(0, 1), askers=st.integers(1, 5))
     def a_request_with_a_token_that_was_invalidated(self, who: int, askers: int) -> None:
@@ -124,7 +129,7 @@ class Logins(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1), askers=st.integers(1, 5))
     def a_request(self, who: int, askers: int) -> None:
-        """Take the current credential, and after a 401 a new one: what a stream does."""
+        """Take the current credential, and after a 401 a new one, as a stream does."""
         busy = len(self.server.answers)
         before = self.stored
         given = self.ask(self.ours[who].current())
@@ -172,7 +177,7 @@ class Logins(RuleBasedStateMachine):
     def a_program_is_started_anew(self, who: int) -> None:
         self.ours[who] = self.program()
 
-    # What must hold ------------------------------------------------------------------------------------------------
+    # Invariants ----------------------------------------------------------------------------------------------------
 
     def check_news(self, old: Credential, new: Credential | None) -> None:
         assert new is not None
@@ -187,7 +192,7 @@ class Logins(RuleBasedStateMachine):
             assert before is None or self.server.revoked
         else:
             assert isinstance(error, RefreshFailed)
-            assert busy >= 3
+            assert busy >= 3 or self.refused
 
     @invariant()
     def no_refresh_token_is_spent_twice(self) -> None:
