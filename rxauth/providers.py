@@ -54,7 +54,6 @@ class Provider:
         oauth: how to log in; `None` if there are only keys.
         wraps_empty: whether it wraps an answer without text into a marker (see `suppress_empty_response`).
         shared_with_kimi: whether the credential files of pi, kimi-code and kimi-cli may hold a login for it.
-        headers: more headers of every request.
         device_header_prefix: the prefix of the headers by which it tells programs and devices apart.
         regions: the names of its other deployments, by region.
     """
@@ -69,27 +68,25 @@ class Provider:
     wraps_empty: bool = False
     shared_with_kimi: bool = False
     device_header_prefix: str | None = None
-    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     regions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
+
+_KIMI_LOGIN = OAuthApp(
+    client_id="17e5f671-d194-4dfb-9706-5516cb48c098",
+    device_url="https://auth.kimi.com/api/oauth/device_authorization",
+    token_url="https://auth.kimi.com/api/oauth/token",  # noqa: S106 - an address
+    host_envs=("KIMI_CODE_OAUTH_HOST", "KIMI_OAUTH_HOST"),
+)
 
 KIMI = Provider(
     name="kimi",
     base_urls=MappingProxyType(
-        {
-            "anthropic-messages": "https://api.kimi.com/coding",
-            "openai-chat": "https://api.kimi.com/coding/v1",
-        }
+        {"anthropic-messages": "https://api.kimi.com/coding", "openai-chat": "https://api.kimi.com/coding/v1"}
     ),
     model="kimi-for-coding",
     key_env="KIMI_API_KEY",
     base_url_env="KIMI_CODE_BASE_URL",
-    oauth=OAuthApp(
-        client_id="17e5f671-d194-4dfb-9706-5516cb48c098",
-        device_url="https://auth.kimi.com/api/oauth/device_authorization",
-        token_url="https://auth.kimi.com/api/oauth/token",  # noqa: S106 - an address
-        host_envs=("KIMI_CODE_OAUTH_HOST", "KIMI_OAUTH_HOST"),
-    ),
+    oauth=_KIMI_LOGIN,
     wraps_empty=True,
     shared_with_kimi=True,
     device_header_prefix="X-Msh-",
@@ -102,11 +99,10 @@ KIMI_GLOBAL = replace(
     base_urls=MappingProxyType(
         {"anthropic-messages": "https://api.kimi.ai/coding", "openai-chat": "https://api.kimi.ai/coding/v1"}
     ),
-    oauth=OAuthApp(
-        client_id="17e5f671-d194-4dfb-9706-5516cb48c098",
+    oauth=replace(
+        _KIMI_LOGIN,
         device_url="https://auth.kimi.ai/api/oauth/device_authorization",
         token_url="https://auth.kimi.ai/api/oauth/token",  # noqa: S106 - an address
-        host_envs=("KIMI_CODE_OAUTH_HOST", "KIMI_OAUTH_HOST"),
     ),
 )
 

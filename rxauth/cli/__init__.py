@@ -45,8 +45,11 @@ def _run(argv: Sequence[str] | None, args: Namespace) -> int:
     try:
         code: int = parse(argv, args).run(args)
     except KeyboardInterrupt:
-        sentence = "A token refresh is finished first, so that the login is not lost; Ctrl-C again leaves at once."
-        screen.complain(sentence if is_refreshing() else "", on_new_line=True)
+        screen.aside("")  # below the line that shows ^C
+        if is_refreshing():
+            screen.complain(
+                "A token refresh is finished first, so that the login is not lost; Ctrl-C again leaves at once."
+            )
         return INTERRUPTED
     except SystemExit as leaving:  # SIGTERM; --help and --version
         return _code_of(leaving)

@@ -127,17 +127,18 @@ class Logins:
 
     def headers(self) -> dict[str, str]:
         """Return the headers of every request: those that tell the provider who asks, and those that were given."""
-        known = {}
-        if prefix := self.preset.device_header_prefix:
-            known = {
-                f"{prefix}Platform": "rxauth",
-                f"{prefix}Version": __version__,
-                f"{prefix}Device-Name": _ascii(platform.node()),
-                f"{prefix}Device-Model": _ascii(f"{platform.system()} {platform.release()} {platform.machine()}"),
-                f"{prefix}Os-Version": _ascii(platform.version()),
-                f"{prefix}Device-Id": device_id(home(self.environ)),
-            }
-        return {**self.preset.headers, **known, **self._headers}
+        prefix = self.preset.device_header_prefix
+        if prefix is None:
+            return dict(self._headers)
+        return {
+            f"{prefix}Platform": "rxauth",
+            f"{prefix}Version": __version__,
+            f"{prefix}Device-Name": _ascii(platform.node()),
+            f"{prefix}Device-Model": _ascii(f"{platform.system()} {platform.release()} {platform.machine()}"),
+            f"{prefix}Os-Version": _ascii(platform.version()),
+            f"{prefix}Device-Id": device_id(home(self.environ)),
+            **self._headers,
+        }
 
     # Its places -------------------------------------------------------------------------------------------------------
 

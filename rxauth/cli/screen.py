@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import shutil
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
@@ -15,17 +16,9 @@ if TYPE_CHECKING:
     from rxauth.credentials import DevicePrompt, DeviceWaiting
 
 __all__ = [
-    "Answer",
-    "LoginPrompt",
-    "can_draw",
-    "complain",
-    "has_color",
-    "prepare_streams",
-    "show_remarks",
-    "standard_input",
-    "width",
-    "write",
-]
+    "Answer", "LoginPrompt", "aside", "can_draw", "complain", "has_color", "prepare_streams", "show_remarks",
+    "standard_input", "width", "write",
+]  # fmt: skip
 
 
 def prepare_streams() -> None:
@@ -36,6 +29,15 @@ def prepare_streams() -> None:
     for out in (sys.stdout, sys.stderr):
         if isinstance(out, io.TextIOWrapper):
             out.reconfigure(errors="backslashreplace")
+
+
+def show_remarks() -> None:
+    """Write to standard error what the library logs for a person: an odd credential file, an unsaved login."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("rxauth: %(message)s"))
+    stores = "rxauth.credentials._stores"
+    handler.addFilter(lambda record: record.name.startswith(stores) or record.levelno >= logging.ERROR)
+    logging.getLogger("rxauth.credentials").handlers = [handler]
 
 
 def write(text: str, end: str = "\n") -> None:
@@ -54,22 +56,15 @@ def write(text: str, end: str = "\n") -> None:
         raise CommandError(f"The output cannot be written: {error.strerror}. Write it elsewhere.", FAILED) from None
 
 
-def complain(sentence: str, *, on_new_line: bool = False) -> None:
-    """Write one sentence to standard error, if there is one, and leave the line that shows ^C before it."""
-    with suppress(OSError):  # standard error is closed or full
-        if on_new_line:
-            print(file=sys.stderr, flush=True)
-        if sentence:
-            print(f"rxauth: {sentence}", file=sys.stderr, flush=True)
+def complain(sentence: str) -> None:
+    """Write one sentence to standard error."""
+    aside(f"rxauth: {sentence}")
 
 
-def show_remarks() -> None:
-    """Write to standard error what the library logs for a person: an odd credential file, an unsaved login."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("rxauth: %(message)s"))
-    stores = "rxauth.credentials._stores"
-    handler.addFilter(lambda record: record.name.startswith(stores) or record.levelno >= logging.ERROR)
-    logging.getLogger("rxauth.credentials").handlers = [handler]
+def aside(text: str, end: str = "\n") -> None:
+    """Write to standard error."""
+    with suppress(OSError):  # standard error is closed or full; the answer goes on without it
+        print(text, end=end, file=sys.stderr, flush=True)
 
 
 def standard_input() -> str:
@@ -94,22 +89,16 @@ def can_draw(out: TextIO) -> bool:
 
 def width(out: TextIO) -> int:
     """Return the columns to fill: at most 80, fewer in a narrow terminal."""
-    if not out.isatty():
-        return 80
-    import shutil
-
-    return min(80, max(40, shutil.get_terminal_size().columns))
+    return min(80, max(40, shutil.get_terminal_size().columns)) if out.isatty() else 80
 
 
 def has_color(out: TextIO) -> bool:
     """Return whether `out` is a terminal that shows colors, and NO_COLOR does not forbid them."""
-    with suppress(ValueError, AttributeError):
-        return out.isatty() and not os.environ.get("NO_COLOR") and not _is_dumb()
-    return False
+    return _can_erase(out) and not os.environ.get("NO_COLOR")
 
 
-def _is_dumb() -> bool:
-    return os.environ.get("TERM") == "dumb"
+def _can_erase(out: TextIO) -> bool:
+    return out.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class Answer:
@@ -125,21 +114,16 @@ class Answer:
             case "text_delta":
                 write(event.delta, end="")
                 self._at_line_start = event.delta.endswith("\n")
-            case "text_end" | "error":
-                if not self._at_line_start:
-                    write("")
-                    self._at_line_start = True
+            case "text_end" | "error" if not self._at_line_start:
+                write("")
+                self._at_line_start = True
             case "thinking_delta":
-                self._aside(event.delta, end="")
+                aside(f"{self._dim}{event.delta}{self._plain}", end="")
             case "thinking_end":
-                self._aside("")
+                aside("")
             case "toolcall_end":
                 call = event.tool_call
-                self._aside(f"[calls {call.name}({call.arguments_json})]")
-
-    def _aside(self, text: str, end: str = "\n") -> None:
-        with suppress(OSError):  # the answer goes on without standard error
-            print(f"{self._dim}{text}{self._plain}", end=end, file=sys.stderr, flush=True)
+                aside(f"{self._dim}[calls {call.name}({call.arguments_json})]{self._plain}")
 
 
 class LoginPrompt:
@@ -148,9 +132,9 @@ class LoginPrompt:
     def __init__(self, out: TextIO, *, browser: bool) -> None:
         self._out = out
         self._browser = browser
-        self._one_line = out.isatty() and not _is_dumb()
+        self._one_line = _can_erase(out)
         self._prompted = False
-        self._shown = False
+        self._waiting = False
 
     def show(self, prompt: DevicePrompt) -> None:
         """Show a code, and open the address in a browser."""
@@ -170,22 +154,20 @@ class LoginPrompt:
 
     def tick(self, waiting: DeviceWaiting) -> None:
         """Show how long the login has been waiting, and how long the code is good."""
-        import shutil
         import textwrap
 
-        line = f"Waiting for you, {waiting.elapsed:.0f} s; the code is good for {waiting.remaining:.0f} s more."
-        if waiting.trouble:
-            line = f"{waiting.trouble} Trying again; the code is good for {waiting.remaining:.0f} s more."
+        doing = f"{waiting.trouble} Trying again" if waiting.trouble else f"Waiting for you, {waiting.elapsed:.0f} s"
+        line = f"{doing}; the code is good for {waiting.remaining:.0f} s more."
         if self._one_line:
             # The next tick cannot erase a line that wraps.
             line = textwrap.shorten(line, max(8, shutil.get_terminal_size().columns - 1), placeholder="…")
             print(f"\r\x1b[K{line}", end="", file=self._out, flush=True)
-        elif not self._shown or waiting.trouble:
+        elif not self._waiting or waiting.trouble:
             print(line, file=self._out, flush=True)
-        self._shown = True
+        self._waiting = True
 
     def end(self) -> None:
         """Erase the waiting line."""
-        if self._one_line and self._shown:
+        if self._one_line and self._waiting:
             print("\r\x1b[K", end="", file=self._out, flush=True)
-        self._shown = False
+        self._waiting = False
