@@ -19,16 +19,17 @@ from rxauth.waiting import Outcome as Outcome  # an alias: it moved
 from rxauth.waiting import as_exception, run_on, running_loop, start_task
 from rxauth.waiting import settle as settle
 
-__all__ = [
-    "Elements",
-    "from_async_iterable",
-    "from_producer",
-    "to_async_iterable",
-]
+__all__ = ["Elements", "from_async_iterable", "from_producer", "to_async_iterable"]
 
 E = TypeVar("E")
 
 _PER_TURN = 64  # elements of an async iterable between two turns of the loop
+
+_BURST = (
+    "More than {} events came in one burst, before the reader could run: "
+    "set max_buffered above the largest burst of the source."
+)
+_BUSY = "{} events were waiting and one more came while the reader was busy: read faster, or raise max_buffered."
 
 
 class _Left(BaseException):
@@ -173,10 +174,9 @@ def from_async_iterable(
         LangChain           the default, for `astream_events`                            (raised)
         pydantic-ai         none: `lambda event: False`                                  (raised)
 
-    A new token needs no new client: `client.auth_token` (Anthropic) and `client.api_key` (OpenAI) can be set and are
-    read for each request; OpenAI's `api_key` and Anthropic's `credentials` can also be coroutine functions, which are
-    called before each; and `extra_headers={"Authorization": ...}` of a request overrides all of them. `tests/recipes`
-    runs every one of these.
+    A new token needs no new client: `client.auth_token` (Anthropic) and `client.api_key` (OpenAI) are read for each
+    request, may be coroutine functions (`credentials`, `api_key`), and `extra_headers={"Authorization": ...}` of a
+    request overrides them. `tests/recipes` runs every one of these.
 
     Args:
         factory: returns an async iterable, an awaitable of one, or an async context manager of one.
@@ -298,7 +298,8 @@ class _Buffer(Generic[E]):
         if self.end is not None:
             return
         if len(self.elements) >= limit:
-            self.finish(ConsumerTooSlow(_too_many(limit, burst=self.reader_waits)))
+            text = _BURST if self.reader_waits else _BUSY
+            self.finish(ConsumerTooSlow(text.format(limit)))
             self.subscription.dispose()
             return
         self.on_next(element)
@@ -322,17 +323,6 @@ class _Buffer(Generic[E]):
             _release(waiter)
         else:
             run_on(self.loop, partial(_release, waiter))
-
-
-def _too_many(limit: int, *, burst: bool) -> str:
-    if burst:
-        return (
-            f"More than {limit} events came in one burst, before the reader could run: set max_buffered above the "
-            "largest burst of the source."
-        )
-    return (
-        f"{limit} events were waiting and one more came while the reader was busy: read faster, or raise max_buffered."
-    )
 
 
 def _release(waiter: asyncio.Future[None]) -> None:

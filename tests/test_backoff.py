@@ -179,7 +179,7 @@ class TestThePolicyDecides:
         assert "2" in caplog.text
 
     async def test_a_copy_of_it_is_used(self) -> None:
-        """What is used keeps count of its tries."""
+        """The copy counts its tries."""
         policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(2))
         drive(policy, OSError(), "done")
         await call(policy, OSError(), "done")
@@ -219,24 +219,6 @@ class TestThreads:
         assert ended.wait(10)
         assert (work.ended, len(threads) > 1) == (["done"], True)
         assert counted == pytest.approx([0.001, 0.002, 0.003])
-
-    def test_another_recovery_does_not_disturb_the_count(self) -> None:
-        class Slow(Tries):
-            def start_try(self, outcome: Outcome) -> None:
-                if self.tries:
-                    super().start_try(outcome)
-                self.tries += 1
-                self.outcome = outcome
-
-        scheduler, work = TestScheduler(), Slow("done")
-        policy = backoff.default_retrying()
-        work.drive(policy, scheduler)
-        policy.statistics.clear()  # as at the beginning of another recovery on this thread
-        other = threading.Thread(target=work.outcome.failed, args=(OSError(),))
-        other.start()
-        other.join(10)
-        scheduler.start()
-        assert ([number for number, _ in work.retries], work.ended) == ([1], ["done"])
 
     def test_a_wait_that_is_over_at_once_does_not_cancel_the_next(self) -> None:
         scheduler, waits = TestScheduler(), list[float]()

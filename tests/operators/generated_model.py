@@ -15,8 +15,6 @@ from .plain_model import Event
 
 
 class SourceRaised(Exception):
-    """Carries the name of what a source raises, and the number of the attempt."""
-
     def __init__(self, name: str, by: int) -> None:
         super().__init__(name)
         self.by = by
@@ -29,8 +27,8 @@ class Subscription:
         self.number = number
         self.attempt = attempt
         self.inside = True  # the source's `subscribe` has not returned
-        self.ended = False  # the source said so
-        self.over = False  # nobody listens any more
+        self.ended = False
+        self.over = False  # its events are ignored
         self.disposed = False
         self.held: list[Event] = []
         self.live = False
@@ -70,8 +68,6 @@ class Model:
                 self.log.escaped.append((self.now, name_of(error)))
         return self.log
 
-    # the consumer
-
     def subscribe_consumer(self) -> None:
         try:
             self.subscribe(0)
@@ -85,7 +81,7 @@ class Model:
                 self.dispose()
 
     def dispose(self) -> None:
-        if self.inside:  # nobody has anything to dispose yet
+        if self.inside:  # `subscribe` has not returned what can be disposed
             self.asked_to_leave = True
         else:
             self.close()
@@ -173,12 +169,10 @@ class Model:
         elif not this.over:
             self.next(this, item)
 
-    def tell(self, event: str) -> None:
-        self.log.told.append((self.now, event))
+    def report(self, event: str) -> None:
+        self.log.reported.append((self.now, event))
         with contextlib.suppress(Unjudged):  # it is logged
             self.called("on_recovery")
-
-    # what the operators make of it
 
     def next(self, this: Subscription, event: Event) -> None:
         this.last = event
@@ -267,7 +261,7 @@ class Model:
         with contextlib.suppress(Unjudged):  # the stream has ended
             self.called("is_auth_error")
             if is_auth(failure):
-                self.tell("AuthFailedAfterLive")
+                self.report("AuthFailedAfterLive")
 
     def unwrapped(self, error: Exception) -> tuple[list[Event], Any]:
         name = name_of(error)
@@ -323,16 +317,14 @@ class Model:
 
 class Recovery:
     def __init__(self, model: Model, failure: Any, give_up: Callable[[], None]) -> None:
-        self.model = model
-        self.failure = failure
-        self.give_up = give_up
+        self.model, self.failure, self.give_up = model, failure, give_up
         self.settled = False  # or disposed
         self.tries = 0
         timeout = model.case.timeout
         self.deadline = 10**9 if timeout is None else model.now + timeout
 
     def start(self) -> None:
-        self.model.tell("AuthRejected")
+        self.model.report("AuthRejected")
         self.next_try()
         if self.model.case.timeout is not None and not self.settled:
             self.model.after(self.deadline - self.model.now, self.fail)
@@ -365,7 +357,7 @@ class Recovery:
             return
         model = self.model
         if error == "transient" and self.tries < model.case.limit:
-            model.tell("RefreshRetryScheduled")
+            model.report("RefreshRetryScheduled")
             if model.case.wait:
                 model.after(model.case.wait, self.next_try)
             else:
@@ -374,14 +366,14 @@ class Recovery:
             self.fail()
         elif value:
             self.settled = True
-            model.tell("Refreshed")
+            model.report("Refreshed")
             if not model.closed:
-                model.tell("Resubscribed")
+                model.report("Resubscribed")
             if not model.closed:
                 model.subscribe(1)
         else:
             self.settled = True
-            model.tell("RefreshUnchanged")
+            model.report("RefreshUnchanged")
             if not model.closed:
                 self.give_up()
 
@@ -389,7 +381,7 @@ class Recovery:
         if self.settled:
             return
         self.settled = True
-        self.model.tell("RefreshFailed")
+        self.model.report("RefreshFailed")
         if not self.model.closed:
             self.give_up()
 
@@ -403,5 +395,5 @@ def name_of(error: Exception) -> str:
 
 
 def is_of(error: Exception, this: Subscription) -> bool:
-    """Whether it is this attempt's own, and not what a consumer or a later attempt threw through it."""
+    """Whether it is this attempt's own, and not of a consumer or a later attempt."""
     return isinstance(error, SourceRaised) and error.by == this.number

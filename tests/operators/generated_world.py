@@ -43,13 +43,13 @@ class HTTPError(Exception):
 
 
 class Thrown(Exception):
-    """What the consumer throws. It looks like an auth failure, and is none of the stream's."""
+    """An exception of the consumer. It looks like an auth failure, and is none of the stream."""
 
     status = 401
 
 
 class Unjudged(Exception):
-    """What a predicate raises."""
+    """An exception of a predicate."""
 
 
 START, PING = Event("start", "s"), Event("ping", "p")
@@ -81,7 +81,7 @@ class Attempt:
     """One subscription to the source.
 
     Args:
-        inside: emitted inside `subscribe`, whoever has disposed meanwhile.
+        inside: emitted inside `subscribe`, also after a dispose.
         raises: raised at the end of `subscribe`.
         later: emitted so many ticks after the one before.
         deaf: it goes on after it was disposed.
@@ -95,7 +95,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Try:
-    """What one call of `refresh` does: `now` inside the call, `stream` inside or after `delay` ticks, or `never`."""
+    """One call of `refresh`: `now` inside the call, `stream` inside or after `delay` ticks, or `never`."""
 
     how: str = "now"
     delay: int = 0
@@ -135,10 +135,10 @@ class Case:
 
 @dataclass
 class Log:
-    """What was seen, with times.
+    """The notifications and calls, with times.
 
     Args:
-        escaped: exceptions that reached whoever called, a timer or `subscribe` itself.
+        escaped: exceptions that reached the caller: a timer or `subscribe` itself.
         order: of the calls of the source and the refresh.
     """
 
@@ -146,7 +146,7 @@ class Log:
     subscribed: list[int] = field(default_factory=list)
     disposed: list[tuple[int, int]] = field(default_factory=list)
     refreshed: list[tuple[int, Any]] = field(default_factory=list)
-    told: list[tuple[int, str]] = field(default_factory=list)
+    reported: list[tuple[int, str]] = field(default_factory=list)
     escaped: list[tuple[int, str]] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
 
@@ -255,7 +255,7 @@ class World:
         return LAST
 
     def on_recovery(self, event: Any) -> None:
-        self.log.told.append((self.now(), type(event).__name__))
+        self.log.reported.append((self.now(), type(event).__name__))
         self.called("on_recovery")
 
     def refresh(self, failure: Any) -> Any:
@@ -269,9 +269,9 @@ class World:
             return this.value
         if this.how == "never":
             return rx.never()
-        return Observable(lambda observer, _: self.tell(this, observer))
+        return Observable(lambda observer, _: self.settle(this, observer))
 
-    def tell(self, this: Try, observer: abc.ObserverBase[Any]) -> abc.DisposableBase:
+    def settle(self, this: Try, observer: abc.ObserverBase[Any]) -> abc.DisposableBase:
         def end(*_: Any) -> None:
             if this.error is not None:
                 observer.on_error(self.exceptions[this.error])

@@ -65,7 +65,7 @@ class Row:
 
 
 def never_live(error: Exception) -> tuple[Sequence[str], str]:
-    """What a `NeverLiveError` holds, by the types of its events, and what its failure is."""
+    """The types of the events that a `NeverLiveError` holds, and its failure."""
     assert isinstance(error, NeverLiveError)
     failure = error.failure
     return [event.type for event in error.held], "None" if failure is None else getattr(failure, "type", None) or repr(

@@ -17,13 +17,15 @@ from .marble_table import Row, never_live
 @pytest.mark.parametrize(
     ("source", "result", "subscription"),
     [
-        pytest.param("s---a-----b--|", "----(sa)--b--|", "^------------!", id="the opening comes with proof of life"),
-        pytest.param("ab-|", "ab-|", "^--!", id="without an opening nothing is held"),
-        pytest.param("ss-a----|", "---(ssa)|", "^-------!", id="the opening may have several events, in order"),
+        pytest.param(
+            "s---a-----b--|", "----(sa)--b--|", "^------------!", id="the prelude comes with the first live event"
+        ),
+        pytest.param("ab-|", "ab-|", "^--!", id="without a prelude nothing is held"),
+        pytest.param("ss-a----|", "---(ssa)|", "^-------!", id="several prelude events, in order"),
         pytest.param("s-a---s-e-b|", "--(sa)s-e-b|", "^----------!", id="after live everything passes"),
         pytest.param("s---------", "", "^", id="a stream that stays silent shows nothing"),
         pytest.param("s---e", "----#", "^---!", id="an error event before live ends it at once"),
-        pytest.param("s-e-a-|", "--#", "^-!", id="what the source has behind its error event is dropped"),
+        pytest.param("s-e-a-|", "--#", "^-!", id="events after an error event are dropped"),
         pytest.param("s---#", "----#", "^---!", id="an exception before live"),
         pytest.param("s---|", "----#", "^---!", id="a completion before live"),
         pytest.param("-|", "-#", "^!", id="a stream without an event"),
@@ -44,11 +46,11 @@ def test_marbles(source: str, result: str, subscription: str) -> None:
         pytest.param("---|", [], "None", id="nothing at all"),
     ],
 )
-def test_the_error_says_what_is_held_and_what_failed(source: str, held: list[str], failure: str) -> None:
+def test_the_error_has_the_held_events_and_the_failure(source: str, held: list[str], failure: str) -> None:
     assert never_live(Row(source).ends(buffer_until_live())) == (held, failure)
 
 
-def test_the_exception_is_the_cause_and_the_text_says_what_to_do_without_repeating_it() -> None:
+def test_the_error_names_its_cause_and_the_next_action() -> None:
     class Rejected(Exception):
         status = 401
 
@@ -77,7 +79,7 @@ def test_a_negative_bound_is_refused() -> None:
             build(max_held=-1)
 
 
-def test_what_arrives_held_goes_behind_what_is_held_here() -> None:
+def test_an_incoming_never_live_error_is_merged() -> None:
     inner = NeverLiveError(("i",), "failure")
     source = rx.concat(rx.of({"type": "start"}), rx.throw(inner))
     errors: list[Any] = []
@@ -85,7 +87,7 @@ def test_what_arrives_held_goes_behind_what_is_held_here() -> None:
     assert (errors[0].held, errors[0].failure) == (({"type": "start"}, "i"), "failure")
 
 
-def test_with_nothing_held_the_very_same_error_goes_on() -> None:
+def test_an_incoming_error_passes_if_nothing_is_held() -> None:
     inner = NeverLiveError(("i",), "failure")
     errors: list[Any] = []
     rx.throw(inner).pipe(buffer_until_live()).subscribe(on_error=errors.append)
@@ -93,7 +95,7 @@ def test_with_nothing_held_the_very_same_error_goes_on() -> None:
 
 
 @pytest.mark.parametrize("which", ["is_prelude", "is_error"])
-def test_a_predicate_that_raises_ends_the_stream_with_its_exception(which: str) -> None:
+def test_a_predicate_that_raises_fails_the_stream(which: str) -> None:
     def raises(event: Any) -> bool:
         raise LookupError(which)
 
@@ -103,7 +105,7 @@ def test_a_predicate_that_raises_ends_the_stream_with_its_exception(which: str) 
     assert row.subscriptions() == ["^-!"]
 
 
-def test_predicates_of_ones_own_say_what_is_held() -> None:
+def test_is_prelude_decides_what_is_held() -> None:
     row = Row("a--b--c----|")
     assert row.run(buffer_until_live(is_prelude=lambda event: event.delta in "ab")) == "------(abc)|"
 
@@ -129,7 +131,7 @@ def test_the_scheduler_is_passed_on_to_the_source() -> None:
     assert given == [row.scheduler]
 
 
-def test_what_the_consumer_causes_during_the_flush_waits_its_turn() -> None:
+def test_an_event_caused_during_the_flush_waits_its_turn() -> None:
     source: Subject[Any] = Subject()
     seen: list[Any] = []
 
@@ -160,13 +162,13 @@ def test_an_error_caused_during_the_flush_waits_its_turn() -> None:
     assert seen == ["start", "text_delta", "late"]
 
 
-def test_a_consumer_that_has_enough_gets_no_more_of_the_flush() -> None:
+def test_dispose_ends_the_flush() -> None:
     row = Row("ss-a---|")
     assert row.run(buffer_until_live(), ops.take(1)) == "---(s|)"
     assert row.subscriptions() == ["^--!"]
 
 
-def test_a_synchronous_source_that_goes_on_after_its_error_event_is_not_listened_to() -> None:
+def test_ignores_a_source_that_goes_on_after_its_error_event() -> None:
     judged: list[Any] = []
 
     def is_prelude(event: Any) -> bool:
@@ -188,7 +190,7 @@ def test_a_synchronous_source_that_goes_on_after_its_error_event_is_not_listened
 
 
 @pytest.mark.parametrize("events", ["sa", "a"], ids=["out of the flush", "out of a live event"])
-def test_what_the_consumer_throws_is_never_a_failure_of_the_stream(events: str) -> None:
+def test_a_consumers_exception_is_no_failure_of_the_stream(events: str) -> None:
     thrown = LookupError("the consumer's own")
     errors: list[Exception] = []
 

@@ -19,9 +19,9 @@ def to_error_event(error: Exception) -> Any:
 @pytest.mark.parametrize(
     ("source", "options", "result"),
     [
-        pytest.param("ss--e----|", {}, "----(sse|)", id="an error event before live: what is held, the event, the end"),
-        pytest.param("ss--#", {}, "----(ss#)", id="an exception before live: what is held, the exception"),
-        pytest.param("ss--|", {}, "----(ss|)", id="a completion before live: what is held, the end"),
+        pytest.param("ss--e----|", {}, "----(sse|)", id="an error event before live: held events, the event, the end"),
+        pytest.param("ss--#", {}, "----(ss#)", id="an exception before live: held events, the exception"),
+        pytest.param("ss--|", {}, "----(ss|)", id="a completion before live: held events, the end"),
         pytest.param("----|", {}, "----|", id="nothing at all completes"),
         pytest.param("s-a---b-#", {}, "--(sa)b-#", id="a live stream passes untouched"),
         pytest.param("ss--e", {"discard_on_error": True}, "----(e|)", id="discarding, an error event comes alone"),
@@ -48,7 +48,7 @@ def test_the_exception_is_the_very_same() -> None:
 
 
 @pytest.mark.parametrize("source", ["s-#", "a-#"], ids=["before live", "after live"])
-def test_an_error_event_that_cannot_be_made_goes_on_the_error_channel(source: str) -> None:
+def test_an_error_event_that_raises_fails_the_stream(source: str) -> None:
     def raises(error: Exception) -> Any:
         raise LookupError("no event")
 
@@ -61,7 +61,7 @@ def test_an_error_event_that_cannot_be_made_goes_on_the_error_channel(source: st
     [(None, ["|"]), ("event", ["event", "|"]), (ValueError("failed"), ["failed"])],
     ids=["a completion", "an event", "an exception"],
 )
-def test_what_is_held_is_dropped_once_something_was_delivered(failure: Any, rest: list[str]) -> None:
+def test_held_events_are_dropped_after_a_delivery(failure: Any, rest: list[str]) -> None:
     source: Subject[Any] = Subject()
     seen: list[str] = []
     source.pipe(flush_on_complete_or_error()).subscribe(
@@ -72,7 +72,7 @@ def test_what_is_held_is_dropped_once_something_was_delivered(failure: Any, rest
     assert seen == ["shown", *rest]
 
 
-def test_in_each_branch_of_a_merge_both_are_shown_whole() -> None:
+def test_in_each_branch_of_a_merge_shows_both() -> None:
     first, second = Row("s-a----------|"), Row("s------e")
     second.scheduler = first.scheduler
     second.sources = [marbles.cold(first.scheduler, "s------e")]
@@ -83,7 +83,7 @@ def test_in_each_branch_of_a_merge_both_are_shown_whole() -> None:
     assert seen == "--(sa)-(se)--|"
 
 
-def test_what_the_consumer_throws_never_becomes_an_error_event() -> None:
+def test_a_consumers_exception_becomes_no_error_event() -> None:
     thrown = LookupError("the consumer's own")
     seen: list[Any] = []
 

@@ -170,7 +170,7 @@ answer = Attempt((START, TEXT, Ends()))
         pytest.param(
             Case((Attempt(later=((1, START), (1, TEXT))),), emit_in={1: Ends("other")}, throw_in=frozenset({1})),
             [START, Ends("other")],
-            id="a consumer that ends the source and then throws is told of the end",
+            id="a consumer that ends the source and then throws still gets the end",
         ),
     ],
 )
@@ -252,4 +252,4 @@ def test_retry_alone_swallows_no_exception_of_the_consumer() -> None:
 
 def test_a_judge_that_disposes_ends_everything() -> None:
     log = World(Case((Attempt(later=((1, REJECTED),)),), dispose_in=("is_auth_error", 1))).run(fused)
-    assert (log.seen, log.told, log.refreshed) == ([], [], [])
+    assert (log.seen, log.reported, log.refreshed) == ([], [], [])

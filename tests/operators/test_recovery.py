@@ -166,7 +166,7 @@ class TestTheRefresh:
         await done.wait()
         assert threads == [threading.get_ident()] * 2
 
-    def test_that_is_a_coroutine_without_a_loop_fails_with_a_sentence(self) -> None:
+    def test_that_is_a_coroutine_needs_a_loop(self) -> None:
         async def refresh(_: Any) -> bool:
             return True
 

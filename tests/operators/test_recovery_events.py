@@ -1,4 +1,4 @@
-"""What `on_recovery` and the log receive: what happened, by names that come from code, and never a text or a token."""
+"""`on_recovery` and the log receive names that come from code, and never a text or a token."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_listener_that_disposes_ends_everything() -> None:
         ("#", ["The refresh failed (ValueError); the stream's own failure goes on"]),
     ],
 )
-def test_the_log_tells_the_same(refresh: str, lines: list[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_the_same(refresh: str, lines: list[str], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "rxauth")
     row = Row("s-e", "s-a|")
     row.run(recover_auth(row.refresh(refresh)))

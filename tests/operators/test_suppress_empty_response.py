@@ -48,14 +48,14 @@ def seen(*events: AssistantEvent, error: Exception | None = None) -> list[Any]:
 
 
 @pytest.mark.parametrize("pieces", [[MADE_UP], list(MADE_UP), ["(Empty response:", " x)"], ["(Empty ", "response: x"]])
-def test_such_a_block_is_dropped_however_it_is_cut_and_from_the_message_too(pieces: list[str]) -> None:
+def test_drops_the_block_in_any_pieces_and_from_the_message(pieces: list[str]) -> None:
     thought, made_up = Thinking("hm"), Text("".join(pieces))
     got = seen(Start(), *THINKING, *block(1, *pieces), done(thought, made_up))
     assert got == [Start(), *THINKING, done(thought)]
 
 
 @pytest.mark.parametrize("text", ["(Empty response", "(Empty", "", "Empty response:", " (Empty response: x)", "hello"])
-def test_any_other_block_is_given_out_whole(text: str) -> None:
+def test_emits_any_other_block_whole(text: str) -> None:
     events = [Start(), *block(0, *text), done(Text(text))]
     assert seen(*events) == events
 
@@ -73,7 +73,7 @@ def test_text_is_held_only_while_it_can_still_become_the_marker() -> None:
     assert len(got) == 4
 
 
-def test_what_comes_behind_a_block_that_has_been_decided_is_held_no_longer() -> None:
+def test_holds_nothing_after_a_decided_block() -> None:
     source: Subject[AssistantEvent] = Subject()
     got: list[Any] = []
     source.pipe(suppress_empty_response()).subscribe(got.append)
@@ -112,14 +112,14 @@ def test_an_unfinished_block_is_given_out_at_the_end_in_order() -> None:
 
 def test_it_is_dropped_from_the_message_of_an_error_on_a_copy() -> None:
     cause = StreamCut("cut")
-    original = Error("error", AssistantMessage(content=(Text("said"), Text(MADE_UP)), error_message="cut"), cause)
+    original = Error("error", AssistantMessage(content=(Text("kept"), Text(MADE_UP)), error_message="cut"), cause)
     (got,) = seen(original)
-    assert (got.error.content, got.error.error_message, got.cause) == ((Text("said"),), "cut", cause)
-    assert original.error.content == (Text("said"), Text(MADE_UP))
+    assert (got.error.content, got.error.error_message, got.cause) == ((Text("kept"),), "cut", cause)
+    assert original.error.content == (Text("kept"), Text(MADE_UP))
 
 
 def test_an_event_without_such_a_block_is_passed_on_as_it_is() -> None:
-    event = done(Text("said"))
+    event = done(Text("kept"))
     assert seen(event)[0] is event
 
 

@@ -32,31 +32,31 @@ def test_marbles(primary: str, backup: str, result: str, subscriptions: tuple[st
     assert (seen, tuple(row.subscriptions())) == (result, subscriptions)
 
 
-def test_a_function_is_told_why_and_chooses() -> None:
+def test_a_function_receives_the_error_and_chooses() -> None:
     row = Row("s--e", "s-a----|")
-    told: list[NeverLiveError] = []
+    received: list[NeverLiveError] = []
 
     def choose(error: NeverLiveError) -> Any:
-        told.append(error)
+        received.append(error)
         return row.source.pipe(buffer_until_live())
 
     assert row.run(buffer_until_live(), switch_if_never_live(choose)) == "-----(sa)-|"
-    assert told[0].failure is marbles.event("e")
+    assert received[0].failure is marbles.event("e")
 
 
-def test_a_function_that_raises_ends_the_stream_with_its_exception() -> None:
+def test_a_function_that_raises_fails_the_stream() -> None:
     def raises(error: NeverLiveError) -> Any:
         raise LookupError("no other")
 
     assert isinstance(Row("s--e").ends(buffer_until_live(), switch_if_never_live(raises)), LookupError)
 
 
-def test_a_function_that_forgets_to_return_one_is_told_so() -> None:
+def test_a_function_that_returns_none_is_named() -> None:
     error = Row("s--e").ends(buffer_until_live(), switch_if_never_live(lambda _: None))  # type: ignore[arg-type, return-value]
     assert "NoneType" in str(error)
 
 
-def test_once_something_was_delivered_nothing_is_started_behind_it() -> None:
+def test_starts_nothing_after_a_delivery() -> None:
     source: Subject[Any] = Subject()
     seen: list[Any] = []
     source.pipe(switch_if_never_live(lambda _: Row("a|").source)).subscribe(seen.append, seen.append)

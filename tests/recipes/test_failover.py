@@ -60,7 +60,7 @@ class Clock:
         return refreshed
 
     def run(self, *streams: Observable[Any], at: tuple[int, ...] = (0, 0)) -> str | list[str]:
-        """What the subscribers of the streams see; each subscribes at its time in `at`."""
+        """The streams as their subscribers see them; each subscribes at its time in `at`."""
         observers = []
         for stream, begin in zip(streams, at, strict=False):
             observers.append(observer := self.scheduler.create_observer())
