@@ -4,8 +4,8 @@
     start  ...                                                                            error
 
 Every event is immutable and has a `type`. A block's `content_index` is its place in the message's `content`.
-What a provider sends and no event announces is kept on the blocks, so that a message can be sent back whole: `extra`
-holds further fields of a block, `after` the blocks that follow it and belong to the provider, such as a tool that it
+Data of a provider that no event announces stay on the blocks, so that a message can be sent back whole: `extra` holds
+further fields of a block, `after` the blocks that follow it and belong to the provider, such as a tool that it
 ran itself and the tool's result. `to_json` encodes all of it. Nothing here knows a provider or does I/O.
 """
 
@@ -51,7 +51,7 @@ ErrorReason: TypeAlias = Literal["error", "aborted"]
 
 
 class _Block(msgspec.Struct, frozen=True, kw_only=True):
-    """What no event announces of a block, as JSON."""
+    """The part of a block that no event announces, as JSON."""
 
     extra_json: str = ""
     after_json: str = ""
@@ -251,7 +251,7 @@ class Done(msgspec.Struct, frozen=True, tag_field="type", tag="done"):
 
 
 class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
-    """The answer failed. Nothing comes after it; what had been said so far is in `error`.
+    """The answer failed. Nothing comes after it; the message so far is in `error`.
 
     `cause` is the typed exception (see `rxauth.errors`).
     """
@@ -313,8 +313,10 @@ def with_content(event: Done | Error, content: tuple[Block, ...]) -> Done | Erro
 def _cause(value: object) -> Any:
     if isinstance(value, Exception):
         names = ("status", "code", "type", "retry_after", "request_id")
-        told = {name: getattr(value, name, None) for name in names}
-        return {"class": type(value).__name__, "message": str(value)} | {k: v for k, v in told.items() if v is not None}
+        found = {name: getattr(value, name, None) for name in names}
+        return {"class": type(value).__name__, "message": str(value)} | {
+            k: v for k, v in found.items() if v is not None
+        }
     raise NotImplementedError
 
 

@@ -1,7 +1,7 @@
-"""The connections of streams that were not given a session: one session per event loop, for as long as it is needed.
+"""Keep one session per event loop for the streams without a session, as long as it is needed.
 
-A rejected credential is followed by a second attempt at the same host, as a rule. Were the session closed in between,
-the person in front of the screen would wait for another connection and another TLS handshake.
+A rejected credential is followed by a second attempt at the same host, as a rule. Were the session closed in between, a
+person would wait for another connection and another TLS handshake.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     import aiohttp
 
 # Seconds that an idle connection waits for the second attempt. Common servers close theirs after 5: a request sent into
-# a connection that is being closed would fail the attempt that was to mend the first.
+# a connection that is being closed would fail the second attempt, too.
 KEPT_FOR = 4.0
 
 
 class Lease:
-    """Lends the session of the running loop for the time of one stream.
+    """Lend the session of the running loop for the time of one stream.
 
     Set `comes_back` if another attempt is likely to follow: the connections are kept a little longer then.
     """

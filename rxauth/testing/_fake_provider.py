@@ -36,8 +36,8 @@ class FakeProvider:
     `POST .../responses` (OpenAI Responses), as server-sent events or, without `"stream": true`, as one JSON object; a
     token endpoint (RFC 6749) with rotating refresh tokens and reuse detection; a device authorization endpoint
     (RFC 8628). A request without a live token gets a 401 and uses up no reply; every other one takes the next of
-    `replies`, and the usual answer when there are none left. What real servers do beside the protocol, a `Reply` can
-    do as well: errors in eighteen shapes, tool calls in eleven numberings, whole answers, pings, cuts.
+    `replies`, and the usual answer when there are none left. A `Reply` can break the protocol as real
+    servers do: errors in eighteen shapes, tool calls in eleven numberings, whole answers, pings, cuts.
 
     Use it with `async with`, in the event loop of the test, or with `with`, on a thread of its own.
 
@@ -123,7 +123,7 @@ class FakeProvider:
 
     @property
     def url(self) -> str:
-        """`http://127.0.0.1:PORT`: the base URL for Anthropic's format; with `/v1` behind it for OpenAI's."""
+        """`http://127.0.0.1:PORT`: the base URL for Anthropic's format; with `/v1` appended for OpenAI's."""
         if self._url is None:
             raise RuntimeError("The provider has no address before it is entered: use `async with` or `with`.")
         return self._url
@@ -368,7 +368,7 @@ class FakeProvider:
         script: Iterator[Reply | None],
         grant: Callable[[Mapping[str, list[str]], str | None, float], dict[str, Any]],
     ) -> tuple[Reply, Outgoing]:
-        """The response of an OAuth endpoint. What it grants is granted, whatever becomes of the response."""
+        """Respond as an OAuth endpoint. A grant stays, however its response is lost."""
         reply = next(script, None) or Reply()
         if reply.body is not None:
             return reply, scripted_body(reply, seen, "application/json")

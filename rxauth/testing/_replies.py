@@ -59,7 +59,7 @@ class Reply:
         headers: added to, or put in place of, the usual ones.
         body: the whole body. A mapping is sent as JSON, with a length. `bytes` and `str` (UTF-8) are sent as they are.
             A list is sent chunk by chunk: a mapping in it is one server-sent event (`event:` is its `type`, if it has
-            one), `bytes` and `str` are as they are, a `Pause` or a `Gate` delays what is behind it. A function is
+            one), `bytes` and `str` are as they are, a `Pause` or a `Gate` delays the rest. A function is
             given the `SeenRequest` and returns one of these.
         answer: what the assistant says this time: a text, or content blocks (see `FakeProvider`).
         stop: why the answer ends: `stop`, `length`, `toolUse`, `refusal`. By default what fits the answer.
@@ -78,7 +78,7 @@ class Reply:
         hold_after: where: before the status line (`"head"`, the default) or after so many events or pieces.
         cut_at: close the connection after so many bytes of the body, without the terminal chunk; `"head"`: before the
             status line. A body that is shorter is sent whole, and cut at its end.
-        reset_at: the same, with a TCP reset. What is still under way then is lost, as on any network: of a body that
+        reset_at: the same, with a TCP reset. Bytes under way are lost then, as on any network: of a body that
             does not fit into the socket's buffers, some 100 KB, less may arrive.
         chunk_size: bytes per write, wherever an event ends. A write is one HTTP chunk.
         events_per_write: events per write.
@@ -259,7 +259,7 @@ def encoded(pieces: Iterable[Piece]) -> Iterator[bytes | Pause | Gate]:
 
 
 def writes(pieces: Iterable[bytes | Pause | Gate], reply: Reply) -> Iterator[bytes | Pause | Gate | End]:
-    r"""What is done one after the other to send `pieces` the way `reply` says.
+    r"""Return the steps that send `pieces` the way `reply` says, in order.
 
     >>> list(writes([b"one", b"two", b"three"], Reply(cut_at=5)))
     [b'one', b'tw', <End.CUT: 'closed without the terminal chunk'>]
