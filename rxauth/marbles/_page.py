@@ -23,8 +23,10 @@ def answer(state: Mapping[str, Any]) -> dict[str, Any]:
     run = scene.run(stages=bool(state.get("stages")))
     starts = run.seen.count("s")
     view = f"The consumer sees {run.seen or 'nothing'}"
+    if starts > 1:
+        view += f": {starts} starts"
     if run.phantoms:
-        view += f": {starts} starts, {run.phantoms} of them a message that stays empty (the phantom)"
+        view += f", {run.phantoms} of them a message that stays empty (the phantom)"
     script, xs, width = _script(scene)
     return {
         "script": script,

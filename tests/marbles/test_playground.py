@@ -49,6 +49,8 @@ def test_the_phantom_is_pointed_at() -> None:
     phantom = answer(scene("s--e", "s---a|", chosen=["bare_retry"]).state)
     assert phantom["view"].endswith("2 starts, 1 of them a message that stays empty (the phantom).")
     assert "the phantom" in phantom["result"]
+    half = answer(scene("s-a-e", "s---b|", chosen=["bare_retry"]).state)
+    assert half["view"].endswith("2 starts."), "half an answer, and then another one"
     assert "the phantom" not in answer(scene("s--e", "s---a|").state)["result"]
 
 
