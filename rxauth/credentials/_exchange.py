@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class Exchange:
     """Exchange refresh tokens under the store's lock, for one refresh.
 
-    `retry_at` is the Unix time until which this refresh itself told the other processes to wait.
+    `retry_at` is the Unix time until which this refresh has asked other processes to wait.
     """
 
     def __init__(self, shared: Shared) -> None:

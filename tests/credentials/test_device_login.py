@@ -131,14 +131,14 @@ async def test_a_login_sends_its_arguments(server: Server, person: Person) -> No
 
 
 async def test_listeners_may_be_coroutine_functions_or_none(server: Server, person: Person) -> None:
-    told: list[object] = []
+    received: list[object] = []
 
     async def tell(value: object) -> None:
         await asyncio.sleep(0)
-        told.append(type(value))
+        received.append(type(value))
 
     await person.login(server, on_prompt=tell, on_waiting=tell)
-    assert told == [DevicePrompt, DeviceWaiting]
+    assert received == [DevicePrompt, DeviceWaiting]
     assert (await person.login(server, on_waiting=None)).access_token == "hush-access"
 
 

@@ -146,7 +146,7 @@ async def test_the_end_of_the_program_loses_no_token(server: TokenServer, path: 
 async def test_a_failing_file_operation_loses_no_token(
     server: TokenServer, tmp_path: Path, kind: Kind, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each of them: before the request nothing is spent; after it the credential is used, and the caller is told."""
+    """Each of them: before the request nothing is spent; after it the credential is used, and `unsaved` says so."""
     caplog.set_level(logging.ERROR, logger="rxauth")
     environment: dict[str, Any] = {} if kind.name == "own" else {"environ": {"RXAUTH_HOME": str(tmp_path / "notes")}}
     extra = {"token_url": server.url}

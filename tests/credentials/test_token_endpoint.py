@@ -199,8 +199,8 @@ async def test_every_refusal_means_one_of_three_things(server: TokenServer) -> N
         server.answers.append({"status": status, "body": content})
         with pytest.raises(Exception, match=r".") as caught:
             await endpoint(server.url).refresh(OLD)
-        told = type(caught.value), getattr(caught.value, "status", None)
-        assert told == (outcome, status), (status, content)
+        seen = type(caught.value), getattr(caught.value, "status", None)
+        assert seen == (outcome, status), (status, content)
 
 
 async def test_a_session_that_raises_for_a_status_is_read(server: TokenServer) -> None:
