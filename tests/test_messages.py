@@ -173,7 +173,7 @@ async def last(stream: Any) -> AssistantMessage:
     return answer
 
 
-async def test_a_conversation_with_a_tool_goes_on_in_anthropic_messages() -> None:
+async def test_conversation_with_a_tool_goes_on_in_anthropic() -> None:
     """Two turns; the provider finds its own words, signatures included, in the second request."""
     replies = [Reply(answer=[SIGNED, REDACTED, Text("Let me see."), CALL]), Reply(answer="It is sunny.")]
     async with FakeProvider(replies=replies, api_keys=["k"]) as fake:

@@ -249,7 +249,7 @@ def test_missing_and_wrong_fields_do_not_break_it(event: Any) -> None:
 
 
 def test_a_delta_costs_the_same_in_a_long_message() -> None:
-    """Counted, not timed: the pieces are joined once, when somebody looks."""
+    """Counted, not timed: the pieces are joined once, at the first read."""
     joins = 0
 
     class Piece(str):

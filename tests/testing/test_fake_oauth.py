@@ -37,7 +37,7 @@ def refused(
     return caught.value.error, caught.value.status
 
 
-def test_the_reuse_of_a_refresh_token_ends_its_login_and_no_other() -> None:
+def test_reuse_of_a_refresh_token_ends_its_login_alone() -> None:
     oauth = server()
     one, other = oauth.credential(None), oauth.credential(None)
     newer = refresh(oauth, one.refresh_token)
@@ -50,7 +50,7 @@ def test_the_reuse_of_a_refresh_token_ends_its_login_and_no_other() -> None:
     assert oauth.accepts(refresh(oauth, other.refresh_token)["access_token"])
 
 
-def test_invalidate_kills_access_tokens_and_revoke_kills_the_login() -> None:
+def test_invalidate_ends_tokens_and_revoke_the_login() -> None:
     oauth = server()
     credential = oauth.credential(None)
     oauth.invalidate()
@@ -63,7 +63,7 @@ def test_invalidate_kills_access_tokens_and_revoke_kills_the_login() -> None:
     assert oauth.accepts(oauth.credential(None).access_token), "a new login is not concerned"
 
 
-def test_without_rotation_the_refresh_token_stays_and_is_not_repeated() -> None:
+def test_without_rotation_no_refresh_token_is_returned() -> None:
     oauth = server(rotate=False)
     credential = oauth.credential(None)
     for _ in range(2):

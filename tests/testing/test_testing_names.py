@@ -30,7 +30,7 @@ def test_the_public_names_are_these() -> None:
         "import rxauth.testing; rxauth.testing.marbles.cold",
     ],
 )
-def test_marbles_are_found_however_imported_and_need_no_http_server(imported: str) -> None:
+def test_marbles_need_no_http_server(imported: str) -> None:
     program = f"{imported}; import sys; print('aiohttp' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert told.stdout == "False\n"
