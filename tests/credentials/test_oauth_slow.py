@@ -5,13 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rxauth.credentials import Credential, MemoryStore, finish_refreshes, is_refreshing
+from rxauth.credentials import (
+    Credential,
+    CredentialStore,
+    KimiCodeStore,
+    LinkedStore,
+    MemoryStore,
+    PiStore,
+    finish_refreshes,
+    is_refreshing,
+)
 from rxauth.credentials._single_flight import flights
 from rxauth.errors import RefreshFailed
 from tests.credentials.oauth import Time, background, rejected, source
@@ -30,7 +41,7 @@ class BadMark(MemoryStore):
 
 
 @asynccontextmanager
-async def slow(server: TokenServer, store: MemoryStore, **options: Any) -> AsyncIterator[asyncio.Task[object]]:
+async def slow(server: TokenServer, store: CredentialStore, **options: Any) -> AsyncIterator[asyncio.Task[object]]:
     """A refresh whose request has been sent; afterwards it is answered, and has ended."""
     server.gate.clear()
     ours = source(server, store, **options)
@@ -42,7 +53,7 @@ async def slow(server: TokenServer, store: MemoryStore, **options: Any) -> Async
     await asyncio.to_thread(background)
 
 
-async def lock_is_free(store: MemoryStore, *, within: float = 10) -> bool:
+async def lock_is_free(store: CredentialStore, *, within: float = 10) -> bool:
     try:
         async with asyncio.timeout(within), store.locked():
             return True
@@ -87,6 +98,24 @@ async def test_without_a_mark_the_lock_is_held_on(server: TokenServer, kind: typ
     store = kind(server.credential())
     async with slow(server, store, lock_hold=0.001):
         assert not await lock_is_free(store, within=0.05)
+    assert server.reused == []
+
+
+async def test_a_slow_answer_is_stored_in_every_linked_file(server: TokenServer, tmp_path: Path) -> None:
+    """Each program's lock is free meanwhile, and each of its files is marked."""
+    environ = {"HOME": str(tmp_path), "RXAUTH_HOME": str(tmp_path / "rxauth")}
+    old = server.credential(expires_at=time.time() + 800, extra={"token_url": server.url})
+    copies = [PiStore(tmp_path / "auth.json", environ=environ), KimiCodeStore(tmp_path / "kimi", environ=environ)]
+    for copy in copies:
+        await copy.save(old)
+    async with slow(server, LinkedStore(copies, environ=environ), lock_hold=0.02):
+        for copy in copies:
+            assert await lock_is_free(copy)
+            assert await copy.load_retry_at() is not None
+    for copy in copies:
+        stored = await copy.load()
+        assert stored is not None
+        assert (stored.access_token, await copy.load_retry_at()) == ("access-2", None)
     assert server.reused == []
 
 
