@@ -16,7 +16,7 @@ import sys
 
 from reactivex.testing import TestScheduler
 from rxauth import operators
-from rxauth.marbles import Diagram, Timeline, explain
+from rxauth.marbles import Diagram, Timeline, explain, playground
 from rxauth.marbles._page import answer
 from rxauth.marbles._scene import Scene
 
@@ -28,6 +28,10 @@ page = answer(scene.state)
 assert page["seen"] == "---------(sa)|", page["seen"]
 assert page["result"].startswith("<svg")
 print(scene.run().picture)
+try:
+    playground()
+except ImportError as error:
+    assert "pip install 'rxauth[notebook]'" in str(error)
 known = {"reactivex", "typing_extensions", "tenacity", "rxauth"} | sys.stdlib_module_names
 print(sorted({name.partition(".")[0] for name in sys.modules} - known - {"__main__"}))
 """

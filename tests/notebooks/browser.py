@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests import peers_needed
+
 _CHROMIUM = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--window-size=1300,1100"),
@@ -36,13 +38,13 @@ def chromium(directory: Path, *, dark: bool = False) -> Iterator[Any]:
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
+    options.binary_location = peers_needed.program("chromium")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     for argument in (*_CHROMIUM, f"--user-data-dir={directory}"):
         options.add_argument(argument)
     if dark:
         options.add_argument("--blink-settings=preferredColorScheme=0")
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    driver = webdriver.Chrome(options=options, service=Service(peers_needed.program("chromedriver")))
     try:
         yield driver
     finally:

@@ -31,7 +31,6 @@ playground("s--e", "(s)" + "-a" * 28 + "-|")
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    peers_needed.program("chromium")
     home = tmp_path_factory.mktemp("home")
     folder = tmp_path_factory.mktemp("notebooks")
     for path in paths():
