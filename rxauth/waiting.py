@@ -59,6 +59,7 @@ def run_on(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> boo
 
 # The loop holds only weak references to its tasks.
 _tasks: set[asyncio.Task[Any]] = set()
+_forget = _tasks.discard
 
 
 def start_task(
@@ -67,7 +68,7 @@ def start_task(
     """Start a task that is kept alive until it ends; then call `done` with it."""
     task: asyncio.Task[Any] = loop.create_task(coroutine)
     _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+    task.add_done_callback(_forget)
     task.add_done_callback(done)
     return task
 
@@ -239,14 +240,7 @@ def _settle_observable(source: Observable[Any], scheduler: abc.SchedulerBase | N
 def _settle_awaitable(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop | None, outcome: Outcome) -> None:
     coroutine = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
 
-    def done(task: asyncio.Task[Any]) -> None:
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            outcome.succeeded(task.result())
-        else:
-            outcome.failed(as_exception(error))
-
-    if loop is None or not run_on(loop, lambda: start_task(loop, coroutine, done)):
+    if loop is None or not run_on(loop, lambda: start_task(loop, coroutine, _Report(outcome))):
         coroutine.close()  # or Python warns that it was never awaited
         outcome.failed(
             RuntimeError(
@@ -254,6 +248,22 @@ def _settle_awaitable(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop
                 "subscribe inside one, or give a plain function."
             )
         )
+
+
+class _Report:
+    """Report the end of a task. An object with slots, because thousands of streams may wait at once."""
+
+    __slots__ = ("_outcome",)
+
+    def __init__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+
+    def __call__(self, task: asyncio.Task[Any]) -> None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            self._outcome.succeeded(task.result())
+        else:
+            self._outcome.failed(as_exception(error))
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

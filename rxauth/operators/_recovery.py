@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, SerialDisposable
+from reactivex.disposable import SerialDisposable
 
 from rxauth import waiting
 from rxauth.errors import RefreshFailed, field
@@ -145,7 +145,7 @@ class Recovery(abc.DisposableBase):
         self._give_up = give_up
         self._disposed = False
         self._settled = threading.Lock()  # acquired for good by the first of: outcome, timeout, dispose
-        self._running = CompositeDisposable()  # the tries and the timer
+        self._running: list[abc.DisposableBase] = []  # the tries and the timer
         self._clock: abc.SchedulerBase
         self._deadline = math.inf
 
@@ -164,10 +164,20 @@ class Recovery(abc.DisposableBase):
             self._deadline = waiting.seconds_on(self._clock) + policy.timeout
         if self._settled.locked():  # on_recovery disposed it
             return
-        self._running.add(backoff.drive(policy.retrying or backoff.default_retrying(), self, scheduler=self._clock))
+        self._run(backoff.drive(policy.retrying or backoff.default_retrying(), self, scheduler=self._clock))
         # A refresh that has ended needs no timer, which may be a thread.
         if self._deadline < math.inf and not self._settled.locked():
-            self._running.add(self._clock.schedule_relative(max(self._seconds_left(), 0.0), self._expire))
+            self._run(self._clock.schedule_relative(max(self._seconds_left(), 0.0), self._expire))
+
+    def _run(self, running: abc.DisposableBase) -> None:
+        self._running.append(running)
+        if self._settled.locked():  # by another thread, which may have looked before the append
+            self._stop()
+
+    def _stop(self) -> None:
+        running, self._running = self._running, []  # they refer to this recovery: a cycle
+        for each in running:
+            each.dispose()
 
     def _seconds_left(self) -> float:
         return self._deadline - waiting.seconds_on(self._clock)
@@ -210,7 +220,7 @@ class Recovery(abc.DisposableBase):
         """Return whether this is the first outcome; the others are dropped."""
         first = self._settled.acquire(blocking=False)
         if first:
-            self._running.dispose()
+            self._stop()
         return first
 
     def succeeded(self, result: Any) -> None:
