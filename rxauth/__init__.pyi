@@ -52,6 +52,7 @@ from rxauth.clients import (
 )
 from rxauth.recovery import (
     AuthRejected as AuthRejected,
+    AuthFailedAfterLive as AuthFailedAfterLive,
     RefreshRetryScheduled as RefreshRetryScheduled,
     Refreshed as Refreshed,
     RefreshUnchanged as RefreshUnchanged,

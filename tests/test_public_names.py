@@ -38,6 +38,7 @@ CREDENTIALS = {
 }
 RECOVERY = {
     "AuthRejected",
+    "AuthFailedAfterLive",
     "RetryScheduled",
     "RefreshRetryScheduled",
     "Refreshed",
