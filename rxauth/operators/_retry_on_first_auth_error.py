@@ -125,7 +125,8 @@ class _FirstAttempt(Attempt[E]):
             self.go_live(event)
 
     def watch(self, event: E) -> None:
-        if is_opener(self.live_event):  # a buffer in front held it, and another event counted as live there
+        # A buffer in front held the openers, and another event counted as live there.
+        if is_opener(self.live_event) and not is_error_event(event):
             self.live_event = event
         super().watch(event)
 

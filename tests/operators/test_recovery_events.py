@@ -80,6 +80,11 @@ class TestAnAuthFailureAfterLive:
         row.run(*([buffer_until_live(), retry, flush_on_complete_or_error()] if buffered else [retry]))
         assert events == [late("text_delta")]
 
+    def test_names_the_start_where_a_buffer_is_missing(self) -> None:
+        row, events = Row("s-e|"), list[Any]()
+        row.run(retry_on_first_auth_error(row.refresh("r"), on_recovery=events.append))
+        assert events == [late("start")]
+
     def test_leaves_a_line_that_points_to_is_prelude(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG, "rxauth")
         events_of("s-a-#")
