@@ -182,7 +182,7 @@ def test_an_ordinary_user_with_a_read_only_directory(tmp_path: Path) -> None:
                     await store.check_can_save()
                     await store.save(NEW)
                 print(tokens(await store.load()) == tokens(NEW), flush=True)
-                os.environ["RXAUTH_HOME"] = "/proc/none"
+                os.environ["RXAUTH_HOME"] = str(at / "none")
                 print(await error_of(OWN.store(at).check_can_save()), flush=True)
             try:
                 asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Awaitable, Callable
@@ -54,7 +55,7 @@ class Flock:
     system releases it when its holder dies.
 
     Args:
-        paths: the lock file, and others that are used where the ones before cannot be made.
+        paths: the lock file, and another for a directory in which none can be made.
         sleep: waits between two attempts, in seconds.
     """
 
@@ -63,14 +64,14 @@ class Flock:
         self._sleep = sleep
 
     async def acquire(self) -> HeldFlock:
-        failure: OSError | None = None
-        for path in self._paths:
+        for number, path in enumerate(self._paths, 1):
             try:
                 return await self._acquire(path)
             except OSError as error:
-                failure = failure or error
-        assert failure is not None
-        raise StoreError(f"The lock {self._paths[0]} cannot be had: {explain(failure)}.") from failure
+                # Only where no process can make the first: two processes must not lock two files.
+                if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or number == len(self._paths):
+                    raise StoreError(f"The lock {self._paths[0]} cannot be had: {explain(error)}.") from error
+        raise ValueError("Flock needs a path.")
 
     async def _acquire(self, path: str) -> HeldFlock:
         from filelock import FileLock, Timeout
@@ -139,9 +140,10 @@ class ProcessLock:
 
     def _take(self) -> bool:
         with self._guard:
-            free = self._path not in self._taken
+            if self._path in self._taken:
+                return False
             self._taken.add(self._path)
-            return free
+            return True
 
     def check(self) -> None:
         """Do nothing: it cannot be lost."""
@@ -150,4 +152,5 @@ class ProcessLock:
         """Do nothing: it cannot be lost."""
 
     def release(self) -> None:
-        self._taken.discard(self._path)
+        with self._guard:
+            self._taken.discard(self._path)
