@@ -106,6 +106,18 @@ def test_long_text_is_judged_in_a_moment(text: str) -> None:
     assert sum(map(len, Reading(many).texts)) < 20_000
 
 
+def test_objects_without_end_are_read_ten_deep() -> None:
+    reads = []
+
+    class Endless:
+        def __getattr__(self, name: str) -> Any:
+            reads.append(name)
+            return Endless()
+
+    assert not is_auth_error(failure(error=Endless(), body=Endless()))
+    assert len(reads) < 300
+
+
 json_like = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=20),
     lambda inner: (

@@ -82,6 +82,8 @@ def of_sdk(status: int, word: str, **headers: str) -> Exception:
         pytest.param(ExceptionGroup("g", [OSError(), with_status(503)]), True, id="a group of transient errors"),
         pytest.param(ExceptionGroup("g", [OSError(), ValueError()]), False, id="a group with another error"),
         pytest.param(caused(OSError(), LoginRequired("log in")), False, id="a connection error for a failed refresh"),
+        pytest.param(type("PermissionDenied", (OSError,), {})("m"), False, id="an OSError whose class refuses"),
+        pytest.param(OSError("HTTP 401"), False, id="an OSError about a credential"),
         pytest.param(http_error(404), False, id="an OSError with another status"),
     ],
 )
