@@ -11,6 +11,7 @@ import tarfile
 from dataclasses import dataclass
 from email import message_from_bytes
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
@@ -78,7 +79,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     (wheel,) = (root / "dist").glob("*.whl")
     with tarfile.open(sdist) as archive:
         # Python 3.11.2, Debian 12's, has no filters yet.
-        archive.extractall(root / "sdist", **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        filters: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        archive.extractall(root / "sdist", **filters)
     with ZipFile(wheel) as archive:
         archive.extractall(root / "wheel")
     (unpacked,) = (root / "sdist").iterdir()
