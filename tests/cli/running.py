@@ -34,8 +34,7 @@ class Outcome:
     @property
     def sentence(self) -> str:
         """The one line on standard error."""
-        assert self.err.count("\n") == 1, self.err
-        assert self.err.startswith("rxauth: ")
+        assert (self.err.count("\n"), self.err[:8]) == (1, "rxauth: "), self.err
         return self.err
 
 
@@ -54,23 +53,25 @@ class CommandLine:
     def __call__(
         self,
         *args: str,
-        stdin: bytes = b"",
+        typed: bytes = b"",
         encoding: str = "utf-8",
-        err: io.StringIO | None = None,
         env: Mapping[str, str] | None = None,
+        **streams: io.StringIO | None,
     ) -> Outcome:
-        """Call `main(args)` with streams of its own."""
-        out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
-        err = err or io.StringIO()
+        """Call `main(args)` with streams of its own, or with the given `stdout` and `stderr`."""
+        usual = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+        given: dict[str, Any] = {"stdin": io.TextIOWrapper(io.BytesIO(typed), "ascii"), "stdout": usual}
+        given |= {"stderr": io.StringIO()} | streams
         with (
             patch.dict(os.environ, self.environ | dict(env or {}), clear=True),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            _standard_input(stdin),
+            patch.multiple(sys, **given),
         ):
             code = main(args)
-        written = out.buffer.getvalue()
-        return Outcome(code, written.decode("utf-8" if "--json" in args else encoding), err.getvalue())
+            for name, stream in given.items():
+                if stream is None:
+                    getattr(sys, name).close()
+        written = usual.buffer.getvalue().decode("utf-8" if "--json" in args else encoding)
+        return Outcome(code, written, given["stderr"].getvalue() if given["stderr"] else "")
 
     @contextlib.contextmanager
     def process(self, *args: str, code: str = "", env: Mapping[str, str] | None = None) -> Iterator[Process]:
@@ -103,16 +104,6 @@ class Process:
     def outcome(self, within: float = 60) -> Outcome:
         out, err = self.popen.communicate(timeout=within)
         return Outcome(self.popen.returncode, out, err)
-
-
-@contextlib.contextmanager
-def _standard_input(content: bytes) -> Iterator[None]:
-    before = sys.stdin
-    sys.stdin = io.TextIOWrapper(io.BytesIO(content), encoding="ascii")
-    try:
-        yield
-    finally:
-        sys.stdin = before
 
 
 class Screen(io.StringIO):

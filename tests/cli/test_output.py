@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
-import sys
-from unittest.mock import patch
+from typing import Any
 
 import pytest
 
-from rxauth.cli import main
 from rxauth.cli.screen import has_color, width
 from rxauth.testing import FakeProvider
 
 from .running import KEY, CommandLine, Terminal
 
+ANSWER = "stream hi --provider fake"
+FULL = "rxauth: The output cannot be written: No space left on device. Write it elsewhere.\n"
 
-class Full(io.StringIO):
-    """A file on a full disk, which may find out when it is flushed."""
+
+class Failing(io.StringIO):
+    """Fails as a file on a full disk does, or a pipe whose reader has left: it may find out when it is flushed."""
+
+    def __init__(self, reason: int) -> None:
+        super().__init__()
+        self._error = OSError(reason, os.strerror(reason))
 
     def flush(self) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise self._error
 
 
 @pytest.mark.parametrize(
-    "command",
+    "command", [ANSWER, f"{ANSWER} --json", "demo", "demo --json", "status", "logout", "--version", "stream --help"]
+)
+@pytest.mark.parametrize(
+    ("reason", "code", "err"),
+    [pytest.param(errno.ENOSPC, 1, FULL, id="a full disk"), pytest.param(errno.EPIPE, 0, "", id="a reader that left")],
+)
+def test_an_output_that_fails_is_at_most_one_sentence(
+    cli: CommandLine, command: str, reason: int, code: int, err: str
+) -> None:
+    done = cli(*command.split(), stdout=Failing(reason))
+    assert (done.code, done.err) == (code, err)
+
+
+@pytest.mark.parametrize(
+    ("closed", "args", "code"),
     [
-        "stream hi --provider fake", "stream hi --provider fake --json", "demo", "demo --json", "status", "logout",
-        "--version", "stream --help",
+        pytest.param("stdin", ["stream", "-", "--provider", "fake"], 2, id="no input"),
+        pytest.param("stdout", ANSWER.split(), 0, id="no output"),
+        pytest.param("stderr", ["stream", "", "--provider", "fake"], 2, id="no place for the error"),
+        pytest.param("stderr", ANSWER.split(), 0, id="an answer, but no place for errors"),
     ],
-)  # fmt: skip
-def test_a_full_disk_is_one_sentence(cli: CommandLine, command: str) -> None:
-    err = io.StringIO()
-    with (
-        patch.dict(os.environ, cli.environ),
-        contextlib.redirect_stdout(Full()),
-        contextlib.redirect_stderr(err),
-    ):
-        code = main(command.split())
-    assert code == 1
-    assert err.getvalue().startswith("rxauth: The output cannot be written: No space left on device.")
-    assert err.getvalue().count("\n") == 1
+)
+def test_a_closed_standard_stream_is_no_failure(cli: CommandLine, closed: str, args: list[str], code: int) -> None:
+    streams: Any = {closed: None}
+    assert cli(*args, **streams).code == code
 
 
 @pytest.mark.parametrize(
@@ -51,64 +63,22 @@ def test_a_full_disk_is_one_sentence(cli: CommandLine, command: str) -> None:
 )
 def test_text_is_escaped_for_the_terminal_but_json_is_utf_8(cli: CommandLine, flags: list[str], shown: str) -> None:
     with FakeProvider(answer="Grüße", api_keys=[KEY]) as fake:
-        args = ["stream", "hi", "--base-url", fake.url, *flags]
-        done = cli(*args, encoding="ascii", env={"RXAUTH_TOKEN": KEY})
-    assert (done.code, done.err) == (0, "")
-    assert shown in done.out
+        done = cli("stream", "hi", "--base-url", fake.url, *flags, encoding="ascii", env={"RXAUTH_TOKEN": KEY})
+    assert (done.code, done.err, shown in done.out) == (0, "", True)
 
 
 @pytest.mark.parametrize(
-    ("closed", "args", "code"),
+    ("out", "columns", "wide", "no_color", "colored"),
     [
-        pytest.param("stdin", ["stream", "-", "--provider", "fake"], 2, id="no input"),
-        pytest.param("stdout", ["stream", "hi", "--provider", "fake"], 0, id="no output"),
-        pytest.param("stderr", ["stream", "", "--provider", "fake"], 2, id="no place for the error"),
-        pytest.param("stderr", ["stream", "hi", "--provider", "fake"], 0, id="an answer, but no place for errors"),
+        pytest.param(io.StringIO(), "50",  80, "",  False, id="a file"),
+        pytest.param(Terminal(),    "50",  50, "",  True,  id="a narrow terminal"),
+        pytest.param(Terminal(),    "200", 80, "1", False, id="a wide one, and NO_COLOR"),
+        pytest.param(Terminal(),    "5",   40, "",  True,  id="a very narrow one"),
     ],
-)
-def test_a_closed_standard_stream_is_no_failure(cli: CommandLine, closed: str, args: list[str], code: int) -> None:
-    with (
-        patch.dict(os.environ, cli.environ),
-        patch(f"sys.{closed}", None),
-        contextlib.redirect_stdout(None if closed == "stdout" else io.StringIO()),
-        contextlib.redirect_stderr(None if closed == "stderr" else io.StringIO()),
-    ):
-        assert main(args) == code
-        getattr(sys, closed).close()
-
-
-class Left(io.StringIO):
-    """A pipe whose reader has left."""
-
-    def flush(self) -> None:
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-
-def test_a_reader_that_leaves_is_no_failure(cli: CommandLine) -> None:
-    err = io.StringIO()
-    with (
-        patch.dict(os.environ, cli.environ),
-        contextlib.redirect_stdout(Left()),
-        contextlib.redirect_stderr(err),
-    ):
-        code = main(["stream", "hi", "--provider", "fake", "--json"])
-    assert (code, err.getvalue()) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("out", "columns", "wide"),
-    [(io.StringIO(), "50", 80), (Terminal(), "50", 50), (Terminal(), "200", 80), (Terminal(), "5", 40)],
-    ids=["a file", "a narrow terminal", "a wide one", "a very narrow one"],
-)
-def test_a_diagram_fits_the_terminal(
-    monkeypatch: pytest.MonkeyPatch, out: io.StringIO, columns: str, wide: int
+)  # fmt: skip
+def test_a_diagram_fits_the_terminal_and_its_colors(
+    monkeypatch: pytest.MonkeyPatch, out: io.StringIO, columns: str, wide: int, no_color: str, colored: bool
 ) -> None:
-    monkeypatch.setenv("COLUMNS", columns)
-    assert width(out) == wide
-
-
-@pytest.mark.parametrize(("variable", "colored"), [("", True), ("1", False)])
-def test_no_color_counts_unless_it_is_empty(monkeypatch: pytest.MonkeyPatch, variable: str, colored: bool) -> None:
-    monkeypatch.setenv("NO_COLOR", variable)
-    monkeypatch.setenv("TERM", "xterm")
-    assert has_color(Terminal()) is colored
+    for name, value in (("COLUMNS", columns), ("NO_COLOR", no_color), ("TERM", "xterm")):
+        monkeypatch.setenv(name, value)
+    assert (width(out), has_color(out)) == (wide, colored)

@@ -16,24 +16,24 @@ def test_no_credentials_say_how_to_get_one(cli: CommandLine) -> None:
     assert json.loads(cli("status", "--json").out) == {"credentials": []}
 
 
-def test_the_token_that_comes_first_is_listed_first(cli: CommandLine) -> None:
-    own_file(cli, kimi={"access_token": "a"})
-    done = cli("status", env={"RXAUTH_TOKEN": "canary-token-4711", "OPENAI_API_KEY": "k"})
-    assert (done.code, done.err) == (0, "")
-    assert [line.split()[0] for line in done.out.splitlines()] == ["any", "kimi", "openai"]
-    assert "$RXAUTH_TOKEN" in done.out.splitlines()[0]
-    assert "4711" not in done.out
-
-
-def test_a_login_for_a_base_url_is_listed(cli: CommandLine) -> None:
+def test_each_credential_is_a_line_without_its_token(cli: CommandLine) -> None:
     url = "https://api.example.com/v1"
-    own_file(cli, **{url: {"access_token": "a", "refresh_token": "r", "expires_at": time.time() + 630}})
-    assert cli("status").out.startswith(f"{url} valid for 10 min, renews itself; in ")
-
-
-def test_an_expiry_in_milliseconds_is_one(cli: CommandLine) -> None:
-    own_file(cli, kimi={"access_token": "a", "expires_at": (time.time() + 630) * 1000})
-    assert "valid for 10 min" in cli("status").out
+    login = {"access_token": "canary-4711", "refresh_token": "r"}
+    soon = time.time() + 630
+    own_file(cli, kimi=login | {"expires_at": soon * 1000}, **{url: login | {"expires_at": soon}}, old={**login,
+             "refresh_token": None, "expires_at": time.time() - 100})  # fmt: skip
+    done = cli("status", env={"RXAUTH_TOKEN": "canary-4711", "OPENAI_API_KEY": "k"})
+    file = f'{cli.home}/rxauth/credentials.json ("{{}}")'.format
+    lines = {
+        "any": "of unknown lifetime; in $RXAUTH_TOKEN",
+        url: f"valid for 10 min, renews itself; in {file(url)}",
+        "kimi": f"valid for 10 min, renews itself; in {file('kimi')}",  # an expiry in milliseconds is one
+        "old": f"expired 100 s ago: log in again; in {file('old')}",
+        "openai": "of unknown lifetime; in $OPENAI_API_KEY",
+    }
+    width = len(url)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [f"{name:<{width}} {line}" for name, line in lines.items()]
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]], ids=["text", "json"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +19,23 @@ PLAN_LIMITS = [
 ]
 
 
-def test_the_embedded_provider_answers_with_a_dead_token(cli: CommandLine) -> None:
-    done = cli("stream", "--provider", "fake", "hello")
-    assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("I am the embedded provider.")
-    assert done.out.endswith("\n")
-
-
 @pytest.mark.parametrize(("protocol", "path"), [("anthropic-messages", ""), ("openai-chat", "/v1")])
 def test_any_compatible_server_answers(cli: CommandLine, fake: FakeProvider, protocol: str, path: str) -> None:
     flags = ["--base-url", fake.url + path, "--protocol", protocol, "--model", "m", "--header", "X-Gateway: me"]
-    done = cli("stream", "hello", *flags, env={"RXAUTH_TOKEN": KEY})
+    done = cli("stream", "-", *flags, typed="from a pipe: ü".encode(), env={"RXAUTH_TOKEN": KEY})
     assert (done.code, done.out, done.err) == (0, "Hello from the other side.\n", "")
-    assert fake.api_requests[0].json()["model"] == "m"
-    assert fake.api_requests[0].headers["X-Gateway"] == "me"
+    (request,) = fake.api_requests
+    assert (request.json()["model"], request.headers["X-Gateway"]) == ("m", "me")
+    assert request.json()["messages"] == [{"role": "user", "content": "from a pipe: ü"}]
 
 
-def test_a_dash_reads_the_prompt_from_standard_input(cli: CommandLine, fake: FakeProvider) -> None:
-    done = cli("stream", "-", "--base-url", fake.url, stdin="from a pipe: ü".encode(), env={"RXAUTH_TOKEN": KEY})
-    assert done.code == 0
-    assert fake.api_requests[0].json()["messages"] == [{"role": "user", "content": "from a pipe: ü"}]
-
-
-def test_json_is_one_event_per_line(cli: CommandLine) -> None:
-    done = cli("stream", "--provider", "fake", "--json", "hello")
-    types = [json.loads(line)["type"] for line in done.out.splitlines()]
+@pytest.mark.parametrize("protocol", ["anthropic-messages", "openai-chat"])
+def test_the_embedded_provider_answers_with_a_dead_token(cli: CommandLine, protocol: str) -> None:
+    args = ["stream", "hi", "--provider", "fake", "--protocol", protocol]
+    text, events = cli(*args), cli(*args, "--json")
+    assert (text.code, text.err, events.code, events.err) == (0, "", 0, "")
+    assert re.fullmatch(r"I am the embedded provider\..*\n", text.out)
+    types = [json.loads(line)["type"] for line in events.out.splitlines()]
     assert (types[0], types[-1], types.count("start")) == ("start", "done", 1)
 
 
@@ -92,24 +85,15 @@ def test_a_failed_stream_is_one_sentence_with_an_action(cli: CommandLine, reply:
     assert part in done.sentence
 
 
-@pytest.mark.parametrize(
-    ("reply", "code", "part"),
-    [
-        pytest.param(Reply(status=400, error="invalid_grant"), 3, "Log in again.", id="a login that has ended"),
-        pytest.param(Reply(status=400, error="invalid_client"), 1, "client_id", id="an unknown client"),
-    ],
-)
-def test_a_failed_refresh_names_the_action_and_keeps_the_file(
-    cli: CommandLine, reply: Reply, code: int, part: str
-) -> None:
-    with FakeProvider(token_replies=[reply], client_id=CLIENT_ID) as fake:
+def test_a_login_that_has_ended_names_the_login_command(cli: CommandLine) -> None:
+    with FakeProvider(token_replies=[Reply(status=400, error="invalid_grant")], client_id=CLIENT_ID) as fake:
         file = own_file(cli.at(fake), kimi=entry(fake.credential()))
         fake.invalidate()
         before = file.read_bytes()
         done = cli("stream", "hi", "--provider", "kimi")
-    assert (done.code, file.read_bytes()) == (code, before)
-    assert part in done.sentence
-    assert ("Run `rxauth login kimi`." in done.sentence) == (code == 3)
+    assert (done.code, file.read_bytes()) == (3, before)
+    assert done.sentence.endswith("Log in again. Run `rxauth login kimi`.\n")
+    assert "the login has ended: log in again" in cli("status").out
 
 
 def test_a_refused_key_is_named_but_not_printed(cli: CommandLine, fake: FakeProvider) -> None:

@@ -43,6 +43,8 @@ STREAM = ["stream", "hi"]
         pytest.param(["login", "anthropic"], 2, "ANTHROPIC_API_KEY", id="a login where there are only keys"),
         pytest.param(["login", "https://a.example"], 2, "Set RXAUTH_TOKEN", id="a login at a base URL"),
         pytest.param(["logout", "kimmi"], 2, "choose anthropic, kimi, ", id="a logout from nowhere"),
+        *[pytest.param(["token", f"--min-ttl={each}"], 2, "90s, 10m or 1h", id=f"no time: {each!r}")
+          for each in ("x", "-1", "1w", "inf", "")],
         pytest.param([], 2, "COMMAND", id="no command"),
         pytest.param(["nope"], 2, "nope", id="an unknown command"),
     ],
@@ -53,10 +55,18 @@ def test_bad_arguments_get_one_sentence(cli: CommandLine, args: list[str], code:
     assert part in done.sentence
 
 
-def test_a_missing_credential_names_the_login_command(cli: CommandLine) -> None:
-    done = cli(*STREAM, "--provider", "kimi")
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        ([], "Run `rxauth login kimi`, or set KIMI_API_KEY."),
+        (["--account", "work"], "`rxauth login kimi --account work`"),
+    ],
+    ids=["kimi", "an account"],
+)
+def test_a_missing_credential_names_the_login_command(cli: CommandLine, flags: list[str], part: str) -> None:
+    done = cli(*STREAM, "--provider", "kimi", *flags)
     assert done.code == 3
-    assert "`rxauth login kimi`, or set KIMI_API_KEY." in done.sentence
+    assert part in done.sentence
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"kimi": 1}', "\xff", '{"kimi": {"access_token": 5}}'])
