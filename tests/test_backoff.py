@@ -275,24 +275,12 @@ class TestDispose:
         scheduler.waits[0]()
         assert len(scheduler.waits) == 1
 
-    @needs_switch
-    def test_drops_the_outcome_of_a_try_under_way(self) -> None:
-        class Slow(Tries):
-            def start_try(self, outcome: Outcome) -> None:
-                self.outcome = outcome
-
-        work = Slow()
-        work.drive(tenacity.Retrying(enabled=False)).dispose()
-        work.outcome.succeeded("late")
-        assert work.ended == []
-
 
 class Watched(OSError):
     pass
 
 
-class Value:
-    pass
+class Value: ...
 
 
 class TestNothingIsKept:
