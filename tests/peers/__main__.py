@@ -19,19 +19,28 @@ from .clients import OTHERS, OWN, driver
 from .report import Column, lines, write
 from .running import Driver, Result, run
 from .scenarios import SCENARIOS, Scenario
+from .verdict import faults
 
-AT_ONCE = 3
+AT_ONCE = 2
 """Scenarios under way at the same time: most of them wait."""
 
 
 async def results_of(client: Driver) -> dict[str, Result]:
+    """Run every scenario; one that went wrong gets a second chance alone, because a busy machine is no fault."""
+    await run(client, Scenario(name="imports what is imported at the first call", expected="answer"))
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(scenario: Scenario) -> Result:
         async with gate:
             return await run(client, scenario)
 
-    return dict(zip((each.name for each in SCENARIOS), await asyncio.gather(*map(one, SCENARIOS)), strict=True))
+    results = dict(zip((each.name for each in SCENARIOS), await asyncio.gather(*map(one, SCENARIOS)), strict=True))
+    for scenario in SCENARIOS:
+        if faults(scenario, results[scenario.name]):
+            again = await run(client, scenario)
+            if not faults(scenario, again):
+                results[scenario.name] = again
+    return results
 
 
 def speed_of(name: str) -> dict[str, float | None]:

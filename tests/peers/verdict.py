@@ -24,7 +24,8 @@ more requests than the scenario calls for. Otherwise the cell names what went wr
 | n refreshes, n requests | more than the scenario calls for |
 | open | the connection stays open behind a consumer who has left |
 
-The numbers are requests to the API, requests to the token endpoint, and seconds to the first word of the last call."""
+The numbers are requests to the API, requests to the token endpoint, and seconds to the first word of the last call. A
+cell that is not right was run a second time, alone, and only a fault in both runs counts: a busy machine is none."""
 
 
 def faults(scenario: Scenario, result: Result) -> list[str]:

@@ -37,7 +37,11 @@ async def show(client: AsyncAnthropic, screen: Screen, **options: Any) -> None:
     question: Any = [{"role": "user", "content": "Hi"}]
     events = await client.messages.create(model="m", max_tokens=999, messages=question, stream=True, **options)
     async for event in events:
-        if event.type == "message_start":
-            screen.start()
-        elif event.type == "content_block_delta" and event.delta.type == "text_delta":
-            screen.text(event.delta.text)
+        show_event(event, screen)
+
+
+def show_event(event: Any, screen: Screen) -> None:
+    if event.type == "message_start":
+        screen.start()
+    elif event.type == "content_block_delta" and event.delta.type == "text_delta":
+        screen.text(event.delta.text)

@@ -9,6 +9,7 @@ from anthropic import APIConnectionError, AsyncAnthropic, AuthenticationError, I
 
 from ..running import Ask, Login, Screen
 from ..tokens import Tokens
+from .anthropic_sdk import show_event
 
 NAME = "async generator"
 PACKAGES = ("anthropic",)
@@ -24,10 +25,7 @@ async def connect(login: Login) -> AsyncIterator[Ask]:
 
         async def ask(screen: Screen) -> None:
             async for event in answer(client, tokens):
-                if event.type == "message_start":
-                    screen.start()
-                elif event.type == "content_block_delta" and event.delta.type == "text_delta":
-                    screen.text(event.delta.text)
+                show_event(event, screen)
 
         yield ask
 

@@ -14,6 +14,7 @@ from rxauth import from_async_iterable, to_async_iterable
 
 from ..running import Ask, Login, Screen
 from ..tokens import Tokens
+from .anthropic_sdk import show_event
 
 NAME = "ops.catch, ops.retry"
 PACKAGES = ("reactivex", "anthropic")
@@ -46,9 +47,6 @@ async def connect(login: Login) -> AsyncIterator[Ask]:
 
         async def ask(screen: Screen) -> None:
             async for event in to_async_iterable(stream):
-                if event.type == "message_start":
-                    screen.start()
-                elif event.type == "content_block_delta" and event.delta.type == "text_delta":
-                    screen.text(event.delta.text)
+                show_event(event, screen)
 
         yield ask
