@@ -42,11 +42,11 @@ def demo(args: Namespace) -> int:
         screen.write(json.dumps({"scenes": [scene.as_json() for scene in scenes], "ok": scenes[-1].whole}))
     else:
         color = args.color == "always" or (args.color == "auto" and screen.has_color(sys.stdout))
-        screen.write("The token has not expired on this machine, but the server no longer accepts it.")
-        screen.write("The same question is asked in three ways.\n")
+        problem = "The token has not expired on this machine, but the server no longer accepts it."
+        screen.write(f"{textwrap.fill(problem, screen.width(sys.stdout))}\nThe same question is asked in three ways.\n")
         for scene in scenes:
             scene.show(color)
-        screen.write("Your own streams:  stream.pipe(recover_auth(credentials.refresh))")
+        screen.write("Your own streams:\n  stream.pipe(recover_auth(credentials.refresh))")
     return DONE if scenes[-1].whole else FAILED
 
 

@@ -245,7 +245,7 @@ def logins_of(args: Namespace, preset: Provider | None = None) -> Logins:
     return logins
 
 
-def preset_named(name: str, choices: Sequence[str] = tuple(PROVIDERS)) -> Provider:
+def preset_named(name: str, choices: Sequence[str] = (*PROVIDERS, "or give a base URL")) -> Provider:
     """Return the provider of that name.
 
     Raises:

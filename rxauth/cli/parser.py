@@ -61,7 +61,8 @@ def parse(argv: Sequence[str] | None, args: argparse.Namespace) -> argparse.Name
     add("prompt", metavar="PROMPT", help="the question; - reads it from standard input")
     add("--provider", metavar="NAME", help="kimi, kimi-global, anthropic, openai, or fake (embedded)")
     add("--base-url", metavar="URL", help="the address of any compatible server")
-    add("--protocol", choices=["anthropic-messages", "openai-chat"])
+    protocol = "default: that of the provider; anthropic-messages at an unknown --base-url"
+    add("--protocol", choices=["anthropic-messages", "openai-chat"], help=protocol)
     _add_login(add)
     add("--model", help="default: the provider's usual model")
     max_tokens = "the longest answer that anthropic-messages may give; default: %(default)s"
@@ -100,7 +101,7 @@ def _command(name: str, module: str) -> Callable[[argparse.Namespace], int]:
 
 def _add_login(add: Callable[..., object], *, provider: bool = False, header: bool = True) -> None:
     if provider:
-        add("provider", nargs="?", default="kimi", metavar="PROVIDER", help="default: kimi")
+        add("provider", nargs="?", default="kimi", metavar="PROVIDER", help="a name, or a base URL; default: kimi")
     add("--account", type=_account, metavar="NAME", help="one of several logins at the same provider")
     add("--credentials", type=Path, metavar="FILE", help="default: in $RXAUTH_HOME, else in ~/.rxauth")
     if header:
