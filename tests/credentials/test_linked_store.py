@@ -19,6 +19,7 @@ from rxauth.credentials import (
     LinkedStore,
     MemoryStore,
 )
+from rxauth.credentials._stores._notes import Notes
 from rxauth.errors import StoreError
 from tests.credentials.faulty_files import FaultyFiles
 from tests.credentials.kinds import KIMI_CODE, OWN, PI, no_time
@@ -159,6 +160,27 @@ async def test_save_replaces_every_copy_of_the_spent_token(files: Files) -> None
     await files.linked().save(Credential("new", "r-new", NOW + 900))
     assert await files.refresh_tokens() == ("other", "r-new", "r-new")
     assert access(await files.linked().load()) == "new"
+
+
+async def test_save_replaces_the_copy_that_was_loaded_last(files: Files) -> None:
+    """A program that ignores the locks has stored a newer one meanwhile."""
+    await files.put(own=("o", "r", 5), pi=("p", "r", 9))
+    store = files.linked()
+    async with store.locked():
+        await files.put(pi=("newer", "r2", 99))
+        assert access(await store.load()) == "newer"
+        await store.save(Credential("new", "r3", NOW + 900))
+    assert await files.refresh_tokens() == ("r", "r3", None)
+
+
+def test_notes_of_old_logins_are_forgotten(rxauth_home: Path) -> None:
+    notes = Notes()
+    for number in range(205):
+        notes.put(f"{number}", next="x")
+        os.utime(rxauth_home / "logins" / f"{number}", (number, number))
+    notes.forget_old()
+    assert len(list((rxauth_home / "logins").iterdir())) == 200
+    assert (notes.of("4"), notes.of("5")) == ({}, {"next": "x"})
 
 
 async def test_save_keeps_each_files_own_fields(files: Files) -> None:
@@ -322,6 +344,17 @@ async def test_a_lock_that_is_not_had_in_time_costs_its_file_alone(
     assert await files.refresh_tokens() == ("r-new", "r", "r-new")
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "pi/auth.json could not be acquired (it was held by another program for 10 s)" in caplog.text
+
+
+@pytest.mark.looptime
+async def test_retry_at_waits_for_no_lock_that_was_not_had(files: Files) -> None:
+    await files.put(own=("o", "r", 5), kimi=("k", "r", 9))
+    async with OWN.store(files.directory / "own").locked():
+        store = files.linked(OWN.store(files.directory / "own"), files.kimi)
+        async with store.locked(), asyncio.timeout(1):
+            await store.save_retry_at(NOW + 60)
+    assert await files.own.load_retry_at() is None  # type: ignore[attr-defined]
+    assert await files.linked().load_retry_at() == NOW + 60
 
 
 @pytest.mark.looptime

@@ -78,7 +78,7 @@ class LockDirectory:
                 seen, seen_since = signature, loop.time()
             # After the clock was set back a dead holder looks young for ever: count the time of watching too.
             if signature is not None and max(age, loop.time() - seen_since) > self.stale:
-                held = await self._take_over(signature, loop)
+                held = await self._take_over(loop)
                 if held is not None:
                     return held
             await self.sleep(POLL_EVERY)
@@ -106,9 +106,7 @@ class LockDirectory:
             return None, 0.0
         return (status.st_dev, status.st_ino, status.st_mtime_ns), self.clock() - status.st_mtime
 
-    async def _take_over(self, signature: tuple[int, ...], loop: asyncio.AbstractEventLoop) -> HeldDirectory | None:
-        if self._look()[0] != signature:
-            return None
+    async def _take_over(self, loop: asyncio.AbstractEventLoop) -> HeldDirectory | None:
         with suppress(FileNotFoundError):
             self.path.rmdir()
         held = self._make(loop)
