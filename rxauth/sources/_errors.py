@@ -10,7 +10,7 @@ import base64
 import html
 import json
 import string
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -120,9 +120,6 @@ class Exchange:
     @property
     def is_event_stream(self) -> bool:
         return self._content_type == "text/event-stream"
-
-    def is_one_of(self, content_types: Collection[str]) -> bool:
-        return self._content_type in content_types
 
     def host_of(self, url: str) -> str:
         """Return the host of a server's URL, for a person to read; an empty text if it is no URL."""
