@@ -18,35 +18,6 @@ from rxauth.testing import marbles
 from tests.marbles.streams import picture, stale_once
 
 
-def test_a_retry_without_a_buffer_shows_a_start_that_stays_empty() -> None:
-    time = TestScheduler()
-
-    def throw_errors(stream: rx.Observable[Any]) -> rx.Observable[Any]:
-        return stream.pipe(
-            ops.flat_map(lambda event: rx.throw(event.cause) if event.type == "error" else rx.just(event))
-        )
-
-    labels = ["as exceptions", "what the user sees"]
-    first, second, *_, seen = explain(stale_once(time), throw_errors, ops.retry(2), labels=labels, scheduler=time).rows
-    assert [event.type for event in seen.values].count("start") == 2
-    phantom = seen.with_note("a message that stays empty: the phantom", at=seen.marks[0].time)
-    assert Diagram(first, second, phantom).text(60).splitlines() == picture(
-        """
-        source,        s───────────(e!)
-        attempt 1                   ╰ CredentialRejected 401
-        source,                    s───────────t───t───────(d|)
-        attempt 2
-        what the user  s───────────s───────────t───t───────(d|)
-        sees           │                       ╰ "Hello, world."
-                       ╰ a message that stays empty: the phantom
-        ticks          0                   5
-
-        s start   e error event   d done   t text_delta
-        | completed   ! unsubscribed   ( ) at one moment
-        """
-    )
-
-
 def test_with_rxauth_the_second_attempt_is_all_that_is_seen() -> None:
     time = TestScheduler()
     recovery = Recorder("recovery", scheduler=time)
