@@ -127,19 +127,24 @@ DENIED_TEXT = Pattern(
     | (?:credit\ balance|payment\ (?:method|required)|(?:usage|spend|spending|budget)\ limit) \b
     | trial \b [^.]{0,30} \b (?:expired|ended|over) \b
     | exceeded \b [^.]{0,40} \b quota \b
+    | quota \b [^.]{0,30} \b (?:exceeded|exhausted|reached) \b
     | permission \ (?:denied|error) \b
     | (?:no|missing|insufficient|sufficient) \ (?:\w+\ )? permissions? \b
     | (?: not\ have | l(?<!\wl)ack(?:s|ing)? | requires | n.t\ have ) \b [^.]{0,40} \b permissions? \b
     | (?:missing|insufficient) [\ _] (?:\w+\ )? scopes? \b
     | scope \ requirement \b
     | insufficient_scope \b
-    | not \ (?:allowed|authori[sz]ed|permitted|entitled|eligible) \ (?:to|for) \b
+    | not \ (?:allowed|authori[sz]ed|permitted|entitled|eligible) \ (?:to|for|from|on|by|in) \b
+    | not \ available \ (?:to|for) \ (?:your?|this) \b
+    | must \ be \ verified \b
+    | blocked \ by \b
     | lack(?:s|ing)? \ the \ required \b
     | not \ accessible \ by \b
     | (?: not | n.t ) \ have \ access \b
     | no \ access \ to \b
     | (?:account|organi[sz]ation|workspace|project|user) \b [^.]{0,60}
       \b (?:deactivated|disabled|suspended|terminated|banned|blocked|locked|restricted|inactive) \b
+    | (?:deactivated|disabled|suspended) \ for \b [^.]{0,20} \b (?:account|organi[sz]ation|workspace|project) \b
     | tenant \b [^.]{0,60} \b not \ match \b
     | should\ match \ organi[sz]ation \b
     | member \ of \ an? \ organi[sz]ation \b
@@ -180,7 +185,7 @@ _KEY = r"(?: x-api-key | (?:api|access)[\s_-]?key | subscription\ key )"
 # Only a refused credential is spoken of like this: believed under a 400 or 403 and against a general type.
 CERTAIN_TEXT = Pattern(
     rf"""
-      (?:invalid|incorrect|expired|revoked|invalidated) \s+ (?: {_KEY} | {_KIND} [\s_-]+ token ) \b
+      (?:invalid|incorrect|expired|revoked|invalidated) \s+ (?: {_KEY} | (?: {_KIND} [\s_-]+ ){{1,2}} token ) \b
       (?! \s+ (?:for|id|type|format|count)\b )
     | {_KEY} \s+ {_IS} {_BAD} \b (?! \s+ for\b )
     | {_KIND} [\s_-]+ token \s+ {_IS} {_BAD} \b (?! \s+ for\b )
@@ -204,7 +209,8 @@ AUTH_TEXT = Pattern(
         (?<! csrf\ token) (?<! sync\ token) (?<! unexpected\ token) (?<! next\ token)
         \s+ {_IS} (?:expired|invalidated|revoked) \b
     | authentication[\s_]? (?:failed|fails|required|error) \b
-    | could \ not \ validate \ credentials \b
+    | (?: could \ not \ validate \ credentials | credentials \ (?:are|were) \ invalid | not \ authenticated ) \b
+    | invalid \s+ jwt \b
     | no \ (?:cookie\ )? auth \ credentials \ found \b
     | bad \ credentials \b
     | (?:unauthori[sz]ed|unauthenticated) \b

@@ -198,6 +198,10 @@ def test_auth_failure_is_not(other: Any) -> None:
         "The token is invalid",
         "jwt expired",
         "Invalid or expired token",
+        "Invalid OAuth access token.",
+        "Your credentials are invalid",
+        "Not authenticated",
+        "Invalid JWT",
         "The access token provided is expired, revoked, malformed, or invalid for other reasons",
         "Invalid authorization header",
         "403: The access token has expired",
@@ -257,6 +261,12 @@ def test_text_means_something_else(message: str) -> None:
         ("This endpoint requires a valid key. See the page of your plan", True),
         ("Incorrect API key provided. On the coding plan, take the key of that plan", True),
         ("The Slack permission is in the documentation", True),
+        ("This key is not allowed from your address", False),
+        ("Monthly quota has been exhausted", False),
+        ("The model is not available for your account", False),
+        ("Your organization must be verified", False),
+        ("Blocked by a security policy", False),
+        ("API access is disabled for this workspace", False),
     ],
 )
 def test_401_is_an_auth_failure_unless_about_a_plan(message: str, auth: bool) -> None:
