@@ -17,7 +17,6 @@ from rxauth import (
     Transcript,
     anthropic_messages,
     buffer_until_live,
-    collect_message,
     flush_on_complete_or_error,
     from_async_iterable,
     openai_chat,
@@ -41,6 +40,10 @@ def three(refresh: Any) -> tuple[Any, ...]:
 
 def fused(refresh: Any) -> tuple[Any, ...]:
     return (recover_auth(refresh),)
+
+
+def login(fake: FakeProvider) -> OAuthCredentials:
+    return OAuthCredentials(MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id)
 
 
 def anthropic(fake: FakeProvider, credentials: OAuthCredentials) -> Observable[Any]:
@@ -72,14 +75,22 @@ both = pytest.mark.parametrize("pipe", [three, fused], ids=["three operators", "
 
 
 @both
-@pytest.mark.parametrize("source", [anthropic, openai], ids=["anthropic_messages", "openai_chat"])
-@pytest.mark.parametrize("kind", ["a status", "in-band"])
-async def test_a_dead_token_costs_one_refresh_and_shows_nothing(pipe: Pipe, source: Source, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("source", "kind", "statuses"),
+    [
+        pytest.param(anthropic, "a status", [401, 200], id="anthropic_messages, a status"),
+        pytest.param(anthropic, "in-band", [200, 200], id="anthropic_messages, in-band"),
+        pytest.param(openai, "a status", [401, 200], id="openai_chat, a status"),
+        pytest.param(openai, "in-band", [200, 200], id="openai_chat, in-band"),
+        pytest.param(thrown, "a status", [401, 200, 200], id="a raised 401"),
+    ],
+)
+async def test_a_dead_token_costs_one_refresh_and_shows_nothing(
+    pipe: Pipe, source: Source, kind: str, statuses: list[int]
+) -> None:
     in_band = Reply.in_band_error("authentication_error", after=0, message="OAuth token has expired")
     async with FakeProvider(answer=ANSWER, replies=[in_band] if kind == "in-band" else []) as fake:
-        credentials = OAuthCredentials(
-            MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id
-        )
+        credentials = login(fake)
         if kind == "a status":
             fake.invalidate()
         transcript = Transcript()
@@ -90,34 +101,17 @@ async def test_a_dead_token_costs_one_refresh_and_shows_nothing(pipe: Pipe, sour
         assert (types[0], types[-1]) == ("start", "done")
         assert (types.count("start"), types.count("done"), types.count("error")) == (1, 1, 0)
         assert "".join(event.delta for event in events if event.type == "text_delta") == ANSWER
+        assert (events[-1].message.text, events[-1].message.stop_reason) == (ANSWER, "stop")
         assert [(entry.open, entry.message.text) for entry in transcript.entries] == [(False, ANSWER)]
-        assert [each.status for each in fake.api_requests] == ([401, 200] if kind == "a status" else [200, 200])
+        assert [each.status for each in fake.api_requests] == statuses
         assert len(fake.token_requests) == 1
         assert fake.api_requests[0].token != fake.api_requests[1].token
 
 
 @both
-async def test_a_raised_401_costs_one_refresh_and_shows_nothing(pipe: Pipe) -> None:
-    async with FakeProvider(answer=ANSWER, replies=[None, None]) as fake:
-        credentials = OAuthCredentials(
-            MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id
-        )
-        fake.invalidate()
-        stream = thrown(fake, credentials).pipe(*pipe(credentials.refresh))
-        events = [event async for event in to_async_iterable(stream)]
-        types = [event.type for event in events]
-        assert (types.count("start"), types.count("done"), types.count("error")) == (1, 1, 0)
-        assert events[-1].message.text == ANSWER
-        assert fake.requests[0].status == 401
-        assert len(fake.token_requests) == 1
-
-
-@both
 async def test_a_refused_refresh_shows_the_401_and_its_reason(pipe: Pipe) -> None:
     async with FakeProvider(token_replies=[Reply(status=400, error="invalid_client")]) as fake:
-        credentials = OAuthCredentials(
-            MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id
-        )
+        credentials = login(fake)
         fake.invalidate()
         stream = anthropic(fake, credentials).pipe(*pipe(credentials.refresh))
         events = [event async for event in to_async_iterable(stream)]
@@ -127,14 +121,3 @@ async def test_a_refused_refresh_shows_the_401_and_its_reason(pipe: Pipe) -> Non
         assert events[1].cause.__cause__ is not None
         assert "invalid_client" in str(events[1].cause.__cause__)
         assert len(fake.api_requests) == 1
-
-
-async def test_a_recovered_stream_has_the_whole_message() -> None:
-    async with FakeProvider(answer=ANSWER) as fake:
-        credentials = OAuthCredentials(
-            MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id
-        )
-        fake.invalidate()
-        stream = anthropic(fake, credentials).pipe(recover_auth(credentials.refresh), collect_message())
-        (message,) = [each async for each in to_async_iterable(stream)]
-        assert (message.text, message.stop_reason) == (ANSWER, "stop")
