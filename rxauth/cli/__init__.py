@@ -1,5 +1,6 @@
 """The command line: the only part of rxauth that prints.
 
+An error of the library, and a ValueError, becomes one sentence on standard error and an exit code, in `main`.
 Exit codes: 0 done, 1 the stream ended in an error, 2 usage or a credential file that cannot be used, 3 login required,
 130 interrupted, 143 terminated.
 """

@@ -32,8 +32,6 @@ REQUEST = {"model": "fake-model", "max_tokens": 256, "messages": [{"role": "user
 Stream: TypeAlias = Observable[AssistantEvent]
 Refresh: TypeAlias = Callable[[object], Awaitable[object]]
 
-__all__ = ["demo"]
-
 
 def demo(args: Namespace) -> int:
     """Ask one question in three ways, with a token that the embedded provider has invalidated."""

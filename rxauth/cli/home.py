@@ -10,17 +10,11 @@ from pathlib import Path
 
 from rxauth.errors import StoreError
 
-__all__ = ["Notes", "device_id", "home"]
-
 _KEPT = 200  # notes; the oldest are removed
 
 
 def home(environ: Mapping[str, str]) -> Path:
-    """Return `$RXAUTH_HOME`, else `~/.rxauth`.
-
-    Raises:
-        StoreError: the user has no home directory.
-    """
+    """Return `$RXAUTH_HOME`, else `~/.rxauth`."""
     named = environ.get("RXAUTH_HOME") or "~/.rxauth"
     try:
         return Path(named).expanduser()

@@ -14,8 +14,6 @@ from rxauth.cli.running import DONE, CommandError, run
 from rxauth.credentials import CredentialStore, KimiCodeStore, device_login
 from rxauth.errors import LoginRequired, StoreError
 
-__all__ = ["login", "logout"]
-
 
 def login(args: Namespace) -> int:
     """Log in with a code in a browser, and store the credential."""

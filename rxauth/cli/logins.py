@@ -24,8 +24,6 @@ from rxauth.providers import PROVIDERS, OAuthApp, Protocol, Provider
 if TYPE_CHECKING:
     from rxauth.credentials import Credential, CredentialSource, CredentialStore
 
-__all__ = ["Logins", "logins_of", "oauth_app", "own_stores", "preset_at", "preset_named"]
-
 
 class Logins:
     """The places that may hold a login for one provider.
@@ -36,9 +34,6 @@ class Logins:
         account: a name that tells several logins at one provider apart; only our own file has those.
         file: a credential file that is used instead of all others.
         headers: more headers of every request.
-
-    Raises:
-        ValueError: a variable that names a login host does not hold an address; the text names it.
     """
 
     def __init__(
@@ -69,11 +64,7 @@ class Logins:
         return next((each for each in variables if each and self.environ.get(each, "").strip()), None)
 
     def key(self, variable: str) -> StaticCredentials:
-        """Return the key in an environment variable.
-
-        Raises:
-            ValueError: it holds no token; the text names it.
-        """
+        """Return the key in an environment variable."""
         try:
             return StaticCredentials(self.environ[variable].strip())
         except ValueError:
@@ -87,12 +78,7 @@ class Logins:
         return self.renewing(await self.load()) if variable is None else self.key(variable)
 
     async def load(self) -> Credential:
-        """Return the stored credential.
-
-        Raises:
-            LoginRequired: there is none for this server.
-            StoreError: a file cannot be read, or the one that was given does not exist.
-        """
+        """Return the stored credential."""
         for each in self._own_stores():
             await each.load()  # a broken file of ours is reported, whatever other programs have stored
         if credential := await self.store.load():
@@ -170,9 +156,6 @@ class Logins:
         """Return the entry of our file that holds this login, or that takes a new one.
 
         A new login replaces none of another host, nor one that may be of another host.
-
-        Raises:
-            StoreError: the file cannot be read.
         """
         first, *others = self._own_stores()
         if not new:
@@ -232,11 +215,7 @@ class Logins:
 
 
 def logins_of(args: Namespace, preset: Provider | None = None) -> Logins:
-    """Return the places for the login that the arguments name, and note them in `args.logins`.
-
-    Raises:
-        ValueError: there is no such provider, or a variable of it holds no address.
-    """
+    """Return the places for the login that the arguments name, and note them in `args.logins`."""
     if preset is None:
         preset = preset_at(args.provider)[0] if "://" in args.provider else preset_named(args.provider)
     headers = dict(getattr(args, "header", None) or {})
@@ -246,11 +225,7 @@ def logins_of(args: Namespace, preset: Provider | None = None) -> Logins:
 
 
 def preset_named(name: str, choices: Sequence[str] = (*PROVIDERS, "or give a base URL")) -> Provider:
-    """Return the provider of that name.
-
-    Raises:
-        ValueError: there is none; the text lists `choices`.
-    """
+    """Return the provider of that name; if there is none, the error lists `choices`."""
     try:
         return PROVIDERS[name]
     except KeyError:
@@ -269,11 +244,7 @@ def preset_at(base_url: str, protocol: Protocol | None = None) -> tuple[Provider
 
 
 def oauth_app(environ: Mapping[str, str], preset: Provider) -> OAuthApp | None:
-    """Return how to log in at a provider, at the host that the environment names.
-
-    Raises:
-        ValueError: a variable does not hold an address to which tokens can go; the text names it.
-    """
+    """Return how to log in at a provider, at the host that the environment names."""
     app = preset.oauth
     if app is None:
         return None

@@ -14,8 +14,6 @@ from rxauth import __version__
 from rxauth.cli import screen
 from rxauth.cli.running import CommandError
 
-__all__ = ["parse"]
-
 _EPILOG = """\
 environment:
   RXAUTH_HOME           directory of the logins; default: ~/.rxauth
@@ -33,12 +31,7 @@ exit codes:
 
 
 def parse(argv: Sequence[str] | None, args: argparse.Namespace) -> argparse.Namespace:
-    """Put the arguments of a command into `args`, and return it; `run` is the function that carries it out.
-
-    Raises:
-        CommandError: they are not a command.
-        SystemExit: they ask for the help or the version, which has been written.
-    """
+    """Put the arguments of a command into `args`, and return it; `run` is the function that carries it out."""
     parser = _Parser(
         prog="rxauth",
         description="Survive an expired token in a stream.",

@@ -10,11 +10,6 @@ from typing import Any, TypeVar
 
 from rxauth.errors import LoginRequired, StoreError
 
-__all__ = [
-    "DONE", "FAILED", "INTERRUPTED", "LOGIN_REQUIRED", "USAGE", "CommandError", "exit_code", "process_start", "run",
-    "run_without_loop",
-]  # fmt: skip
-
 DONE, FAILED, USAGE, LOGIN_REQUIRED, INTERRUPTED = 0, 1, 2, 3, 130
 
 T = TypeVar("T")

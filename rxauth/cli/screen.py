@@ -15,11 +15,6 @@ from rxauth.cli.running import FAILED, CommandError
 if TYPE_CHECKING:
     from rxauth.credentials import DevicePrompt, DeviceWaiting
 
-__all__ = [
-    "Answer", "LoginPrompt", "aside", "can_draw", "complain", "has_color", "prepare_streams", "show_remarks",
-    "standard_input", "width", "write",
-]  # fmt: skip
-
 
 def prepare_streams() -> None:
     """Open standard streams that are closed on the null device, and escape characters that an encoding lacks."""
@@ -41,12 +36,7 @@ def show_remarks() -> None:
 
 
 def write(text: str, end: str = "\n") -> None:
-    """Write to standard output at once.
-
-    Raises:
-        CommandError: the output cannot be written.
-        BrokenPipeError: its reader has left.
-    """
+    """Write to standard output at once."""
     try:
         sys.stdout.write(text + end)
         sys.stdout.flush()
@@ -65,17 +55,6 @@ def aside(text: str, end: str = "\n") -> None:
     """Write to standard error."""
     with suppress(OSError):  # standard error is closed or full; the answer goes on without it
         print(text, end=end, file=sys.stderr, flush=True)
-
-
-def standard_input() -> str:
-    """Read all of standard input as UTF-8.
-
-    Raises:
-        UnicodeError: it is not UTF-8.
-    """
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
-    return sys.stdin.read()
 
 
 def can_draw(out: TextIO) -> bool:

@@ -18,8 +18,6 @@ from rxauth.credentials import CredentialStore
 from rxauth.errors import StoreError
 from rxauth.providers import PROVIDERS
 
-__all__ = ["status"]
-
 
 def status(args: Namespace) -> int:
     """List the credentials that a stream would find."""

@@ -6,9 +6,7 @@ import io
 import os
 import sys
 from argparse import Namespace
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rxauth.addresses import checked_url
@@ -26,12 +24,7 @@ from rxauth.errors import (
 from rxauth.providers import PROVIDERS, Protocol, Provider
 
 if TYPE_CHECKING:
-    from reactivex import Observable
-
     from rxauth.credentials import CredentialSource
-    from rxauth.events import AssistantEvent
-
-__all__ = ["base_url_of", "preset_of", "stream"]
 
 _EMBEDDED = "fake"
 _CHOICES = sorted([*PROVIDERS, _EMBEDDED])
@@ -47,7 +40,7 @@ def stream(args: Namespace) -> int:
 
 def _prompt(given: str) -> str:
     try:
-        prompt = screen.standard_input() if given == "-" else given
+        prompt = sys.stdin.buffer.read().decode() if given == "-" else given
         prompt.encode()
     except UnicodeError:
         raise CommandError("The prompt is not text: give it as UTF-8.") from None
@@ -57,60 +50,16 @@ def _prompt(given: str) -> str:
 
 
 async def _answer(args: Namespace, prompt: str) -> int:
-    from rxauth.bridge import to_async_iterable
-    from rxauth.events import to_json
-    from rxauth.operators import recover_auth
-
-    async with _embedded(args) if args.provider == _EMBEDDED else _found(args) as endpoint:
-        answer = screen.Answer()
-        source = endpoint.ask(prompt, args.model, args.max_tokens)
-        async for event in to_async_iterable(source.pipe(recover_auth(endpoint.credentials.refresh))):
-            if args.json:
-                screen.write(to_json(event))
-            else:
-                answer.show(event)
-            if event.type == "error":
-                return await _failed(args, event)
-    return DONE
+    if args.provider == _EMBEDDED:
+        return await _embedded_answer(args, prompt)
+    preset, protocol = preset_of(args.provider, args.base_url, args.protocol)
+    base_url = args.base_url or base_url_of(preset, protocol, os.environ)
+    logins = logins_of(args, preset)
+    return await _show(args, prompt, preset, protocol, base_url, await logins.credentials(), logins.headers())
 
 
-# The server ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Endpoint:
-    preset: Provider
-    protocol: Protocol
-    base_url: str
-    credentials: CredentialSource
-    headers: Mapping[str, str]
-
-    def ask(self, prompt: str, model: str | None, max_tokens: int) -> Observable[AssistantEvent]:
-        """Return the answer to a prompt, without the block that some providers make up for an empty one."""
-        from rxauth.operators import suppress_empty_response
-        from rxauth.sources import anthropic_messages, openai_chat
-
-        request: dict[str, Any] = {
-            "model": model or self.preset.model,
-            "messages": [{"role": "user", "content": prompt}],
-        }
-        if self.protocol == "anthropic-messages":
-            source, request["max_tokens"] = anthropic_messages, max_tokens
-        else:
-            source = openai_chat
-        answer = source(
-            request,
-            base_url=self.base_url,
-            credentials=self.credentials,
-            headers=self.headers,
-            auth_header=self.preset.auth_header,
-        )
-        return answer.pipe(suppress_empty_response()) if self.preset.wraps_empty else answer
-
-
-@asynccontextmanager
-async def _embedded(args: Namespace) -> AsyncIterator[_Endpoint]:
-    """Run the embedded provider on loopback, with a token that it has already invalidated."""
+async def _embedded_answer(args: Namespace, prompt: str) -> int:
+    """Ask a provider on loopback, with a token that it has already invalidated."""
     from rxauth.credentials import MemoryStore, OAuthCredentials
     from rxauth.testing import FakeProvider, Reply
 
@@ -121,37 +70,48 @@ async def _embedded(args: Namespace) -> AsyncIterator[_Endpoint]:
     async with FakeProvider(answer=answer, replies=[Reply(pause=0.03)]) as fake:
         store = MemoryStore(fake.credential())
         fake.invalidate()
+        credentials = OAuthCredentials(store, token_url=fake.token_url, client_id=fake.client_id)
+        preset = Provider(name=_EMBEDDED, base_urls={}, model="fake-model")
         protocol: Protocol = args.protocol or "anthropic-messages"
-        base_url = fake.url + ("/v1" if protocol == "openai-chat" else "")
-        yield _Endpoint(
-            preset=Provider(name=_EMBEDDED, base_urls={protocol: base_url}, model="fake-model"),
-            protocol=protocol,
-            base_url=base_url,
-            credentials=OAuthCredentials(store, token_url=fake.token_url, client_id=fake.client_id),
-            headers={},
-        )
+        base_url = fake.url + "/v1" if protocol == "openai-chat" else fake.url
+        return await _show(args, prompt, preset, protocol, base_url, credentials, {})
 
 
-@asynccontextmanager
-async def _found(args: Namespace) -> AsyncIterator[_Endpoint]:
-    """Find a provider by its name, or any compatible server by its base URL, and the credential for it."""
-    preset, protocol = preset_of(args.provider, args.base_url, args.protocol)
-    logins = logins_of(args, preset)
-    yield _Endpoint(
-        preset=preset,
-        protocol=protocol,
-        base_url=args.base_url or base_url_of(preset, protocol, os.environ),
-        credentials=await logins.credentials(),
-        headers=logins.headers(),
-    )
+async def _show(
+    args: Namespace,
+    prompt: str,
+    preset: Provider,
+    protocol: Protocol,
+    base_url: str,
+    credentials: CredentialSource,
+    headers: Mapping[str, str],
+) -> int:
+    from rxauth.bridge import to_async_iterable
+    from rxauth.events import to_json
+    from rxauth.operators import recover_auth, suppress_empty_response
+    from rxauth.sources import anthropic_messages, openai_chat
+
+    request = {"model": args.model or preset.model, "messages": [{"role": "user", "content": prompt}]}
+    if protocol == "anthropic-messages":
+        ask, request["max_tokens"] = anthropic_messages, args.max_tokens
+    else:
+        ask = openai_chat
+    events = ask(request, base_url=base_url, credentials=credentials, headers=headers, auth_header=preset.auth_header)
+    if preset.wraps_empty:
+        events = events.pipe(suppress_empty_response())
+    answer = screen.Answer()
+    async for event in to_async_iterable(events.pipe(recover_auth(credentials.refresh))):
+        if args.json:
+            screen.write(to_json(event))
+        else:
+            answer.show(event)
+        if event.type == "error":
+            return await _failed(args, event)
+    return DONE
 
 
 def preset_of(provider: str | None, base_url: str | None, protocol: Protocol | None) -> tuple[Provider, Protocol]:
-    """Return the provider that the flags name, and the protocol to speak.
-
-    Raises:
-        ValueError: they name none, or one that does not speak the protocol.
-    """
+    """Return the provider that the flags name, and the protocol to speak."""
     if base_url:
         checked_url(base_url, "--base-url")
     if provider is None:
@@ -166,20 +126,13 @@ def preset_of(provider: str | None, base_url: str | None, protocol: Protocol | N
 
 
 def base_url_of(preset: Provider, protocol: Protocol, environ: Mapping[str, str]) -> str:
-    """Return the address of a provider's API, or the one that the environment names.
-
-    Raises:
-        ValueError: the variable does not hold an address to which tokens can go; the text names it.
-    """
+    """Return the address of a provider's API, or the one that the environment names."""
     given = environ.get(preset.base_url_env or "", "").strip().rstrip("/")
     if not given:
         return preset.base_urls[protocol]
     # One variable for both protocols: by the SDKs' convention OpenAI's URL ends with /v1 and Anthropic's does not.
     bare = checked_url(given, str(preset.base_url_env)).removesuffix("/v1")
     return bare + "/v1" if protocol == "openai-chat" else bare
-
-
-# Its failure ---------------------------------------------------------------------------------------------------------
 
 
 async def _failed(args: Namespace, event: Any) -> int:

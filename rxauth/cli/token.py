@@ -17,8 +17,6 @@ from rxauth.errors import CredentialError, CredentialRejected, LoginRequired
 if TYPE_CHECKING:
     from rxauth.credentials import Credential
 
-__all__ = ["token"]
-
 _MIN_TTL = 120.0  # s
 _NEW = 10.0  # s; a token that was renewed so shortly ago is not the one that another caller saw refused
 
