@@ -203,6 +203,11 @@ class MessagesReader(Reader):
         self.answer.id = string(message.get("id")) or self.answer.id
         self.answer.model = string(message.get("model")) or self.answer.model
         self._usage(message.get("usage"))
+        content = message.get("content")  # empty at the start of a stream, as a rule
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) and content else content
+        for index, block in enumerate(blocks if isinstance(blocks, list) else ()):
+            self._start(index, _mapping(block))
+            self._close(index)
 
     def _stop(self, delta: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         self._understood = True
@@ -216,10 +221,6 @@ class MessagesReader(Reader):
     def _whole(self, message: dict[str, Any]) -> None:
         """Read an answer that came as one object, although a stream was asked for."""
         self._head(message)
-        content = message["content"]
-        for index, block in enumerate(content if isinstance(content, list) else [{"type": "text", "text": content}]):
-            self._start(index, _mapping(block))
-            self._close(index)
         self._stop(message, message)
         self.complete()
 

@@ -133,7 +133,13 @@ class OpenToolCall(OpenBlock):
 
     def add(self, delta: str) -> None:
         """Add a piece of the arguments, unless it repeats all of them, as some servers do at the end."""
-        if delta[:1] == "{" and len(delta) == self._text.tell() and delta == self.content and is_complete(delta):
+        if (
+            delta[:1] == "{"
+            and not self.custom
+            and len(delta) == self._text.tell()
+            and delta == self.content
+            and is_complete(delta)
+        ):
             return
         super().add(delta)
 

@@ -44,7 +44,7 @@ class ToolCalls:
         for piece in pieces if isinstance(pieces, list) else ():
             if isinstance(piece, Mapping):
                 custom = isinstance(piece.get("custom"), Mapping)
-                if not custom and "function" not in piece and not _READ_FIELDS.issuperset(piece):
+                if not custom and piece.get("type") not in (None, "", "function", "custom"):
                     others.append(piece)
                     continue
                 inside = piece.get("custom" if custom else "function")
@@ -111,7 +111,7 @@ class ToolCalls:
             return False
         if call.is_renumbered and not arguments:
             return False
-        return is_complete(call.arguments)
+        return bool(name) if call.custom else is_complete(call.arguments)
 
     def _begin(self, place: int | None, call_id: str | None) -> _Call:
         call = _Call()

@@ -98,6 +98,8 @@ def content_of(*payloads: Payload) -> tuple[Block, ...]:
                      "0<text 0+a 1<text 0+b 1+c 0> 1>", id="two blocks at once"),
         pytest.param([{"type": "novelty", "index": 3}, delta(0, "novel_delta", novelty=1)],
                      "", id="events of a later version"),
+        pytest.param([begin(content=[{"type": "text", "text": "Hi"}])],
+                     "0<text 0+Hi 0>", id="content in the message's start"),
         pytest.param([{"type": "content_block_start", "index": 0, "content_block": None}, text(0, "a")],
                      "0<text 0+a 0>", id="a start without a block"),
     ],
