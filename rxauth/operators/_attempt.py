@@ -1,4 +1,4 @@
-"""One subscription to a source, from its first event to its end: the state that the operators have in common."""
+"""Follow one subscription to a source, from its first event to its end: the state that the operators share."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ E = TypeVar("E")
 
 
 class Attempt(SingleAssignmentDisposable, Generic[E]):
-    """Judge events until one is live; then pass everything straight to the observer.
+    """Judge events until one is live; then pass every event straight to the observer.
 
-    A subclass decides in `judge` and `ended`, and perhaps in `failed` and `completed`. The state is that of one
-    subscription: a synchronous source goes on emitting after it was disposed, and must not feed the next attempt.
+    A subclass overrides `judge` and `ended`, and perhaps `failed` and `completed`. Each subscription has an attempt of
+    its own: a synchronous source goes on emitting after it was disposed, and must not feed the next attempt.
 
     Attributes:
         live: an event was delivered, or is being delivered.
         live_event: the event that made it live.
-        last: the last event, while no more than `watched` have come since then: it may be the error event that ends the
-            stream. To remember it for ever would cost every event a tenth more.
-        over: the attempt has left the source before its end; the rest is ignored.
-        thrown: the observer's last exception. A source that raises inside its own `subscribe` brings it back as an
-            error, and it must not be taken for the stream's failure.
+        last: the last event, for the first `watched` events after live: it may be the error event that ends the stream.
+            Remembering it for longer would slow every event by a tenth.
+        over: the source was disposed before its end; what it still emits is ignored.
+        thrown: the observer's last exception. A source that calls the observer inside its own `subscribe` hands it to
+            `on_error`, where it must not count as the stream's failure.
     """
 
     live = False
@@ -38,12 +38,12 @@ class Attempt(SingleAssignmentDisposable, Generic[E]):
     over = False
     thrown: Exception | None = None
     _flushing = False
-    _end: Callable[[], object] | None = None  # a terminal that came during the flush
+    _end: Callable[[], object] | None = None  # a completion or an error that came during the flush
 
     def __init__(self, observer: abc.ObserverBase[E]) -> None:
         super().__init__()
         self.observer = observer
-        self.become: Callable[[Callable[[E], None]], None]  # sets how the next events are handled
+        self.set_handler: Callable[[Callable[[E], None]], None]  # sets the function that gets the next events
 
     def judge(self, event: E) -> None:
         """Handle an event before live."""
@@ -63,27 +63,27 @@ class Attempt(SingleAssignmentDisposable, Generic[E]):
 
     def connect(self, source: Observable[E], scheduler: abc.SchedulerBase | None) -> None:
         """Subscribe to the source."""
-        step: Callable[[E], None] = self.judge
+        handler: Callable[[E], None] = self.judge
 
-        def become(handle: Callable[[E], None]) -> None:
-            nonlocal step
-            step = handle
+        def set_handler(new: Callable[[E], None]) -> None:
+            nonlocal handler
+            handler = new
 
-        # A closure, because it runs for every event: a method that looks up its step costs a fifth more.
+        # A closure, because it runs for every event: a method that looks up its handler costs a fifth more.
         def on_next(event: E) -> None:
             try:
-                return step(event)  # to return it costs less than to drop it
+                return handler(event)  # returning the result is cheaper than dropping it
             except Exception as error:
                 self.thrown = error
                 raise
 
-        self.become = become
+        self.set_handler = set_handler
         try:
             self.disposable = source.subscribe(on_next, self.on_error, self.on_completed, scheduler=scheduler)
         except Exception as error:
             if not self.over or error is self.thrown:
                 raise
-            # The source was left: an exception that it raises now would end the next attempt.
+            # The source is disposed: an exception that it raises now would end the next attempt.
 
     def watch(self, event: E) -> None:
         """Deliver an event after live, and remember it."""
@@ -91,13 +91,13 @@ class Attempt(SingleAssignmentDisposable, Generic[E]):
         self.watched -= 1
         if self.watched == 0:
             self.last = None
-            self.become(self.observer.on_next)
+            self.set_handler(self.observer.on_next)
         self.observer.on_next(event)
 
     def leave(self, then: Callable[[], object]) -> None:
-        """Dispose the source before its end, and go on with `then`."""
+        """Dispose the source before its end, then call `then`."""
         self.over = True
-        self.become(_ignore)
+        self.set_handler(_ignore)
         self.dispose()
         try:
             then()
@@ -106,25 +106,25 @@ class Attempt(SingleAssignmentDisposable, Generic[E]):
             raise
 
     def go_live(self, event: E, held: Iterable[E] = ()) -> None:
-        """Deliver what is held and the event, and from now on every event in the call that brings it."""
-        # Live before the delivery: what the observer raises out of it is no failure of the source.
+        """Deliver the held events and this one; from now on deliver each event in the call that brings it."""
+        # Set before the delivery: an exception of the observer must not count as a failure before live.
         self.live = True
         self.live_event = event
         deliver = self.observer.on_next
         afterwards = self.watch if self.watched else deliver
         if not held:
-            self.become(afterwards)
+            self.set_handler(afterwards)
             deliver(event)
             return
         queue = deque(held)
         queue.append(event)
-        self.become(queue.append)  # events that the observer causes wait their turn
+        self.set_handler(queue.append)  # events that the observer causes wait their turn
         self._flushing = True
         try:
             while queue:
                 deliver(queue.popleft())
         finally:
-            self.become(afterwards)
+            self.set_handler(afterwards)
             self._flushing = False
             if self._end is not None:
                 self._end()
@@ -154,7 +154,7 @@ class Attempt(SingleAssignmentDisposable, Generic[E]):
 
 
 def _ignore(event: Any) -> None:
-    """Drop an event that comes after its source was left."""
+    """Drop an event that a disposed source still emits."""
 
 
 def unwrapped(error: Any) -> Any:

@@ -27,9 +27,9 @@ def buffer_until_live(
         source   s---#              result   ----#          NeverLiveError(held=(s,), failure=the exception)
         source   s---|              result   ----#          NeverLiveError(held=(s,), failure=None)
 
-    From the first live event on everything passes straight through, in the call that brings it: error events and later
-    preludes too. A stream that ends before it is live emits nothing and fails with a `NeverLiveError`: end the pipe
-    with `flush_on_complete_or_error()`. How long it holds is not bounded: put `limit_silence` in front.
+    From the first live event on each event passes in the call that brings it, error events and later preludes too. A
+    stream that ends before it is live emits nothing and fails with a `NeverLiveError`: end the pipe with
+    `flush_on_complete_or_error()`. How long it holds is not bounded: put `limit_silence` in front.
 
     Args:
         is_prelude: whether an event can come before the server has accepted the request.
@@ -75,7 +75,7 @@ class HoldingOptions(Generic[E]):
 
 
 class Holding(Attempt[E]):
-    """An attempt that holds its prelude."""
+    """Hold the prelude of one subscription until an event is live."""
 
     def __init__(self, observer: abc.ObserverBase[E], options: HoldingOptions[E]) -> None:
         super().__init__(observer)
@@ -89,7 +89,7 @@ class Holding(Attempt[E]):
             prelude = not failed and len(self.held) < options.max_held and options.is_prelude(event)
         except Exception as error:
             self.held = []
-            self.leave(partial(self.unjudged, error))
+            self.leave(partial(self.predicate_raised, error))
             return
         if failed:
             self.leave(partial(self.never_live, event))
@@ -102,7 +102,7 @@ class Holding(Attempt[E]):
     def ended(self, error: Exception | None) -> None:
         self.never_live(error)
 
-    def unjudged(self, error: Exception) -> None:
+    def predicate_raised(self, error: Exception) -> None:
         """Handle the exception of a predicate."""
         self.observer.on_error(error)
 

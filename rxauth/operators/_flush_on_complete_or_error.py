@@ -56,13 +56,13 @@ def flush_on_complete_or_error(
 
 @dataclass(frozen=True, slots=True)
 class Flush(Generic[E]):
-    """End a stream for its observer."""
+    """Emit held events and end a stream, as the options of the operator say."""
 
     discard_on_error: bool
     error_event: Callable[[Exception], E] | None
 
     def flush(self, observer: abc.ObserverBase[E], held: Iterable[E], failure: Any) -> None:
-        """Emit the held events; then finish."""
+        """Emit the held events; then end the stream."""
         if failure is None or not self.discard_on_error:
             for event in held:
                 observer.on_next(event)
@@ -70,7 +70,7 @@ class Flush(Generic[E]):
 
     def finish(self, observer: abc.ObserverBase[E], failure: Any) -> None:
         """End with an error event, an exception, or `None` for a completion."""
-        if isinstance(failure, BaseException):  # RxPY also sends a CancelledError, which is no Exception
+        if isinstance(failure, BaseException):  # RxPY can send a CancelledError, which is no Exception
             error = cast(Exception, failure)
             if self.error_event is None:
                 observer.on_error(error)

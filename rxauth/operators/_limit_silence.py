@@ -14,7 +14,7 @@ from rxauth.waiting import running_loop, seconds_on, waiting_scheduler
 E = TypeVar("E")
 
 _ROUNDING = 1e-5  # seconds: schedulers keep times as datetimes, in microseconds
-_LATE = 1.0  # seconds: a timer that is later than this was held up, by a busy loop or a laptop that slept
+_LATE = 1.0  # seconds: a timer that fires later than this was delayed by a busy loop or a laptop that slept
 
 
 def limit_silence(
@@ -27,15 +27,15 @@ def limit_silence(
 ) -> Callable[[Observable[E]], Observable[E]]:
     """Fail with `TimeoutError` when a stream is silent for too long.
 
-        source              s---a-------b|     p: a ping, which is not passed on
-        first=5             s---a-------b|     a is live: `first` is over
+        source              s---a-------b|     p: a ping, which is removed
+        first=5             s---a-------b|     a is live, so `first` no longer counts
         idle=5              s---a----#
         source              s-p-p-p-p-p-p-p
-        first=5             s----#             a prelude and a ping do not count for `first`
-        idle=5              s---------- ...    both count for `idle`
+        first=5             s----#             preludes and pings do not meet `first`
+        idle=5              s---------- ...    both meet `idle`
 
-    Put it in front of the buffer. Silence before the stream is live is then the failure of a `NeverLiveError`, which
-    `retry_never_live` tries again and `switch_if_never_live` fails over:
+    Put it in front of the buffer. The `TimeoutError` of a stream that is not live is then the failure of a
+    `NeverLiveError`, on which `retry_never_live` subscribes again and `switch_if_never_live` takes the other stream:
 
         source.pipe(
             limit_silence(first=60, idle=30),
@@ -46,15 +46,15 @@ def limit_silence(
             flush_on_complete_or_error(),
         )
 
-    Anywhere else it goes wrong. Behind the buffer no prelude and no ping reaches it, so a long thinking pause counts as
-    silence, and its exception is no `NeverLiveError`. Behind a retry it measures all attempts and their waits together.
+    Anywhere else it goes wrong. After the buffer no prelude and no ping reaches it, so a long thinking pause counts as
+    silence, and its exception is no `NeverLiveError`. After a retry it measures all attempts and their waits together.
 
-    rxauth's sources emit pings with `pings=True`. They have a limit of their own, `read_timeout`, which a ping resets.
+    rxauth's sources emit pings with `pings=True`; each ping also resets their own `read_timeout`.
 
     The waits run on the scheduler given to `subscribe`, else on the running loop, else on a timer thread. Setting the
     wall clock changes nothing. An event that arrives exactly at a limit is in time. A timer that fires late (the loop
-    was busy, the laptop slept) waits as long again as it was late, at most a whole limit, so that events that have
-    arrived meanwhile are read first.
+    was busy, the laptop slept) extends the limit by the time that it was late, at most by a whole limit, so that events
+    that have arrived meanwhile are read first.
 
     Args:
         first: seconds from `subscribe` to the first live event; `None` for no limit.
@@ -64,8 +64,8 @@ def limit_silence(
         is_ping: whether an event only says that the connection is alive; it is removed.
 
     Returns:
-        An operator. Once a limit has run out, the source is disposed. A predicate that raises fails the stream with
-        that exception.
+        An operator, which disposes the source when a limit runs out. If a predicate raises, the stream fails with that
+        exception.
 
     Raises:
         ValueError: a limit is not a positive, finite number.
@@ -95,7 +95,7 @@ def limit_silence(
 
 
 class _Watch(abc.DisposableBase, Generic[E]):
-    """One subscription under its limits."""
+    """Watch one subscription, and fail it when a limit runs out."""
 
     def __init__(
         self,
@@ -104,18 +104,18 @@ class _Watch(abc.DisposableBase, Generic[E]):
         first: float | None,
         idle: float | None,
         is_ping: Callable[[E], bool],
-        is_no_answer: Callable[[E], bool],
+        is_before_live: Callable[[E], bool],
     ) -> None:
         self._observer = observer
         self._scheduler = scheduler
         self._first = math.inf if first is None else first
         self._idle = math.inf if idle is None else idle
         self._is_ping = is_ping
-        self._is_no_answer = is_no_answer
+        self._is_before_live = is_before_live
         self._clock = waiting_scheduler(scheduler, running_loop())
-        self._began = self._heard = seconds_on(self._clock)
+        self._start = self._last_event_at = seconds_on(self._clock)
         self._due = math.inf  # when the timer should fire
-        self._excused = 0.0  # no limit runs out before this time
+        self._extended_until = 0.0  # no limit runs out before this time
         self._live = False
         self._over = False
         self._lock = threading.RLock()  # a timer thread must not fail the stream while an event is being delivered
@@ -137,10 +137,10 @@ class _Watch(abc.DisposableBase, Generic[E]):
         with self._lock:
             if self._over:  # the timer's thread is about to fail the stream
                 return
-            self._heard = seconds_on(self._clock)
+            self._last_event_at = seconds_on(self._clock)
             try:
                 ping = self._is_ping(event)
-                self._live = self._live or not (ping or self._is_no_answer(event))
+                self._live = self._live or not (ping or self._is_before_live(event))
             except Exception as error:
                 self._end(self._observer.on_error, error)
                 return
@@ -162,17 +162,17 @@ class _Watch(abc.DisposableBase, Generic[E]):
         notify(*error)
 
     def _next_limit(self) -> tuple[float, float, str]:
-        """When the next limit runs out, how long it is, and the failure in words."""
-        idle = self._heard + self._idle, self._idle, f"The stream was silent for {self._idle:g} s."
+        """Return when the next limit runs out, how long it is, and the text of its failure."""
+        idle = self._last_event_at + self._idle, self._idle, f"The stream was silent for {self._idle:g} s."
         if self._live:
             return idle
-        first = self._began + self._first, self._first, f"The stream brought no live event within {self._first:g} s."
+        first = self._start + self._first, self._first, f"The stream brought no live event within {self._first:g} s."
         return min(first, idle)
 
     def _wait(self) -> None:
         with self._lock:  # the timer may fire on another thread before it is stored here
             at, _, _ = self._next_limit()
-            self._due = max(at, self._excused)
+            self._due = max(at, self._extended_until)
             if self._due < math.inf and not self._over:
                 delay = max(0.0, self._due - seconds_on(self._clock))
                 self._timer.disposable = self._clock.schedule_relative(delay, self._on_timer)
@@ -182,8 +182,8 @@ class _Watch(abc.DisposableBase, Generic[E]):
             now = seconds_on(self._clock)
             at, limit, words = self._next_limit()
             if now - self._due > _LATE:
-                self._excused = now + min(now - self._due, limit)
-            if max(at, self._excused) > now + _ROUNDING:
+                self._extended_until = now + min(now - self._due, limit)
+            if max(at, self._extended_until) > now + _ROUNDING:
                 self._wait()
                 return
             if not last_look:  # an event that arrives in this very moment is in time

@@ -1,4 +1,4 @@
-"""Default predicates: they read an event's `type`, an attribute or the key of a mapping."""
+"""Classify events by their `type`, an attribute or the key of a mapping: the default predicates."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def is_opener(event: Any) -> bool:
     openers = _OPENERS
     if kind is None and isinstance(event, Mapping):
         kind, openers = event.get("event"), _LANGCHAIN_OPENERS
-    return isinstance(kind, str) and kind in openers  # another value need not be hashable
+    return isinstance(kind, str) and kind in openers  # a value of another type may not be hashable
 
 
-def kind_of(event: Any) -> str:
+def label_of(event: Any) -> str:
     """Name an event for a person: by its `type` or LangChain's `event`, if that is a short word, else by its class."""
     kind = type_of(event)
     if kind is None and isinstance(event, Mapping):

@@ -35,27 +35,27 @@ def recover_auth(
     discard_on_error: bool = False,
     error_event: Callable[[Exception], Any] | None = None,
 ) -> Callable[[Observable[E]], Observable[E]]:
-    """Combine the three operators: the same notifications at the same times for every source.
+    """Hold the prelude; on an auth failure before live, refresh the credential and subscribe once more.
 
-        buffer_until_live() | retry_on_first_auth_error(refresh) | flush_on_complete_or_error()
+        the same as   .pipe(buffer_until_live(), retry_on_first_auth_error(refresh), flush_on_complete_or_error())
 
         source    s-e                     e is an auth failure; the consumer has seen nothing yet
         refresh     --r|
         source        s-a----b--|
-        result    ------(sa)-b--|         one s
+        result    ------(sa)-b--|         one start
 
-    Once the stream is live it costs one call per event, instead of one per operator.
+    After live it costs one call per event; the three operators cost one each.
 
     Args:
-        refresh: see `retry_on_first_auth_error`; so are `is_auth_error`, `retrying`, `timeout` and `on_recovery`.
-        is_prelude: see `buffer_until_live`; so are `is_error` and `max_held`.
-        discard_on_error: see `flush_on_complete_or_error`; so is `error_event`.
+        refresh, is_auth_error, retrying, timeout, on_recovery: see `retry_on_first_auth_error`.
+        is_prelude, is_error, max_held: see `buffer_until_live`.
+        discard_on_error, error_event: see `flush_on_complete_or_error`.
 
     Returns:
         An operator.
 
     Raises:
-        TypeError: `refresh` or `retrying` is not what it should be.
+        TypeError: `refresh` is not callable, or `retrying` is not a `tenacity.Retrying`.
         ValueError: `max_held` is negative, `timeout` not positive.
 
     >>> import reactivex as rx
@@ -125,7 +125,7 @@ class _Attempt(Holding[E]):
         super().__init__(stream.observer, stream.options.holding)
         self.stream = stream
 
-    def unjudged(self, error: Exception) -> None:
+    def predicate_raised(self, error: Exception) -> None:
         self.never_live(error)
 
     def never_live(self, failure: Any) -> None:

@@ -17,7 +17,7 @@ from rxauth import waiting
 from rxauth.errors import RefreshFailed, field
 from rxauth.failures import Judge, judge_known, name_of, status_of
 from rxauth.operators._attempt import Attempt
-from rxauth.operators._predicates import kind_of
+from rxauth.operators._predicates import label_of
 from rxauth.recovery import (
     AuthFailedAfterLive,
     AuthRejected,
@@ -116,7 +116,7 @@ class RecoveringStream(SerialDisposable, Generic[E]):
         try:
             if not is_error(failure) or not self.policy.rejects(failure):
                 return
-            name, status, live_type = name_of(failure), status_of(failure), kind_of(attempt.live_event)
+            name, status, live_type = name_of(failure), status_of(failure), label_of(attempt.live_event)
         except Exception as error:  # the stream has ended, and cannot fail with it
             logger.debug("A predicate raised %s after the end of the stream", type(error).__name__)
             return

@@ -9,7 +9,7 @@ import pytest
 import reactivex as rx
 
 from rxauth import recover_auth
-from rxauth.operators._predicates import is_error_event, is_opener, kind_of
+from rxauth.operators._predicates import is_error_event, is_opener, label_of
 
 
 def agents(kind: str) -> SimpleNamespace:
@@ -51,7 +51,7 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize("event", OPENERS, ids=kind_of)
+@pytest.mark.parametrize("event", OPENERS, ids=label_of)
 def test_an_opener_is_held_and_shown_once(event: Any) -> None:
     refused = {"type": "error", "status": 401}
     attempts = [[event, refused], [event, {"type": "text_delta"}]]
@@ -82,4 +82,4 @@ def test_an_error_event_has_the_type_error(event: Any, error: bool) -> None:
     ],
 )
 def test_an_event_is_named_by_type_event_or_class(event: Any, name: str) -> None:
-    assert kind_of(event) == name
+    assert label_of(event) == name
