@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from importlib import import_module
 
 from rxauth.cli import screen
 from rxauth.cli.running import DONE, FAILED, INTERRUPTED, USAGE, CommandError, exit_code, process_start
@@ -44,7 +45,9 @@ def _run(argv: Sequence[str] | None, args: Namespace) -> int:
     from rxauth.cli.parser import parse
 
     try:
-        code: int = parse(argv, args).run(args)
+        parse(argv, args)
+        # Not before the arguments are known to be good: to import a command takes longer than to parse them.
+        code: int = getattr(import_module(f"rxauth.cli.{args.module}"), args.function)(args)
     except KeyboardInterrupt:
         screen.aside("")  # below the line that shows ^C
         if is_refreshing():

@@ -56,26 +56,25 @@ class Logins:
 
     # A key in the environment -----------------------------------------------------------------------------------------
 
-    def key_variable(self) -> str | None:
-        """Return the name of the environment variable that holds a key."""
-        if self._only_own:
+    def key(self) -> StaticCredentials | None:
+        """Return the key in the environment, if there is one."""
+        variable = self._key_variable()
+        if variable is None:
             return None
-        variables = ("RXAUTH_TOKEN", self.preset.key_env)
-        return next((each for each in variables if each and self.environ.get(each, "").strip()), None)
-
-    def key(self, variable: str) -> StaticCredentials:
-        """Return the key in an environment variable."""
         try:
             return StaticCredentials(self.environ[variable].strip())
         except ValueError:
             raise ValueError(f"{variable} does not hold a token: it has characters that no header takes.") from None
 
+    def _key_variable(self) -> str | None:
+        variables = () if self._only_own else ("RXAUTH_TOKEN", self.preset.key_env)
+        return next((each for each in variables if each and self.environ.get(each, "").strip()), None)
+
     # A stored login ---------------------------------------------------------------------------------------------------
 
     async def credentials(self) -> CredentialSource:
-        """Return the key in the environment, else the stored login; raise as `key` and `load` do."""
-        variable = self.key_variable()
-        return self.renewing(await self.load()) if variable is None else self.key(variable)
+        """Return the key in the environment, else the stored login."""
+        return self.key() or self.renewing(await self.load())
 
     async def load(self) -> Credential:
         """Return the stored credential."""
@@ -203,7 +202,7 @@ class Logins:
 
     def next_action(self) -> str:
         """Return the sentence that says how a person replaces a credential that the provider refuses."""
-        if variable := self.key_variable():
+        if variable := self._key_variable():
             return f"Check {variable}."
         if self.app is not None:
             return f"Run `{self._login_command()}`."

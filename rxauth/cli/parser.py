@@ -6,7 +6,6 @@ import argparse
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,8 +29,8 @@ exit codes:
 """
 
 
-def parse(argv: Sequence[str] | None, args: argparse.Namespace) -> argparse.Namespace:
-    """Put the arguments of a command into `args`, and return it; `run` is the function that carries it out."""
+def parse(argv: Sequence[str] | None, args: argparse.Namespace) -> None:
+    """Put the arguments of a command into `args`, with the module and the name of the function that carries it out."""
     parser = _Parser(
         prog="rxauth",
         description="Survive an expired token in a stream.",
@@ -43,7 +42,7 @@ def parse(argv: Sequence[str] | None, args: argparse.Namespace) -> argparse.Name
 
     def command(name: str, help: str, module: str | None = None) -> Callable[..., object]:
         added = commands.add_parser(name, help=help)
-        added.set_defaults(run=_command(name, module or name))
+        added.set_defaults(module=module or name, function=name)
         return added.add_argument
 
     add = command("demo", "show the problem and its solution on an embedded provider")
@@ -80,16 +79,6 @@ def parse(argv: Sequence[str] | None, args: argparse.Namespace) -> argparse.Name
     add = command("status", "list the stored credentials: where they are and how long they last")
     add("--json", action="store_true", help="print JSON")
     parser.parse_args(argv, args)
-    return args
-
-
-def _command(name: str, module: str) -> Callable[[argparse.Namespace], int]:
-    def run(args: argparse.Namespace) -> int:
-        # Not before the arguments are known to be good: a module of commands takes longer to import than to parse them.
-        code: int = getattr(import_module(f"rxauth.cli.{module}"), name)(args)
-        return code
-
-    return run
 
 
 def _add_login(add: Callable[..., object], *, provider: bool = False, header: bool = True) -> None:

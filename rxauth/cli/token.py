@@ -24,11 +24,10 @@ _NEW = 10.0  # s; a token that was renewed so shortly ago is not the one that an
 def token(args: Namespace) -> int:
     """Print one access token."""
     logins = logins_of(args)
-    variable = logins.key_variable()
-    if variable is not None:
+    if key := logins.key():
         if args.rejected:
-            raise CommandError(f"The key in {variable} was refused. {logins.next_action()}", FAILED)
-        credential = run_without_loop(logins.key(variable).current)
+            raise CommandError(f"The key was refused. {logins.next_action()}", FAILED)
+        credential = run_without_loop(key.current)
     else:
         credential = run_without_loop(logins.load)
         notes, caller = Notes(home(os.environ)), os.getppid()
