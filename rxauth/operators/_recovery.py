@@ -1,4 +1,4 @@
-"""One recovery: refresh, with backoff and a bound in time; then resume the stream, or pass its failure on."""
+"""Recover a stream: refresh, with backoff and a time limit; then subscribe once more, or pass the failure on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OnRecovery: TypeAlias = Callable[[RecoveryEvent], object] | abc.ObserverBase[Rec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How to recover.
+    """Hold the options of a recovery.
 
     Args:
         refresh: called with the failure; see `retry_on_first_auth_error`.
@@ -66,12 +66,12 @@ class Policy:
             checked(self.retrying)
 
     def rejects(self, failure: Any) -> bool:
-        """Return whether it is an auth failure."""
+        """Return whether the failure is an auth failure."""
         return judge_known(self.is_auth_error, failure)
 
 
 class RecoveringStream(SerialDisposable, Generic[E]):
-    """One subscription of a consumer: a first attempt, perhaps a recovery and a second attempt."""
+    """Run one consumer's subscription: a first attempt, perhaps a recovery and a second attempt."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class RecoveringStream(SerialDisposable, Generic[E]):
 
 
 class Recovery(abc.DisposableBase):
-    """One recovery under way. After its disposal the stream neither resumes nor gives up.
+    """Run one recovery. After its disposal the stream neither resumes nor gives up.
 
     Args:
         stream: the subscription to recover.
@@ -150,7 +150,7 @@ class Recovery(abc.DisposableBase):
         self._deadline = math.inf
 
     def start(self) -> None:
-        if self._settled.locked():  # is_auth_error disposed the subscription
+        if self._settled.locked():  # is_auth_error has disposed the subscription
             return
         from rxauth import backoff  # here, because a stream that never fails need not import tenacity
 
@@ -162,7 +162,7 @@ class Recovery(abc.DisposableBase):
         self._clock = waiting.waiting_scheduler(self._stream.scheduler, self._stream.loop)
         if policy.timeout is not None:
             self._deadline = waiting.seconds_on(self._clock) + policy.timeout
-        if self._settled.locked():  # on_recovery disposed it
+        if self._settled.locked():  # on_recovery has disposed it
             return
         self._run(backoff.drive(policy.retrying or backoff.default_retrying(), self, scheduler=self._clock))
         # A refresh that has ended needs no timer, which may be a thread.
@@ -171,7 +171,7 @@ class Recovery(abc.DisposableBase):
 
     def _run(self, running: abc.DisposableBase) -> None:
         self._running.append(running)
-        if self._settled.locked():  # by another thread, which may have looked before the append
+        if self._settled.locked():  # another thread may have called _stop before the append
             self._stop()
 
     def _stop(self) -> None:
@@ -188,7 +188,7 @@ class Recovery(abc.DisposableBase):
 
     def start_try(self, outcome: waiting.Outcome) -> None:
         """Start one try of the refresh, for `backoff.drive`."""
-        if self._settled.locked():  # the last try disposed the subscription and failed
+        if self._settled.locked():  # the last try has disposed the subscription, and failed
             return
         if self._seconds_left() <= 0:  # tries that fail at once, without a wait, never reach the timer
             self._expire()
@@ -199,7 +199,7 @@ class Recovery(abc.DisposableBase):
         except Exception as error:
             outcome.failed(error)
             return
-        # An Observable that waits does so where the recovery does, if that is the subscription's own scheduler.
+        # The subscription's scheduler, unless it cannot wait: an Observable would block on it.
         scheduler = self._clock if self._clock is self._stream.scheduler else None
         context.run(partial(waiting.settle, result, self._stream.loop, outcome, scheduler=scheduler))
 
@@ -224,7 +224,7 @@ class Recovery(abc.DisposableBase):
         return first
 
     def succeeded(self, result: Any) -> None:
-        """End the recovery with what the refresh returned."""
+        """End the recovery with the result of the refresh."""
         try:
             fresh = bool(result)
         except Exception as error:
@@ -252,7 +252,7 @@ class Recovery(abc.DisposableBase):
             return
         name, status = name_of(error), status_of(error)
         logger.warning("The refresh failed (%s); the stream's own failure goes on", name)
-        _keep(error, self._failure)
+        _attach(error, self._failure)
         self._report(RefreshFailed(type=name, status=status))
         self._go_on(self._give_up)
 
@@ -261,13 +261,13 @@ class Recovery(abc.DisposableBase):
             if not self._disposed:
                 action()
 
-        # A source may need the loop for its second subscription too, on whichever thread the refresh ended.
+        # The refresh may have ended on another thread, where a source that needs the loop could not be subscribed to.
         loop = self._stream.loop
         if loop is None or not waiting.run_on(loop, unless_disposed):
             unless_disposed()
 
 
-def _keep(error: Exception, failure: Any) -> None:
+def _attach(error: Exception, failure: Any) -> None:
     """Attach the refresh's exception to the stream's failure: as its cause, else as a note without its text."""
     target = failure if isinstance(failure, BaseException) else field(failure, "cause")
     if not isinstance(target, BaseException) or target is error:

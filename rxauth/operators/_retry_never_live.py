@@ -35,13 +35,13 @@ def retry_never_live(
         source         s--#
         wait              ----
         source                s-a----|
-        result    --------------(sa)-|      the preludes of the failed attempts are dropped
+        result    --------------(sa)-|      preludes of failed attempts are dropped
 
-    It judges the failure of a `NeverLiveError`, so it stands behind a `buffer_until_live()`. Everything else passes: a
-    live stream, also one that fails later, an auth failure, a failure for good. After the last try the last failure
-    goes on, the very same object.
+    It judges the failure of a `NeverLiveError`, so put it after `buffer_until_live()`. Everything else passes: a live
+    stream, also one that fails later, an auth failure, a failure that no wait mends. After the last try the last
+    failure goes on, the very same object.
 
-    Put it behind the recovery of the token, so that each attempt may refresh once:
+    Put it after the operator that refreshes, so that each attempt may refresh once:
 
         source.pipe(
             limit_silence(first=60, idle=30),
@@ -52,24 +52,23 @@ def retry_never_live(
             flush_on_complete_or_error(),
         )
 
-    Anywhere else it goes wrong. In front of the recovery, one refresh has to do for all attempts together. Behind the
-    failover it comes too late: the backup has been asked at the first failure. In front of the buffer and behind the
-    flush no `NeverLiveError` reaches it, and it does nothing.
+    Anywhere else it goes wrong. Before that operator, all attempts together get one refresh. After the failover it
+    comes too late: the first failure has switched to the backup. Before the buffer and after the flush no
+    `NeverLiveError` reaches it, and it does nothing.
 
     The source must be cold (`rx.defer`, rxauth's own): a hot one only repeats its failure.
 
     Args:
         when: whether a failure (the error event, or the exception) may pass by itself; see `rxauth.failures`.
-        retrying: a `tenacity.Retrying`: how often, and when. It is asked about what `when` agrees to, and is given the
+        retrying: a `tenacity.Retrying`: how often, and when. It judges the failures that `when` accepts: the
             exception itself, the `cause` of an error event, or else the `NeverLiveError`. Its waits run on the
             scheduler given to `subscribe`, else on the running loop, else on a timer thread. By default three tries,
-            waiting as the server's `Retry-After` says, else random, up to 8 s. A server that asks for more than a
-            minute is not tried again.
+            waiting for the seconds of the server's `Retry-After`, else for random seconds up to 8. A server that asks
+            for more than a minute is not tried again.
         on_retry: a function, or an Observer whose `on_next` is used: receives a `RetryScheduled` before each wait.
 
     Returns:
-        An operator. Disposed while it waits, it subscribes no more. A `when` that raises fails the stream with that
-        exception.
+        An operator. Once disposed it does not subscribe again. If `when` raises, the stream fails with that exception.
 
     Raises:
         TypeError: `retrying` is not a `tenacity.Retrying` (an `AsyncRetrying` has waits of its own).
@@ -104,7 +103,7 @@ def retry_never_live(
 
 
 class _Attempts(abc.DisposableBase, Generic[E]):
-    """The attempts of one subscription: the work that `backoff.drive` tries, from the first failure on."""
+    """Run the attempts of one subscription, from the first failure on as the work of `backoff.drive`."""
 
     def __init__(
         self,
@@ -152,7 +151,7 @@ class _Attempts(abc.DisposableBase, Generic[E]):
         except Exception as error:
             if not failed or error is self._thrown:
                 raise
-            # A source that raises behind its own failure must not end the next attempt.
+            # A source that raises after it has failed must not end the next attempt.
 
     def dispose(self) -> None:
         self._disposed = True
@@ -189,7 +188,7 @@ class _Attempts(abc.DisposableBase, Generic[E]):
             raise
 
     def _begin(self) -> None:
-        from rxauth import backoff  # a stream that never fails does not pay for tenacity
+        from rxauth import backoff  # here, because a stream that never fails need not import tenacity
 
         retrying = self._retrying or backoff.three_tries()
         tries = SingleAssignmentDisposable()
@@ -200,9 +199,9 @@ class _Attempts(abc.DisposableBase, Generic[E]):
 
     def start_try(self, outcome: Outcome) -> None:
         first, self._outcome = self._outcome is None, outcome
-        if first:  # it has failed already, which is why there is a second
+        if first:  # the failed subscription that started the retries counts as the first try
             outcome.failed(_exception_of(self._last))
-        # A source that needs a loop needs it for every attempt, whichever thread the wait ended on.
+        # The wait may have ended on another thread, where a source that needs the loop could not be subscribed to.
         elif self._loop is None or not run_on(self._loop, self._subscribe_in_context):
             self._subscribe_in_context()
 
@@ -223,7 +222,7 @@ class _Attempts(abc.DisposableBase, Generic[E]):
 
 
 def _exception_of(error: NeverLiveError) -> Exception:
-    """What a policy judges: an exception of the provider's where there is one."""
+    """Return the exception that a policy judges: the provider's, where there is one."""
     failure: Any = error.failure
     cause = failure if isinstance(failure, BaseException) else getattr(failure, "cause", None)
     return cause if isinstance(cause, Exception) else error

@@ -38,7 +38,7 @@ def retry_on_first_auth_error(
     The failure may be an exception, the failure of a `NeverLiveError`, or, without a buffer in front, an error event
     that is the first element. The outcome of the second subscription is final: there is never a third, and never a
     second refresh. After the first delivered event nothing is tried again, so content is never duplicated. If the
-    refresh fails, or gives no credential, the original failure goes on, the very same object.
+    refresh fails, or returns no credential, the original failure goes on, the very same object.
 
     The source must be cold (`rx.defer`, rxauth's own): a hot one only repeats its failure.
 
@@ -46,7 +46,7 @@ def retry_on_first_auth_error(
         refresh: called with the error event or exception; a truthy result means that there is a new credential. A plain
             function, a coroutine function, or one that returns an awaitable or an Observable (its first element counts;
             `None` if it is empty). A coroutine runs on the loop that was running at `subscribe`, an Observable gets the
-            scheduler that was given to `subscribe`. The subscriber's context variables hold.
+            scheduler that was given to `subscribe`. All of them see the subscriber's context variables.
         is_auth_error: whether a failure is worth a refresh; see `rxauth.failures`.
         is_error: whether an event is a failure.
         retrying: a `tenacity.Retrying`: when to try the refresh again. It waits on the scheduler given to `subscribe`,

@@ -11,20 +11,20 @@ from rxauth.events import AssistantEvent, Done, Error, Text, TextDelta, TextEnd,
 def suppress_empty_response(
     prefix: str = "(Empty response:",
 ) -> Callable[[Observable[AssistantEvent]], Observable[AssistantEvent]]:
-    """Drop the text block that a provider makes up for an answer without text.
+    """Drop the placeholder text that a provider sends for an answer without text.
 
-        source   s-[-m-m-]-d|     m: the marker, piece by piece, in a block of its own
+        source   s-[-m-m-]-d|     m: the placeholder, in pieces, in a block of its own
         result   s---------d|     without that block, also in the message of d
 
-        source   s-[-m-a-]-d|     a block that only begins like the marker
+        source   s-[-m-a-]-d|     a block that only begins like a placeholder
         result   s-----([ma)-]-d| held text comes with the first piece that differs
 
-    Kimi wraps an answer that is nothing but thinking into a text block "(Empty response: ...". Text is held only
-    while it can still become the marker, and no event overtakes held text. A block that ends undecided, or is cut off,
-    is emitted. The numbers of later blocks do not change.
+    Kimi adds a text block "(Empty response: ..." to an answer that is nothing but thinking. Text is held only while
+    it can still become a placeholder, and no event overtakes held text. A block that ends undecided, or is cut off, is
+    emitted. The numbers of later blocks do not change.
 
     Args:
-        prefix: the beginning of such a block.
+        prefix: the text with which a placeholder begins.
 
     Returns:
         An operator.
@@ -34,9 +34,9 @@ def suppress_empty_response(
 
     >>> import reactivex as rx
     >>> from rxauth.events import AssistantMessage
-    >>> made_up = Text("(Empty response: only thinking)")
-    >>> events = rx.of(TextStart(0), TextDelta(0, made_up.text), TextEnd(0, made_up.text),
-    ...     Done("stop", AssistantMessage(content=(made_up,))))
+    >>> placeholder = Text("(Empty response: only thinking)")
+    >>> events = rx.of(TextStart(0), TextDelta(0, placeholder.text), TextEnd(0, placeholder.text),
+    ...     Done("stop", AssistantMessage(content=(placeholder,))))
     >>> _ = events.pipe(suppress_empty_response()).subscribe(lambda event: print(event.type, event.message.content))
     done ()
     """
@@ -47,8 +47,8 @@ def suppress_empty_response(
         def subscribe(
             observer: abc.ObserverBase[AssistantEvent], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            undecided: dict[int, str] = {}  # the text so far of a block that can still become the marker
-            made_up: set[int] = set()
+            undecided: dict[int, str] = {}  # the text so far of each block that can still become a placeholder
+            placeholders: set[int] = set()
             held: deque[AssistantEvent] = deque()
 
             def on_next(event: AssistantEvent) -> None:
@@ -60,7 +60,7 @@ def suppress_empty_response(
                     undecided.pop(event.content_index, None)
                 elif isinstance(event, Done | Error):
                     undecided.clear()
-                    event = without_made_up(event)
+                    event = without_placeholder(event)
                 held.append(event)
                 release()
 
@@ -69,7 +69,7 @@ def suppress_empty_response(
                     return
                 text = undecided[index] + delta
                 if text.startswith(prefix):
-                    made_up.add(index)
+                    placeholders.add(index)
                     del undecided[index]
                 elif prefix.startswith(text):
                     undecided[index] = text
@@ -82,12 +82,12 @@ def suppress_empty_response(
                     if isinstance(event, TextStart | TextDelta | TextEnd):
                         if event.content_index in undecided:
                             return
-                        if event.content_index in made_up:
+                        if event.content_index in placeholders:
                             held.popleft()
                             continue
                     observer.on_next(held.popleft())
 
-            def without_made_up(event: Done | Error) -> Done | Error:
+            def without_placeholder(event: Done | Error) -> Done | Error:
                 message = event.message if isinstance(event, Done) else event.error
                 kept = tuple(
                     block

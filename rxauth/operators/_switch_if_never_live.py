@@ -24,17 +24,17 @@ def switch_if_never_live(
     The events that the source held are dropped. Everything else passes, also a failure after live, and a
     `NeverLiveError` after something was delivered.
 
-    `ops.catch` and `ops.retry` in its place take every exception. Over rxauth's own sources, which fail in-band once
-    they are live, that makes no difference; over one that raises, as the SDKs do, it starts a second message behind the
+    `ops.catch` and `ops.retry` in its place take every exception. With rxauth's own sources, which fail in-band once
+    they are live, that makes no difference; with one that raises, as the SDKs do, it starts a second message after the
     first:
 
         source                         s-a-------#
-        buffer, ops.catch(other)       --(sa)------(sb)|     a second start, behind half an answer
+        buffer, ops.catch(other)       --(sa)------(sb)|     a second start, after half an answer
         buffer, switch_if_never_live   --(sa)----#
 
     For a limit on the silence before the first live event put `limit_silence` in front of the buffer. To wait and try
-    the same stream again use `retry_never_live`. In a merge each branch ends with a flush of its own; and `ops.share()`
-    comes last: in front of a recovery every subscriber would refresh for itself.
+    the same stream again use `retry_never_live`. In a merge give each branch a flush of its own. Put `ops.share()`
+    last: operators after it, with their refresh, run once for each subscriber.
 
     Args:
         other: the stream, or a function from the `NeverLiveError` to one. If it raises, the stream fails with that
@@ -96,4 +96,4 @@ class _First(Attempt[E]):
         if isinstance(following, Observable):
             self.follow(following)
         else:  # reported here, because RxPY's sources lose an exception that `on_error` raises
-            self.observer.on_error(TypeError(f"other gave {type(following).__name__}, which is not an Observable."))
+            self.observer.on_error(TypeError(f"other returned {type(following).__name__}, which is not an Observable."))
