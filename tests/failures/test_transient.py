@@ -153,6 +153,7 @@ def test_name_of_comes_from_code(failure: Any, name: str) -> None:
                 "inf",
                 "nan",
                 "1e9",
+                "\u0667",
                 "9" * 400,
                 "1_0",
                 "Thu, 99 Jan 99999999999 00:00:00 GMT",

@@ -158,6 +158,14 @@ def test_failure_reads_the_error_type_in_a_header() -> None:
     assert (type(denied), denied.type) == (RequestRejected, "AccessDeniedException")
 
 
+def test_failure_is_judged_by_the_whole_body() -> None:
+    """Gemini says in a detail what its message and its codes leave open."""
+    body = {"error": {"code": 400, "message": "no", "status": "INVALID_ARGUMENT"}}
+    stale = {"error": {**body["error"], "details": [{"reason": "API_KEY_INVALID"}]}}
+    reports = [read_error(each) or Report() for each in (body, stale)]
+    assert [type(exchange(400).failure(each)) for each in reports] == [RequestRejected, CredentialRejected]
+
+
 CLASSES = {RequestRejected: REFUSED, ProviderUnavailable: TRANSIENT, CredentialRejected: AUTH}
 
 
