@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 import rxauth
 from rxauth.testing import FakeProvider, Gate, Reply
 
-from .running import CLIENT_ID, KEY, CommandLine, login_at
+from .running import CLIENT_ID, KEY, CommandLine, Process, login_at
 
 both_signals = pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
@@ -39,24 +40,28 @@ def test_text_arrives_as_it_is_sent_until_ctrl_c(cli: CommandLine) -> None:
     assert (done.code, done.err) == (130, "\n")
 
 
-@both_signals
-def test_a_token_request_under_way_is_finished_and_stored(
-    cli: CommandLine, tmp_path: Path, sent: int, code: int
-) -> None:
+@contextmanager
+def refreshing(cli: CommandLine, code: str = "") -> Iterator[tuple[FakeProvider, Gate, Process]]:
+    """Start a stream, and wait for its token request, which is not answered before the gate opens."""
     gate = Gate()
-    with FakeProvider(token_replies=[Reply(hold=gate, hold_after=0)]) as fake:
-        file = login_at(fake, tmp_path / "credentials.json")
-        before = json.loads(file.read_text())[fake.url]
+    with FakeProvider(token_replies=[Reply(hold=gate)]) as fake:
+        login_at(fake, cli.home / "rxauth/credentials.json")
         fake.invalidate()
-        with cli.process("stream", "hi", "--base-url", fake.url, "--credentials", str(file)) as process:
+        with cli.process("stream", "hi", "--base-url", fake.url, code=code) as process:
             asyncio.run(gate.reached())
-            process.popen.send_signal(sent)
-            gate.open()
-            done = process.outcome()
+            yield fake, gate, process
+
+
+@both_signals
+def test_a_token_request_under_way_is_finished_and_stored(cli: CommandLine, sent: int, code: int) -> None:
+    with refreshing(cli) as (fake, gate, process):
+        process.popen.send_signal(sent)
+        gate.open()
+        done = process.outcome()
+        stored = cli("token", fake.url)
         assert (done.code, "Traceback" in done.err) == (code, False)
-        after = json.loads(file.read_text())[fake.url]
-        assert after["refresh_token"] != before["refresh_token"]
-        assert fake.accepts(after["access_token"])
+        assert fake.accepts(stored.out.strip())
+        assert len(fake.token_requests) == 1
 
 
 # A process that stops before it waits for the token request: while it writes that it will.
@@ -75,24 +80,18 @@ main()
 """
 
 
-@pytest.mark.parametrize("when", ["while it waits", "before it waits"])
-def test_a_second_ctrl_c_leaves_at_once(cli: CommandLine, tmp_path: Path, when: str) -> None:
-    gate = Gate()
-    with FakeProvider(token_replies=[Reply(hold=gate)]) as fake:
-        file = login_at(fake, tmp_path / "credentials.json")
-        fake.invalidate()
-        args = ["stream", "hi", "--base-url", fake.url, "--credentials", str(file)]
-        with cli.process(*args, code=STOPPED if when == "before it waits" else "") as process:
-            asyncio.run(gate.reached())
-            process.popen.send_signal(signal.SIGINT)
-            if when == "before it waits":
-                assert process.read() == "stopped\n"
-            else:
-                assert process.read(err=True) == "\n"
-                assert "Ctrl-C again leaves at once" in process.read(err=True)
-            process.popen.send_signal(signal.SIGINT)
-            done = process.outcome(within=5)  # the token request takes at least 10 s to time out
-        assert (done.code, done.err.strip()) == (130, "")
+@pytest.mark.parametrize("stopped", [False, True], ids=["while it waits", "before it waits"])
+def test_a_second_ctrl_c_leaves_at_once(cli: CommandLine, stopped: bool) -> None:
+    with refreshing(cli, STOPPED if stopped else "") as (_, _, process):
+        process.popen.send_signal(signal.SIGINT)
+        if stopped:
+            assert process.read() == "stopped\n"
+        else:
+            assert process.read(err=True) == "\n"
+            assert "Ctrl-C again leaves at once" in process.read(err=True)
+        process.popen.send_signal(signal.SIGINT)
+        done = process.outcome(within=5)  # the token request takes at least 10 s to time out
+    assert (done.code, done.err.strip()) == (130, "")
 
 
 # A name server that never answers.
