@@ -1,4 +1,4 @@
-"""Retries with backoff: a tenacity policy, driven by an Rx scheduler. The only import of tenacity."""
+"""Retry as a tenacity policy says, on an Rx scheduler or in a coroutine. The only import of tenacity."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _LONGEST_WAIT = 60.0  # seconds: a user in front of an empty screen waits no lon
 
 @cache
 def three_tries() -> Retrying:
-    """Return three tries, whatever the exception, waiting as asked or random; a longer wait than a minute ends them."""
+    """Return a policy of three tries for every exception; a wait of more than a minute ends them."""
     return default_retrying().copy(
         retry=retry_always,
         stop=lambda state: stop_after_attempt(3)(state) or state.upcoming_sleep > _LONGEST_WAIT,
@@ -139,9 +139,9 @@ class _Tries:
         self._began = seconds() if began is None else began
         self._traceback: TracebackType | None = None
         self._state: RetryCallState | None = None
-        self._first: _Step = _Try()
-        # The default policy accepts every result, and has nothing to decide before a failure: to set up tenacity costs
-        # more than the rest of a recovery.
+        self._default_step: _Step = _Try()
+        # The default policy accepts every result and decides only after a failure: until then tenacity is not set up,
+        # which costs more than the rest of a recovery.
         if retrying is not default_retrying():
             self._begin()
 
@@ -152,7 +152,7 @@ class _Tries:
 
     def succeeded(self, result: Any) -> None:
         if self._state is None:
-            self._first = _Return(result)
+            self._default_step = _Return(result)
         else:
             self._state.set_result(result)
             self._state.outcome_timestamp = self._seconds()
@@ -166,7 +166,7 @@ class _Tries:
     def next_step(self) -> _Step:
         state = self._state
         if state is None:
-            return self._first
+            return self._default_step
         try:
             action = _ask(state.retry_object, state)
         except Exception as error:
@@ -187,7 +187,7 @@ class _Tries:
 def _ask(policy: BaseRetrying, state: RetryCallState) -> Any:
     if not getattr(policy, "enabled", True):  # tenacity has the switch since 9.2
         return state.outcome.result() if state.outcome is not None else DoAttempt()
-    if not policy.statistics:  # tenacity counts per thread, and a try may end on another one
+    if not policy.statistics:  # tenacity counts per thread, and a try may end on another thread
         policy.begin()
     return policy.iter(state)
 
@@ -222,7 +222,7 @@ async def call(
                     tries.failed(error)
             case _Wait(number, seconds, failure):
                 on_retry(number, seconds, failure)
-                del failure  # a sleeping frame would keep it
+                del failure  # the frame would keep it during the wait
                 await sleep(seconds)
             case _Return(result):
                 return cast(T, result)
@@ -234,13 +234,13 @@ async def call(
 
 
 class Work(Outcome, Protocol):
-    """A call that `drive` tries. Its outcome is that of all tries together: the result or the last exception, once."""
+    """Receive from `drive` the order to start each try, and once the outcome of all: a result or the last exception."""
 
     def start_try(self, outcome: Outcome) -> None:
-        """Start one try, which reports to `outcome` how it ended: now or later, on any thread."""
+        """Start one try, which calls `outcome` when it ends: now or later, on any thread."""
 
     def on_retry(self, number: int, delay: float) -> None:
-        """The try of this number, from 1, has failed; the next one starts in that many seconds."""
+        """Learn that try `number`, from 1, has failed and that the next one starts in `delay` seconds."""
 
 
 def drive(
@@ -263,7 +263,7 @@ def drive(
 
 
 class _Driver(abc.DisposableBase):
-    """An object and no closures: functions that refer to each other are a cycle, which would keep a credential."""
+    """Drive the tries of `work`. No closures: functions that refer to each other would keep a credential."""
 
     def __init__(self, retrying: BaseRetrying, work: Work, scheduler: abc.SchedulerBase, began: float | None) -> None:
         self._tries = _Tries(retrying, partial(seconds_on, scheduler), began)
@@ -285,7 +285,7 @@ class _Driver(abc.DisposableBase):
             again = self._step()
 
     def _step(self) -> bool:
-        """Take one step; return whether the next one can follow at once."""
+        """Take one step; return whether to take the next one at once."""
         match self._tries.next_step():
             case _Try():
                 return self._start_try()
@@ -299,26 +299,24 @@ class _Driver(abc.DisposableBase):
         return False
 
     def _start_try(self) -> bool:
-        self._first = threading.Lock()
+        self._start_or_end = threading.Lock()
         self._work.start_try(self)
-        return not self._is_first()
+        return not self._comes_first()
 
-    # A try may end inside the call that starts it, or on another thread while that call returns: the second of the two
-    # goes on.
-
-    def _is_first(self) -> bool:
-        return self._first.acquire(blocking=False)
+    def _comes_first(self) -> bool:
+        # A try may end inside the call that starts it, or on another thread during that call: the second goes on.
+        return self._start_or_end.acquire(blocking=False)
 
     def succeeded(self, result: Any) -> None:
         """End a try."""
         self._tries.succeeded(result)
-        if not self._is_first():
+        if not self._comes_first():
             self.run()
 
     def failed(self, error: Exception) -> None:
         """End a try."""
         self._tries.failed(error)
-        if not self._is_first():
+        if not self._comes_first():
             self.run()
 
     def _wait(self, seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""The crossing between Observables and asyncio: async iterables in, async iterables out."""
+"""Turn async iterables into Observables, and Observables into async iterables."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _BURST = (
 _BUSY = "{} events were waiting and one more came while the reader was busy: read faster, or raise max_buffered."
 
 
-class _Left(BaseException):
-    """Ends a producer out of `emit`, past every `except Exception` that is meant for its own errors."""
+class _StopProducing(BaseException):
+    """End a producer: `emit` raises it, and no `except Exception` of the producer catches it."""
 
 
 def from_producer(
@@ -71,7 +71,7 @@ def from_producer(
 
 
 class _Production(abc.DisposableBase, Generic[E]):
-    """A producer at work for one subscription. (An object, and few closures: there may be thousands.)"""
+    """Run a producer for one subscription. An object with few closures, because thousands may run at once."""
 
     def __init__(
         self,
@@ -108,14 +108,14 @@ class _Production(abc.DisposableBase, Generic[E]):
                 thrown = error
                 self._closed = True
             if self._closed:
-                raise _Left
+                raise _StopProducing
             self._emitting = False
 
         if not self._subscribed:
-            await asyncio.sleep(0)  # an eager task: the consumer cannot dispose yet
+            await asyncio.sleep(0)  # an eager task runs inside `subscribe`, where the consumer cannot dispose yet
         try:
             await produce(emit)
-        except _Left:
+        except _StopProducing:
             pass
         except Exception as error:
             self._fail(error)
@@ -125,7 +125,7 @@ class _Production(abc.DisposableBase, Generic[E]):
             self._report("A consumer of a stream failed", thrown)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        # Without a terminal the consumer would wait for ever. RxPY drops it if the consumer has disposed.
+        # Without an end the consumer would wait for ever. RxPY drops the end if the consumer has disposed.
         if task.cancelled():  # perhaps by another task, and before its first step
             self._end(self._observer.on_error, RuntimeError("The task that reads the stream was cancelled."))
         elif (error := task.exception()) is not None:  # a BaseException
@@ -144,7 +144,7 @@ class _Production(abc.DisposableBase, Generic[E]):
             self._report("A consumer of a stream failed", error)
 
     def _report(self, message: str, error: Exception) -> None:
-        # Without the task: Python 3.12 would enter its context for the handler, and this is inside it already.
+        # No "task" here: Python 3.12 would enter the task's context for the handler, and it is entered already.
         self._loop.call_exception_handler({"message": message, "exception": error})
 
 
@@ -156,11 +156,11 @@ def from_async_iterable(
     """Make a cold Observable of an async iterable's elements: an SDK's stream, an async generator.
 
     `factory` is called for each subscription, on the running loop. When the stream ends, and on dispose, the iterator
-    and the iterable are closed, by `aclose` or else `close`. No element is asked for after dispose. An exception of the
+    and the iterable are closed, by `aclose` or else `close`. No element is requested after dispose. An exception of the
     factory or the iteration goes on Rx's error channel; one of the closing after dispose goes to the loop's exception
     handler. After 64 elements the loop gets a turn, so an iterable that never waits does not block it.
 
-    With an official SDK, whose own retries are off because they would only spend the refused token again:
+    With an official SDK, whose own retries are off because they would only send the refused token again:
 
         client = AsyncAnthropic(auth_token=token, max_retries=0)
         stream = from_async_iterable(lambda: client.messages.create(**request, stream=True))
@@ -215,7 +215,7 @@ async def _emit_each_opened(opened: Any, emit: Callable[[E], None]) -> None:
 
 async def _emit_each(iterable: Any, emit: Callable[[E], None]) -> None:
     if not isinstance(iterable, AsyncIterable):
-        raise TypeError(f"The factory gave {type(iterable).__name__}, which is not an async iterable.")
+        raise TypeError(f"The factory returned {type(iterable).__name__}, which is not an async iterable.")
     iterator: Any = aiter(iterable)
     left = _PER_TURN
     try:
@@ -278,7 +278,7 @@ def to_async_iterable(observable: Observable[E], *, max_buffered: int | None = N
 
 
 class _Buffer(Generic[E]):
-    """The elements that wait for their reader. The subscription holds only these: a dropped iterator is noticed."""
+    """Hold elements until they are read. The subscription refers to this alone, so a dropped iterator is collected."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -310,12 +310,12 @@ class _Buffer(Generic[E]):
             self.wake()
 
     def take_end(self) -> BaseException:
-        # Given away: an exception and the frame that raises it must not hold each other.
+        # Not kept: an exception that is kept here would be in a cycle with the frame that raises it.
         end, self.end = self.end or StopAsyncIteration(), StopAsyncIteration()
         return end
 
     def wake(self) -> None:
-        # Once: elements that come before the reader runs find no waiter.
+        # Once: an element that comes before the reader runs must not wake it a second time.
         waiter, self.waiter = self.waiter, None
         if waiter is None:
             return
@@ -357,7 +357,7 @@ class Elements(AsyncIterator[E]):
             waiter = buffer.waiter = buffer.loop.create_future()
             buffer.reader_waits = True
             try:
-                # A thread may have pushed between the look and the future: it saw no waiter to wake.
+                # A thread may have emitted between the check and the future, when it had no waiter to wake.
                 if not buffer.elements and buffer.end is None:
                     await waiter
             finally:
@@ -395,5 +395,5 @@ class Elements(AsyncIterator[E]):
             self._buffer.subscription.dispose()
 
     def __del__(self) -> None:
-        # `async for` with a break closes nothing, but it drops the iterator.
+        # `break` out of an `async for` does not close the iterator, but drops it.
         self._dispose()

@@ -1,4 +1,4 @@
-"""One login for other HTTP clients: authentication for httpx, httpx2 and aiohttp.
+"""Authenticate the requests of other HTTP clients, httpx, httpx2 and aiohttp, with one login.
 
     http_client = httpx2.AsyncClient(auth=httpx_auth(credentials))                    the SDKs' `http_client`
     session = aiohttp.ClientSession(middlewares=[aiohttp_middleware(credentials)])
@@ -36,7 +36,7 @@ _LONGEST_BODY = 65536  # bytes of a refusal that are read to judge it
 
 
 def httpx_auth(credentials: CredentialSource, *, is_auth_error: Judge = is_auth_error) -> Any:
-    """Make an `auth` for `httpx` and `httpx2` clients, synchronous and asynchronous ones.
+    """Return the `auth` of an `httpx` or `httpx2` client, synchronous or asynchronous: token, refresh, one more try.
 
     With an official SDK, whose own key is replaced by the token of each request:
 
@@ -46,7 +46,7 @@ def httpx_auth(credentials: CredentialSource, *, is_auth_error: Judge = is_auth_
 
     A refused request is sent once more unless its body can be read only once (a generator, an open file). If the
     refresh fails, the client gets the server's refusal, and the reason is logged as a warning. A stream that fails
-    after its headers is not retried here: put `recover_auth` behind it.
+    after its headers is not sent again: pipe it through `recover_auth`.
 
     Args:
         credentials: one source for any number of clients, loops and threads.
@@ -68,7 +68,7 @@ def httpx_auth(credentials: CredentialSource, *, is_auth_error: Judge = is_auth_
 
 
 class _HttpxAuth:
-    """The two flows; `httpx_auth` adds the base classes that the clients ask for."""
+    """Sign the requests of a client; `httpx_auth` adds the base classes that the clients check for."""
 
     def __init__(self, credentials: CredentialSource, judge: Judge) -> None:
         self._credentials = credentials
@@ -104,12 +104,12 @@ class _HttpxAuth:
 
 
 def _refuses_the_token(response: Any) -> bool:
-    # httpx removes the token before it follows a redirect to another host, whose 401 says nothing about it.
+    # httpx sends no token when it follows a redirect to another host: a 401 of that host does not refuse it.
     return response.status_code in _REFUSALS and _AUTHORIZATION in response.request.headers
 
 
 def _can_be_sent_again(request: Any) -> bool:
-    """Tell whether httpx would read the whole body a second time: not of a generator, an iterator or an open file."""
+    """Return whether httpx can read the body a second time: not from a generator, an iterator or an open file."""
     files = (getattr(field, "file", b"") for field in getattr(request.stream, "fields", ()))  # of a multipart form
     if not all(isinstance(file, str | bytes) or (hasattr(file, "seek") and file.seekable()) for file in files):
         return False
@@ -136,7 +136,7 @@ def _wait_for(work: Coroutine[Any, Any, T]) -> T:
 def aiohttp_middleware(
     credentials: CredentialSource, *, origin: str | None = None, is_auth_error: Judge = is_auth_error
 ) -> Callable[[aiohttp.ClientRequest, Callable[..., Awaitable[aiohttp.ClientResponse]]], Any]:
-    """Make a client middleware for `aiohttp.ClientSession(middlewares=[...])`.
+    """Return a middleware for `aiohttp.ClientSession(middlewares=[...])`: token, refresh, one more try.
 
     A refused request is sent once more unless its body can be read only once (an async generator). If the refresh
     fails, the caller gets the server's refusal, and the reason is logged as a warning.
@@ -161,15 +161,15 @@ def aiohttp_middleware(
     """
     from yarl import URL
 
-    ours = None if origin is None else URL(checked_url(origin, "origin")).origin()
+    token_origin = None if origin is None else URL(checked_url(origin, "origin")).origin()
 
     async def middleware(
         request: aiohttp.ClientRequest, handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
     ) -> aiohttp.ClientResponse:
-        nonlocal ours
-        if ours is None:
-            ours = URL(checked_url(str(request.url.origin()), "The request's URL")).origin()
-        if request.url.origin() != ours:
+        nonlocal token_origin
+        if token_origin is None:
+            token_origin = URL(checked_url(str(request.url.origin()), "The request's URL")).origin()
+        if request.url.origin() != token_origin:
             return await handler(request)
         credential = await credentials.current()
         request.headers[_AUTHORIZATION] = f"Bearer {credential.access_token}"
@@ -177,7 +177,7 @@ def aiohttp_middleware(
         if response.status not in _REFUSALS or getattr(request.body, "consumed", False):
             return response
         try:
-            body = await response.read()  # which keeps it for the caller, and frees the connection
+            body = await response.read()  # the response keeps it for the caller; the connection is free
             renewed = await _renewed(credentials, is_auth_error, credential, response.status, body)
         except BaseException:
             response.close()
@@ -193,7 +193,7 @@ def aiohttp_middleware(
 async def _renewed(
     credentials: CredentialSource, judge: Judge, rejected: Credential, status: int, body: bytes
 ) -> Credential | None:
-    """Return a new credential if the response refuses the rejected one and there is a new one."""
+    """Return a new credential, or `None` if the response does not refuse the token or no refresh was possible."""
     refusal = CredentialRejected("The server refused the access token.", status=status, credential=rejected)
     if not judge({"type": "error", "status": status, "body": _json(body)}):
         return None

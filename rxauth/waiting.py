@@ -1,4 +1,4 @@
-"""Loops, schedulers and clocks: the only module that knows both asyncio's and Rx's."""
+"""Run and wait on asyncio loops and Rx schedulers: the only module that knows the clocks of both."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def run_on(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> bool:
-    """Call `action` on that loop: at once if it runs in this thread, else thread-safely.
+    """Call `action` on the loop: at once if the loop runs in this thread, else thread-safely.
 
     Returns:
         Whether the loop accepted the call; a closed loop does not.
@@ -82,8 +82,8 @@ class SubscriberContext:
         self._context = contextvars.copy_context()
 
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call the function. What it sets is seen by the next call, not by the caller."""
-        context = self._context.copy()  # a context that is already entered, here or on a thread, cannot be entered
+        """Call the function. The next call sees the variables that it sets; the caller does not."""
+        context = self._context.copy()  # a context cannot be entered twice, here or on two threads
         try:
             return context.run(function, *arguments)
         finally:
@@ -123,7 +123,7 @@ class _LoopScheduler(AsyncIOScheduler):
     """Wait on a loop, from any thread.
 
     RxPY's AsyncIOThreadSafeScheduler waits in `dispose` until the other loop has turned: two loops that dispose each
-    other's waits block each other for ever. Here a timer that fires during its disposal only finds that it is late.
+    other's waits block each other for ever. Here `dispose` never blocks, so a timer may still fire during it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -145,7 +145,7 @@ class _LoopScheduler(AsyncIOScheduler):
 
 
 class _LoopTimer(abc.DisposableBase):
-    """One wait. An object with slots, because thousands of streams may wait at once."""
+    """Run one timer. An object with slots, because thousands of streams may wait at once."""
 
     __slots__ = ("_action", "_disposed", "_handle", "_scheduler", "_seconds", "_state")
 
@@ -181,13 +181,13 @@ class _LoopTimer(abc.DisposableBase):
 
 
 class Outcome(Protocol):
-    """Receives how something ended: one of the two calls, once."""
+    """Receive the end of a call: one of the two methods is called, once."""
 
     def succeeded(self, result: Any) -> None:
-        """It returned a result."""
+        """Receive its result."""
 
     def failed(self, error: Exception) -> None:
-        """It raised an exception."""
+        """Receive its exception."""
 
 
 def settle(
@@ -218,7 +218,7 @@ def _settle_observable(source: Observable[Any], scheduler: abc.SchedulerBase | N
     def once(callback: Callable[[Any], None], value: Any) -> None:
         nonlocal settled, thrown
         if settled:
-            if value is not None and value is thrown:  # a source that raises in `subscribe` brings it back here
+            if value is not None and value is thrown:  # a source hands it to `on_error` from inside `subscribe`
                 raise thrown
             return
         settled = True
