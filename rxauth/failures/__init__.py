@@ -1,10 +1,10 @@
-"""Judge failures: by rules that compose, as transient, by the credential that they are about.
+"""Judge failures: is it an auth failure, is it transient, and which credential did the server reject?
 
-    is_auth_error                       the default: a status, else a structured code, else the text, conservatively
+    is_auth_error                       the default: by status, structured code and text
     is_auth_error | status(403)         a provider that answers 403 for a stale token
-    is_auth_error & ~text("K3")         one message that a refresh cannot mend
+    is_auth_error & ~text("K3")         a message for which a refresh does not help
 
-A rule judges an error event, an exception, a `NeverLiveError` (its failure) or an exception group (all that it holds).
+A rule judges an error event, an exception, a `NeverLiveError` (its failure) or an exception group (each exception).
 Anything else is no failure, and an error of the credential logic is final: the answer is no. By itself a rule
 knows an error event by its `type`, which ends with error, failed or failure; inside an operator, the events for which
 `is_error` is true are error events, whatever they are called.

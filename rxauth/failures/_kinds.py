@@ -37,9 +37,9 @@ class Kind(Enum):
 
 
 def kind_of(reading: Reading) -> Kind:
-    """Name the caller's next action. The order of the questions is the precedence of the evidence."""
-    for cls, kind in _OURS if reading.ours is not None else ():
-        if isinstance(reading.ours, cls):
+    """Return the caller's next action. The first question with an answer decides: the surest evidence comes first."""
+    for cls, kind in _OWN_ERRORS:
+        if isinstance(reading.own_error, cls):
             return kind
     words, texts = reading.words, [text.lower() for text in reading.texts]
     code = reading.status or _status_in(texts)
@@ -67,7 +67,7 @@ def kind_of(reading: Reading) -> Kind:
 
 
 def _status_in(texts: list[str]) -> int | None:
-    """Find a status in the words of a message: "HTTP 401", "403: ..."."""
+    """Find a status in the text of a message: "HTTP 401", "403: ..."."""
     for each in texts:
         first = STATUS_AT_START.match(each)
         if first is not None:
@@ -81,4 +81,4 @@ def _status_in(texts: list[str]) -> int | None:
     return None
 
 
-_OURS = ((CredentialRejected, Kind.AUTH), (RequestRejected, Kind.REFUSED), (ProviderUnavailable, Kind.BUSY))
+_OWN_ERRORS = ((CredentialRejected, Kind.AUTH), (RequestRejected, Kind.REFUSED), (ProviderUnavailable, Kind.BUSY))

@@ -16,8 +16,8 @@ from typing import Any
 from rxauth.errors import CredentialError, NeverLiveError, ProviderError, field
 from rxauth.failures._words import CODE_IN_TEXT, normal
 
-_PARTS = 40  # that are read of one failure: a hostile one has more
-_OBJECTS = 10  # among them that are no mapping and no exception: every mock has more, and is slow
+_PARTS = 40  # of one failure that are read: a hostile one has more
+_OBJECTS = 10  # among them that are no mapping and no exception: a mock has one under every name, and is slow
 _ENTRIES = 64  # of one mapping
 _ITEMS = 8  # of one list
 _LEAVES = 256  # of one exception group
@@ -62,16 +62,16 @@ _KEYS = {
 
 
 class Reading:
-    """Hold all that a failure says.
+    """Hold the status, the codes and the messages of a failure.
 
     Attributes:
-        failure: as it came.
-        parts: the failure and all that it is made of, nearest first.
+        failure: the one that was read.
+        parts: the failure, its fields that are objects, and its causes, nearest first.
         status: the first number from 400 to 599.
         words: every code and type, in normal spelling.
         texts: every message; never what the assistant said.
         types, codes, numbers: types, codes and statuses as they came, for a person to read.
-        ours: the first of rxauth's own exceptions for a provider's failure.
+        own_error: the first `ProviderError` among the parts.
         refresh_failed: whether an exception of the credential logic is among the causes.
     """
 
@@ -84,7 +84,7 @@ class Reading:
         self.types: list[str] = []
         self.codes: list[str | int] = []
         self.numbers: list[int] = []
-        self.ours: ProviderError | None = None
+        self.own_error: ProviderError | None = None
         self.refresh_failed = False
         self._text_left = _ALL_TEXT
         linked: set[int] = set()
@@ -101,7 +101,7 @@ class Reading:
                 objects -= 1
                 self._take_object(part)
         if isinstance(failure, BaseException) and self.status is None:
-            self.words.add(normal(type(failure).__name__))  # an SDK's class says it where nothing else does
+            self.words.add(normal(type(failure).__name__))  # the class of an SDK's exception may be its only code
 
     def _take_mapping(self, part: Mapping[str, Any]) -> None:
         for name, value in islice(part.items(), _ENTRIES):
@@ -126,10 +126,10 @@ class Reading:
 
     def _take_exception(self, part: BaseException, linked: set[int]) -> None:
         if isinstance(part, CredentialError) and part is not self.failure:
-            self.refresh_failed = True  # what it says is about the token endpoint, and so is what it leads to
+            self.refresh_failed = True  # its status and text, and those of its causes, are the token endpoint's
             return
-        if isinstance(part, ProviderError) and self.ours is None:
-            self.ours = part
+        if isinstance(part, ProviderError) and self.own_error is None:
+            self.own_error = part
         before = len(self.parts)
         self._take_object(part)
         if id(part) not in linked:
@@ -220,7 +220,7 @@ def header(headers: Any, name: str) -> str:
 
 
 def leaves(failure: Any) -> list[Any]:
-    """Return what a failure is about: itself, the failure of a NeverLiveError, or all that an exception group holds."""
+    """Return the failures to judge: itself, that of a `NeverLiveError`, or each exception of a group."""
     if isinstance(failure, NeverLiveError):
         failure = failure.failure
     if not isinstance(failure, BaseExceptionGroup):
@@ -233,7 +233,7 @@ def leaves(failure: Any) -> list[Any]:
         else:
             found.append(each.failure if isinstance(each, NeverLiveError) else each)
         if len(waiting) > _LEAVES:
-            return [None]  # nothing that all of so many would agree on
+            return [None]  # too many to read: `None` is no failure
     return found
 
 
@@ -250,7 +250,7 @@ def _bodies(text: str) -> Iterator[Any]:
             body, end = _decoder.raw_decode(text, at)
         except ValueError:
             end = at + 1
-        except RecursionError:  # so it would be from the next brace on
+        except RecursionError:  # it would be raised again from the next brace on
             return
         else:
             yield body
@@ -266,7 +266,7 @@ _NAMES = {"None": "null", "True": "true", "False": "false"}
 
 
 def _as_json(text: str) -> str:
-    """Spell the Python repr of JSON as JSON."""
+    """Rewrite the Python repr of JSON as JSON."""
     return _REPR.sub(_token_as_json, text)
 
 

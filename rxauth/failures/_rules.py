@@ -32,12 +32,12 @@ class Rule:
     def __call__(self, failure: Any) -> bool:
         """Judge an error event, an exception or a NeverLiveError; anything else is no failure.
 
-        An exception group is what all of its exceptions are.
+        The answer for an exception group is yes if it is yes for each of its exceptions.
         """
         return all(_is_failure(each) and self._judge(Reading(each)) for each in leaves(failure))
 
     def of_known_failure(self, failure: Any) -> bool:
-        """Judge what the caller knows to be a failure, whatever its type is called and whether it has one."""
+        """Judge a failure that the caller has recognized as one, whatever its `type` is, if it has any."""
         return all(not _is_final(each) and self._judge(Reading(each)) for each in leaves(failure))
 
     def __or__(self, other: Judge) -> Rule:
@@ -65,12 +65,12 @@ class Rule:
 
 
 def _on_reading(judge: Judge) -> _Judge:
-    """Let the parts of a composed rule share one reading."""
+    """Return the judge of a reading, so that the parts of a composed rule share one."""
     return judge._judge if isinstance(judge, Rule) else lambda reading: judge(reading.failure)
 
 
 def judge_known(judge: Judge, failure: Any) -> bool:
-    """Ask `judge` about what an operator knows to be a failure: by `is_error`, whatever its events are called."""
+    """Judge a failure that `is_error` has recognized, even where its `type` does not look like an error."""
     return judge.of_known_failure(failure) if isinstance(judge, Rule) else judge(failure)
 
 
@@ -94,7 +94,7 @@ def error_type(*names: str) -> Rule:
 
 
 def text(pattern: str | re.Pattern[str]) -> Rule:
-    """Accept failures with a message in which the regular expression is found, upper and lower case alike.
+    """Accept failures with a message in which the regular expression is found, ignoring case.
 
     A compiled pattern keeps its own flags.
 
@@ -133,7 +133,7 @@ def _is_failure(failure: Any) -> bool:
 
 
 def _is_final(failure: Any) -> bool:
-    """Whether it is of the credential logic, which has made its own tries, or a mere completion."""
+    """Return whether a failure comes from the credential logic, which has retried already, or is a completion."""
     return (
         failure is None or isinstance(failure, CredentialError) or isinstance(field(failure, "cause"), CredentialError)
     )

@@ -1,4 +1,4 @@
-"""Say whether a failure may pass by itself, and how long to wait for that."""
+"""Decide whether a failure is transient (the statuses stand in `_kinds`), and how long to wait before the retry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rxauth.failures._kinds import Kind, kind_of
 from rxauth.failures._reading import Reading, header, leaves
 from rxauth.failures._words import FORBIDDEN, REQUEST
 
-# An exception of a library that was never imported cannot be here: no need to import it in order to ask.
+# Looked up in sys.modules: no failure is an instance of a class that was never imported.
 _CONNECTION_ERRORS = (
     ("aiohttp", "ClientConnectionError"),
     ("aiohttp", "ClientPayloadError"),
@@ -27,11 +27,11 @@ _CONNECTION_ERRORS = (
 
 
 def is_transient(failure: Any) -> bool:
-    """Whether the same call may succeed when it is made again.
+    """Return whether the same call may succeed when it is made again.
 
     Yes: `rxauth.TransientError`; a status of 408, 425, 429 or 5xx, a code such as `overloaded_error`; where there is no
     status, `OSError` (timeouts, connections) and the connection errors of aiohttp, httpx, httpx2, botocore and the
-    official SDKs. No: an auth failure, the errors of `OAuthCredentials`, which has tried again itself, and all else.
+    official SDKs. No: an auth failure, the errors of `OAuthCredentials`, which has retried already, and all else.
 
     >>> is_transient(TimeoutError()), is_transient(ValueError()), is_transient({"type": "error", "status": 529})
     (True, False, True)
@@ -46,7 +46,7 @@ def _is_transient(failure: Any) -> bool:
         return False
     kind = kind_of(reading)
     if isinstance(cause, TransientError):
-        # One that carries a status was judged where it was made: a token endpoint's 401 without a code is transient.
+        # A status on it was judged where it was made: a token endpoint's 401 without a code is transient.
         return kind is not Kind.AUTH or field(cause, "status") is not None
     if kind is Kind.AUTH:
         return False
@@ -61,11 +61,11 @@ def _connection_errors() -> tuple[type[BaseException], ...]:
 
 
 def retry_after_of(failure: Any, *, now: float | None = None) -> float | None:
-    """Return the seconds that the server asked to wait: a `retry_after`, or the headers of an SDK exception's response.
+    """Return the seconds that the server asks to wait: a `retry_after`, or the headers of an SDK exception's response.
 
     Args:
         failure: an error event, an exception or a NeverLiveError.
-        now: Unix seconds; only for a date in a response that does not say its own.
+        now: Unix seconds; used for a date in `Retry-After` where the response has no `Date`.
 
     >>> retry_after_of({"type": "error", "cause": TransientError("busy", retry_after=2.0)})
     2.0
@@ -95,7 +95,7 @@ def seconds_to_wait(headers: Any, *, now: float) -> float | None:
     """
     for name, unit in (("retry-after-ms", 1000.0), ("Retry-After", 1.0)):
         value = header(headers, name)
-        # float() accepts what is no number of seconds: "inf", "1_000", "-1".
+        # float() would also accept "inf", "1_000" and "-1".
         if value.isascii() and value.replace(".", "", 1).isdigit() and len(value) < 16:
             return float(value) / unit
     until = _date(header(headers, "Retry-After"))
@@ -108,7 +108,7 @@ def seconds_to_wait(headers: Any, *, now: float) -> float | None:
 def _date(value: str) -> float | None:
     if not value:
         return None
-    from email.utils import parsedate_to_datetime  # most programs never meet such a date
+    from email.utils import parsedate_to_datetime  # here, because few servers send a date
 
     try:
         date = parsedate_to_datetime(value)

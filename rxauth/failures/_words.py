@@ -41,13 +41,13 @@ REJECTED = _vocabulary("""
     unrecognized_client
 """)
 
-# The same in general: believed under 401, 403 and without a status.
+# The same in general terms: believed under 401, 403 and without a status.
 AUTH = REJECTED | _vocabulary("""
     authentication authentication_error authentication_failed authentication_required bad_credentials invalid_auth
     invalid_authentication invalid_authentication_error invalid_credentials unauthenticated unauthenticated_error
 """)
 
-# No more than a status of 401: providers use it for permissions too.
+# As weak as a status of 401: providers use these for permissions too.
 UNAUTHORIZED = _vocabulary("unauthorized unauthorized_error not_authenticated")
 
 # Refused in general; a provider uses it for a stale token too, and then says so in its message.
@@ -62,7 +62,7 @@ USED_UP = _vocabulary("""
     insufficient_quota quota_exceeded usage_limit_reached
 """)
 
-# The credential is right and not enough: a refresh brings the same answer, also where the status is 401.
+# The credential is valid but lacks a right: after a refresh the answer is the same, also where the status is 401.
 DENIED = USED_UP | _vocabulary("""
     access_terminated_error access_token_scope_insufficient account_deactivated account_disabled account_suspended
     api_key_http_referrer_blocked api_key_ip_address_blocked api_key_service_blocked consumer_invalid
@@ -182,7 +182,7 @@ _BAD = r"(?: invalid | expired | revoked | invalidated | incorrect | not\s+valid
 _KIND = r"(?: oauth | access | bearer | auth | authentication | authorization | security | session | api | id )"
 _KEY = r"(?: x-api-key | (?:api|access)[\s_-]?key | subscription\ key )"
 
-# Only a refused credential is spoken of like this: believed under a 400 or 403 and against a general type.
+# Sentences that are said of refused credentials only: believed under a 400 or 403 and against a general type.
 CERTAIN_TEXT = Pattern(
     rf"""
       (?:invalid|incorrect|expired|revoked|invalidated) \s+ (?: {_KEY} | (?: {_KIND} [\s_-]+ ){{1,2}} token ) \b
