@@ -156,15 +156,12 @@ class Logins:
 
         A new login replaces none of another host, nor one that may be of another host.
         """
-        first, *others = self._own_stores()
-        if not new:
-            for each in others:
-                if await each.load() is not None:
-                    return each
+        first, *at_host = self._own_stores()
+        if at_host and not new and await at_host[0].load() is not None:
+            return at_host[0]
         credential = await first.load()
-        if credential is None or self._is_ours(credential, unknown=not new or self.at_usual_host()):
-            return first
-        return others[0] if others else first
+        unknown = not new or self.at_usual_host()
+        return first if not at_host or credential is None or self._is_ours(credential, unknown=unknown) else at_host[0]
 
     def _own_stores(self) -> list[FileStore]:
         """Return one entry of our file, and a second where a login at another host may stand under the first key."""

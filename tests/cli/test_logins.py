@@ -127,6 +127,7 @@ def test_the_first_credential_that_exists_is_used(
 @pytest.mark.parametrize(
     ("args", "files", "code", "part"),
     [
+        pytest.param("token", [], 3, "Run `rxauth login kimi`, or set KIMI_API_KEY.", id="no login"),
         pytest.param("token", [our_broken, pi_file], 2, "credentials.json", id="a broken file of ours"),
         pytest.param("token", [pis_broken], 2, "auth.json", id="a broken file of pi"),
         pytest.param("token", [pis_api_key], 3, "rxauth login kimi", id="an API key in pi's file is no login"),
