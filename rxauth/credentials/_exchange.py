@@ -2,7 +2,7 @@
 
 the answer is slow      release the lock and leave a mark, so that no other process sends the same refresh token;
                         take the lock again when the answer comes
-it cannot be stored     go on with it in memory, unless another process has stored a credential
+it cannot be stored     keep the credential in memory, unless another process has stored one
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Exchange:
         return renewed
 
     async def _answer(self, spent: Credential, lock: AsyncExitStack) -> tuple[Credential, StoreError | None]:
-        """Send the refresh token and wait for the answer, longer than the lock may be held if it must be.
+        """Send the refresh token and wait for the answer; release the lock while the answer is slow.
 
-        The lock is held afterwards, or there is a StoreError: the credential must not be stored now.
+        Returns the credential, and `None` if the lock is held, or else why the credential must not be stored now.
         """
         request = asyncio.create_task(self._shared.endpoint.refresh(spent))
         self._shared.awaiting += 1
@@ -76,7 +76,7 @@ class Exchange:
         finally:
             self._shared.awaiting -= 1
         if request.exception() is None:
-            # In memory first: whatever the store does now, this process can go on.
+            # In memory first, so that this process has it even if the store fails.
             self._stored.keep(spent, request.result())
         problem = await self._lock_again(lock) if slow else None
         return await request, problem
@@ -85,7 +85,7 @@ class Exchange:
         """Keep other processes from sending the same refresh token while it may still be answered."""
         until = self._shared.clock() + self._shared.answer_timeout
         if not self._stored.keeps_retry_at or not await self._stored.set_retry_at(until):
-            return False  # the lock is held on: a second use of the token would end the login
+            return False  # the lock stays held: a second use of the token would end the login
         self.retry_at = until
         return True
 
@@ -99,7 +99,7 @@ class Exchange:
         return StoreError(f"Another process has changed {self._stored.place} meanwhile.") if replaced else None
 
     async def _not_saved(self, renewed: Credential, failure: StoreError) -> Credential:
-        """Go on with a credential that is in memory only, unless another process has stored one."""
+        """Return the credential, which is in memory only, or the one that another process has stored meanwhile."""
         replaced, theirs = await self._stored.replaced()
         if not replaced:
             log.error(
@@ -109,7 +109,7 @@ class Exchange:
             )
             self._stored.set_unsaved(failure)
             return renewed
-        # The lock was lost, and another process has stored a credential, or removed it: its credential counts.
+        # The lock was lost, and another process has stored or removed a credential: what it left in the store is valid.
         self._stored.forget()
         usable = theirs is not None and theirs.account_id in (None, renewed.account_id)
         if theirs is None or not usable or self._shared.lifetimes.expired(theirs):

@@ -1,14 +1,13 @@
-"""OAuth credentials that refresh themselves: compare and refresh, once for all who ask.
+"""Give out OAuth credentials, and refresh them with one token request for all callers.
 
     refresh(failure)
-        which credential was rejected?
-        a refresh of it is under way               join it
-        take the store's lock, look again
+        find the credential that was rejected
+        a refresh of it is under way               join it (see `_single_flight`)
+        take the store's lock, read the store
             another credential is stored           adopt it: no request
             the rejected one is stored             exchange its refresh token, store the answer, return it
 
-The refresh itself stands in `_refresh`. It runs on a private thread (see `_single_flight`), so that it outlives the
-loop that asked for it.
+The refresh itself is in `_refresh`. It runs on a private thread, so that it goes on when the loop of its caller ends.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ __all__ = ["OAuthCredentials"]
 
 log = logging.getLogger(__name__)
 
-_NEW = 10.0  # s for which a new credential is not taken for the rejected one that a failure does not name
+_NEW_FOR = 10.0  # s for which a new credential is not the rejected one, if the failure names none
 _PAUSE = 15.0  # s between two attempts to refresh ahead of time, or to store an unsaved credential
 
 Outcome: TypeAlias = "Credential | CredentialError"
@@ -51,41 +50,41 @@ Outcome: TypeAlias = "Credential | CredentialError"
 class OAuthCredentials:
     """Give out a stored credential, and refresh it (RFC 6749 section 6).
 
-    However many streams get a 401 together, on whatever loops and threads, they cause one token request and share its
-    outcome, a failure too; processes that share the store adopt the credential that the first of them stored. A
-    cancelled waiter cancels itself alone: a refresh under way is finished and stored even when the asker's loop ends.
+    Any number of streams that get a 401 together, on any loops and threads, cause one token request and share its
+    outcome, a failure too; other processes with the same store adopt the credential that the first of them stored. To
+    cancel a caller does not cancel the refresh: it is finished and stored, even when the caller's loop ends.
 
     Args:
         store: where the credential is kept.
         token_url: the token endpoint; https, or http on loopback. A credential that another endpoint issued is refused.
         client_id: as registered with the server.
         client_secret: for a confidential client.
-        scope: is asked for at each refresh; `None` keeps the granted scope.
+        scope: the scope to request at each refresh; `None` keeps the granted one.
         client_auth: `"body"`, or `"basic"` for the Authorization header (RFC 6749 section 2.3.1).
         extra_params: more parameters of the token request: a mapping, or a function (a coroutine function too) that
             is called for each request and returns one, e.g. with a client assertion (RFC 7523). It runs on another
             thread.
         headers: more headers of the token request.
-        body: how the parameters are written, `"form"` or `"json"`.
+        body: the encoding of the parameters, `"form"` or `"json"`.
         session: an `aiohttp.ClientSession` whose proxy and TLS settings are used, or a function that returns a session
-            for each request. A session is not used itself, because the refresh may outlive its loop. Default: the
-            proxies of the environment.
+            for each request. Only its settings are used, because the refresh may outlive the session's loop. Default:
+            the proxies of the environment.
         refresh_ahead: seconds before its end at which a credential is refreshed in the background; at most half its
             lifetime, where that is known. 0 turns it off.
         request_timeout: seconds to connect to the token endpoint.
         timeout: seconds that a caller waits for a refresh: lock, tries, and the waits between them.
-        answer_timeout: seconds for which the answer to a token request is awaited, in the background once the callers
-            have left. Until then its refresh token is not sent again.
-        lock_hold: seconds for which the store's lock is held while an answer is awaited, if the store can tell other
-            processes not to send the same refresh token meanwhile. pi gives up on its lock after 30 s.
+        answer_timeout: seconds to wait for the answer to a token request, in the background once the callers have
+            timed out. Until then its refresh token is not sent again.
+        lock_hold: seconds to hold the store's lock while waiting for an answer, if the store can keep other processes
+            from sending the same refresh token meanwhile. pi takes a lock for abandoned after 30 s.
         retrying: a `tenacity.Retrying` that alone decides when a refresh tries again. Default: 3 tries of transient
             failures, random waits up to 0.5 s, 1 s; `Retry-After` is obeyed while the time lasts.
-        clock: Unix time in seconds.
-        monotonic: seconds that only grow.
-        sleep: waits for so many seconds.
+        clock: returns the Unix time in seconds.
+        monotonic: returns seconds that never go back, such as `time.monotonic`.
+        sleep: a coroutine function that waits for so many seconds.
 
     Raises:
-        ValueError, TypeError: an argument makes no sense.
+        ValueError, TypeError: an argument cannot be used.
 
     >>> from rxauth.credentials import Credential, MemoryStore
     >>> store = MemoryStore(Credential("secret", refresh_token="secret too"))
@@ -164,8 +163,8 @@ class OAuthCredentials:
     async def current(self) -> Credential:
         """Return the credential to make a request with.
 
-        Returns at once while the stored credential has not expired, and refreshes it in the background when it soon
-        will. Waits for a refresh when it has expired. One of unknown lifetime is returned as it is.
+        Returns at once while the stored credential has not expired, and refreshes it in the background shortly before
+        it does. Waits for a refresh when it has expired. One of unknown lifetime is returned as it is.
 
         Raises:
             LoginRequired: nothing is stored, or what is stored cannot be refreshed, or another server issued it.
@@ -177,7 +176,7 @@ class OAuthCredentials:
         stored = await self._shared.load(account)
         if self._lifetimes.expired(stored):
             log.debug("The stored credential has expired; refreshing it.")
-            credential = await self._share(stored, account)
+            credential = await self._join_refresh(stored, account)
         else:
             credential = stored
             if self._stored.is_unsaved(stored):
@@ -196,8 +195,8 @@ class OAuthCredentials:
 
         Args:
             failure: an exception or an error event. The rejected credential is the one in it (rxauth's sources put it
-                there), else the one in `failure.response.request.headers`, else the one last given out; if that one
-                is not ten seconds old, it is returned as it is.
+                there), else the one in `failure.response.request.headers`, else the one last returned; if that one
+                is less than ten seconds old, it is returned again without a refresh.
 
         Returns:
             The new credential; `None` if the server gave the same token again.
@@ -211,14 +210,14 @@ class OAuthCredentials:
         rejected = rejected_credential(failure)
         given = self._given
         if rejected is None and given is not None:
-            if given.since is not None and self._monotonic() - given.since < _NEW:
+            if given.since is not None and self._monotonic() - given.since < _NEW_FOR:
                 log.debug("The failure names no credential, and the last one is new: it is returned once more.")
                 return given.credential
             rejected = given.credential
         account = self._account(rejected)
         if rejected is None:
             rejected = await self._shared.load(account)
-        credential = await self._share(rejected, account)
+        credential = await self._join_refresh(rejected, account)
         self._remember_given(credential, new=True)
         return None if credential.access_token == rejected.access_token else credential
 
@@ -239,7 +238,7 @@ class OAuthCredentials:
         given = self._given
         if given is not None and given.credential.access_token == credential.access_token:
             return
-        # The first one may be of any age, unless a refresh has just brought it.
+        # The first one was stored before, so it may be of any age, unless it comes from a refresh.
         since = self._monotonic() if new or given is not None else None
         self._given = _Given(credential, since)
 
@@ -249,9 +248,9 @@ class OAuthCredentials:
             return rejected.account_id
         return self._given.credential.account_id if self._given is not None else None
 
-    # One refresh for all who ask -------------------------------------------------------------------------------------
+    # One refresh for all callers -------------------------------------------------------------------------------------
 
-    async def _share(self, rejected: Credential, account: str | None) -> Credential:
+    async def _join_refresh(self, rejected: Credential, account: str | None) -> Credential:
         work = functools.partial(self._outcome, rejected, account)
         try:
             outcome = await flights.join(self._flight(rejected), work, within=self._timeout)
@@ -264,7 +263,7 @@ class OAuthCredentials:
                 "The credential cannot be refreshed: no thread can be started.", type="RuntimeError"
             ) from error
         if isinstance(outcome, CredentialError):
-            # A new one for each: the traceback of a shared one grows with every waiter that raises it.
+            # A copy for each caller: the traceback of a shared exception grows with every caller that raises it.
             raise _copy(outcome)
         return outcome
 
@@ -278,7 +277,7 @@ class OAuthCredentials:
         )
 
     def _flight(self, rejected: Credential) -> tuple[object, str]:
-        """Return the key that is the same for all who wait for the same refresh."""
+        """Return the key of a refresh: callers with the same key share it."""
         return self, fingerprint(rejected.access_token)
 
     async def _outcome(self, rejected: Credential, account: str | None) -> Outcome:

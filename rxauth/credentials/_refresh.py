@@ -1,4 +1,4 @@
-"""Refresh a stored credential: under the store's lock, at most once, and so that no rotated token is lost.
+"""Refresh a stored credential: under the store's lock, at most once, and without losing a rotated token.
 
 take the lock, read the store
     another credential is stored      adopt it: no request
@@ -26,9 +26,9 @@ __all__ = ["Refresh"]
 
 log = logging.getLogger(__name__)
 
-_SECOND_LOOK = 1.0  # s after which another process that used the refresh token first has stored its answer
+_SECOND_LOOK = 1.0  # s in which another process that used the refresh token first stores its answer
 _LOOK_EVERY = 1.0  # s between two looks at the store while another process awaits an answer
-_CONTENDED = 1.0  # s of waiting for the lock, from which on another process must have been refreshing
+_CONTENDED = 1.0  # s of waiting for the lock after which another process must have been refreshing
 _ON_TIME = 0.05  # s by which a sleep may end too early
 
 
@@ -42,7 +42,7 @@ class _Dead(Exception):
 
 
 class _NotYet(Exception):
-    """The token endpoint is not to be called for so many seconds."""
+    """The token endpoint must not be called for `seconds`; `contended`: another process is refreshing."""
 
     def __init__(self, seconds: float, *, contended: bool) -> None:
         super().__init__(seconds)
@@ -62,7 +62,7 @@ class Refresh:
         self._exchange = Exchange(shared)
 
     async def run(self) -> Credential:
-        """Refresh, with a second look at the store where the refresh token is dead."""
+        """Refresh; if the refresh token is dead, look once more for another process's credential in the store."""
         shared = self._shared
         try:
             return await self._after_waiting()
@@ -100,7 +100,7 @@ class Refresh:
     # When to send ----------------------------------------------------------------------------------------------------
 
     async def _after_waiting(self) -> Credential:
-        """Refresh; before that, wait for a time that the endpoint or another process has asked for, if it is short."""
+        """Refresh, after a short wait if the endpoint or another process has asked for one."""
         try:
             return await self._with_retries()
         except _NotYet as not_yet:
@@ -201,9 +201,9 @@ class Refresh:
                 raise _NotYet(seconds, contended=held_since - began > _CONTENDED)
             if self._left() < self._shared.reserve / 2:
                 raise RefreshFailed("There was no time left for a token request. Try again later.", type="timeout")
-            if not self._stored.is_unsaved(stored):  # else the stored one is spent, and nothing is saved by waiting
+            if not self._stored.is_unsaved(stored):  # else the stored token is spent: a check would protect nothing
                 await self._stored.check_can_save()
-            # From the request until its answer is stored nothing cancels this: a rotated token must not be lost.
+            # Not to be cancelled from the request until its answer is stored: a rotated token would be lost.
             try:
                 with flights.unbroken():
                     return await self._exchange.run(stored, lock)

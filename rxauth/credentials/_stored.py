@@ -1,4 +1,4 @@
-"""Call a credential store within bounds, and keep a renewed credential in memory until the store has it."""
+"""Call a credential store within time limits, and keep a renewed credential in memory until it is stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class _Renewed(NamedTuple):
-    """A credential that a refresh brought. It counts wherever `spent` is found in the store."""
+    """Hold a credential that a refresh returned; it replaces `spent` where the store still has that."""
 
     spent: Credential
     credential: Credential
@@ -30,7 +30,7 @@ class _Renewed(NamedTuple):
 
 
 class Stored:
-    """Read and write a store. Every failure of it is a StoreError, and no call of it hangs.
+    """Read and write a store. Each of its failures becomes a StoreError, and each call has a time limit.
 
     Args:
         store: may be of any origin, and may lack the optional methods.
@@ -50,7 +50,7 @@ class Stored:
 
     @property
     def place(self) -> str:
-        """Where the store is, for a person."""
+        """The place of the store, for messages."""
         try:
             return self._store.describe()
         except Exception:  # a caller's own store may lack it
@@ -67,7 +67,7 @@ class Stored:
         return self._renewed.spent if self._renewed is not None else None
 
     def is_unsaved(self, credential: Credential) -> bool:
-        """Tell whether this credential is in memory only."""
+        """Return whether this credential is in memory only."""
         renewed = self._renewed
         return renewed is not None and renewed.failure is not None and renewed.credential is credential
 
@@ -100,16 +100,16 @@ class Stored:
                 async with asyncio.timeout(self._timeout):
                     await lock.aclose()
             except Exception as error:
-                # A stored credential is good, even if the lock stays behind.
+                # Not raised: the credential is stored, even if the lock is not released.
                 log.warning("The lock of %s could not be released (%s).", self.place, type(error).__name__)
 
     def keep(self, spent: Credential, renewed: Credential) -> None:
-        """Let `renewed` count wherever `spent` is found, so that this process can go on whatever the store does."""
+        """Return `renewed` from `load` where the store still has `spent`, even if it is never stored."""
         held = self._renewed.spent if self._renewed is not None and self.is_unsaved(spent) else spent
         self._renewed = _Renewed(held, renewed, StoreError(f"It is not stored in {self.place} yet."))
 
     async def save(self, credential: Credential) -> StoreError | None:
-        """Store the credential that `keep` was given; return why it could not be stored."""
+        """Store the credential that was given to `keep`; return why it could not be stored, else `None`."""
         failure: StoreError | None = None
         try:
             await self._call("written", lambda: self._store.save(credential))
@@ -119,12 +119,12 @@ class Stored:
         return failure
 
     def set_unsaved(self, failure: StoreError | None) -> None:
-        """Remember why the kept credential is not stored; `None`: it is."""
+        """Remember why the kept credential is not stored; `None` if it is."""
         if self._renewed is not None:
             self._renewed = self._renewed._replace(failure=failure)
 
     async def replaced(self) -> tuple[bool, Credential | None]:
-        """Tell whether another process has replaced the spent credential, and by which one (`None`: a logout)."""
+        """Return whether another process has replaced the spent credential, and with which one (`None`: a logout)."""
         try:
             there = await self._call("read", lambda: self._store.load())
         except CredentialError:
@@ -133,7 +133,7 @@ class Stored:
         return renewed is not None and not (there and same_tokens(there, renewed.spent)), there
 
     def forget(self) -> None:
-        """Let the store alone count."""
+        """Drop the kept credential, so that `load` returns what is stored."""
         self._renewed = None
 
     # Optional methods of a store -------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class Stored:
 
     @property
     def keeps_retry_at(self) -> bool:
-        """Whether other processes learn when the token endpoint may be called again."""
+        """Whether the store keeps, for other processes, the time at which the token endpoint may be called again."""
         return callable(getattr(self._store, "save_retry_at", None))
 
     async def retry_at(self) -> float | None:
@@ -157,7 +157,7 @@ class Stored:
         return float(value) if isinstance(value, int | float) else None
 
     async def set_retry_at(self, unix_seconds: float | None) -> bool:
-        """Keep that time for other processes; tell whether the store did."""
+        """Store that time for other processes; return whether the store did."""
         try:
             await self._optional("save_retry_at", "written", unix_seconds)
         except CredentialError as error:
@@ -166,7 +166,7 @@ class Stored:
         return self.keeps_retry_at
 
     def mark_dead(self, credential: Credential) -> None:
-        """Let a store of several files leave out the copies of a refused refresh token."""
+        """Report a refused refresh token, so that a store of several files skips the copies of it."""
         mark = getattr(self._store, "mark_dead", None)
         if callable(mark):
             mark(credential)
