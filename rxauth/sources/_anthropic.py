@@ -57,9 +57,9 @@ def anthropic_messages(
         request: the wire payload; `stream` is set here. It is copied now: changing it later changes nothing.
         base_url: `https://host` and perhaps a path; plain http for loopback only, since a token goes along.
         credentials: asked once per subscription, just before the request.
-        session: used and left open. Without one, connections live as long as streams run on the loop, and a little
+        session: is used, and left open. Without one, connections are kept while streams run on the loop, and a little
             longer after a rejected credential, so that the next attempt need not connect again.
-        headers: go with the request and may replace its own, except for those that carry the token.
+        headers: more headers of the request; they may replace its own, except for those that carry the token.
         auth_header: where the token goes: `Authorization: Bearer`, or `x-api-key`.
         connect_timeout: seconds for name, connection and TLS together; `None` for no limit.
         read_timeout: seconds without a byte, from the request on; `None` for no limit. There is no total limit.
@@ -112,7 +112,7 @@ class _ThinkingDelta(msgspec.Struct, gc=False, tag_field="type", tag="thinking_d
 
 
 class _DeltaEvent(msgspec.Struct, gc=False, tag_field="type", tag="content_block_delta"):
-    """The deltas that come by the thousand, typed: a dict of each would cost as much as emitting its event."""
+    """Type the frequent deltas: to decode each into a dict would cost as much as emitting its event."""
 
     index: int
     delta: _TextDelta | _InputDelta | _ThinkingDelta
@@ -130,7 +130,7 @@ _STOP_REASONS: dict[str, DoneReason] = {
     "refusal": "refusal",
 }
 
-_BLOCK_FIELDS = {  # read into fields of our own; the rest is extra
+_BLOCK_FIELDS = {  # fields of a block that have an attribute here; the others are kept as extra
     "text": ("type", "text"),
     "thinking": ("type", "thinking", "signature"),
     "redacted_thinking": ("type", "data"),
@@ -139,14 +139,14 @@ _BLOCK_FIELDS = {  # read into fields of our own; the rest is extra
 
 
 class MessagesReader(Reader):
-    """Turn Anthropic's events into the answer's."""
+    """Turn Anthropic's server-sent events into the events of the answer."""
 
     protocol: ClassVar[str] = "Anthropic Messages"
     api = "anthropic-messages"
 
     def __init__(self, answer: Answer, exchange: Exchange, *, pings: bool = False) -> None:
         super().__init__(answer, exchange, pings=pings)
-        self._blocks: dict[int, OpenBlock | ProviderBlock] = {}  # open ones, by the provider's index
+        self._blocks: dict[int, OpenBlock | ProviderBlock] = {}  # the open blocks, by the provider's index
         self._block_at = self._blocks.get
         self._last_thinking: OpenThinking | None = None
         self._beside: OpenBlock | None = None  # text or thinking under the index of a tool call
@@ -156,9 +156,9 @@ class MessagesReader(Reader):
             try:
                 event = _decode_delta(data)
             except MALFORMED:
-                pass  # another delta, or one to be repaired
+                pass  # another delta, or one that on_data can repair
             else:
-                block = self._block_at(event.index)  # none once the answer has ended
+                block = self._block_at(event.index)  # `None` once the answer has ended
                 if block is not None and block.__class__ is event.delta.for_block:
                     block.add(event.delta.piece)
                     return
@@ -178,27 +178,27 @@ class MessagesReader(Reader):
         index = place if isinstance(place, int) else 0
         match string(body.get("type")) or name:
             case "content_block_delta":
-                self._delta(index, _mapping(body.get("delta")))
+                self._on_block_delta(index, _mapping(body.get("delta")))
             case "content_block_start":
-                self._start(index, _mapping(body.get("content_block")))
+                self._on_block_start(index, _mapping(body.get("content_block")))
             case "content_block_stop":
-                self._close(index)
+                self._on_block_stop(index)
             case "message_start":
-                self._head(_mapping(body.get("message")))
+                self._on_message_start(_mapping(body.get("message")))
             case "message_delta":
-                self._stop(_mapping(body.get("delta")), body)
+                self._on_message_delta(_mapping(body.get("delta")), body)
             case "message_stop":
                 self.complete()
             case "message" if isinstance(body.get("content"), list | str):
-                self._whole(body)
+                self._on_message(body)
             case "ping":
                 self.on_ping()
             case "error":
                 self.on_error(read_error(body))
             case _:
-                self.on_foreign_object(body)  # ignored if it is no error: the protocol may grow
+                self.on_foreign_object(body)  # ignored unless it is an error: the protocol may grow
 
-    def _head(self, message: Mapping[str, Any]) -> None:
+    def _on_message_start(self, message: Mapping[str, Any]) -> None:
         self._understood = True
         self.answer.id = string(message.get("id")) or self.answer.id
         self.answer.model = string(message.get("model")) or self.answer.model
@@ -206,10 +206,10 @@ class MessagesReader(Reader):
         content = message.get("content")  # empty at the start of a stream, as a rule
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) and content else content
         for index, block in enumerate(blocks if isinstance(blocks, list) else ()):
-            self._start(index, _mapping(block))
-            self._close(index)
+            self._on_block_start(index, _mapping(block))
+            self._on_block_stop(index)
 
-    def _stop(self, delta: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+    def _on_message_delta(self, delta: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         self._understood = True
         self._usage(event.get("usage"))
         reason = string(delta.get("stop_reason"))
@@ -218,10 +218,10 @@ class MessagesReader(Reader):
             self.answer.stop_reason = _STOP_REASONS.get(reason, "stop")
             self.answer.stop_details = explanation or reason
 
-    def _whole(self, message: dict[str, Any]) -> None:
+    def _on_message(self, message: dict[str, Any]) -> None:
         """Read an answer that came as one object, although a stream was asked for."""
-        self._head(message)
-        self._stop(message, message)
+        self._on_message_start(message)
+        self._on_message_delta(message, message)
         self.complete()
 
     def _usage(self, wire: object) -> None:
@@ -234,14 +234,14 @@ class MessagesReader(Reader):
                 cache_write_tokens=count(wire.get("cache_creation_input_tokens"), old.cache_write_tokens),
             )
 
-    def _start(self, index: int, wire: Mapping[str, Any]) -> None:
+    def _on_block_start(self, index: int, wire: Mapping[str, Any]) -> None:
         if not wire:
-            return  # its deltas will say what it is
+            return  # a damaged start: the first delta opens the block
         self._understood = True
         kind = wire.get("type")
         if kind == "tool_use" and self._continues(index, wire):
             return
-        self._close(index)
+        self._on_block_stop(index)
         block: OpenBlock | ProviderBlock
         match kind:
             case "text":
@@ -264,7 +264,7 @@ class MessagesReader(Reader):
         self._blocks[index] = block
 
     def _continues(self, index: int, wire: Mapping[str, Any]) -> bool:
-        """Whether this start belongs to a call under way: some servers repeat it, or number one call anew."""
+        """Return whether this start belongs to an open call: some servers repeat it, or give one call two indexes."""
         call_id, name = string(wire.get("id")), string(wire.get("name")) or ""
         for place, block in self._blocks.items():
             if not isinstance(block, OpenToolCall) or name not in ("", block.name):
@@ -275,7 +275,7 @@ class MessagesReader(Reader):
                 return True
         return False
 
-    def _delta(self, index: int, delta: Mapping[str, Any]) -> None:
+    def _on_block_delta(self, index: int, delta: Mapping[str, Any]) -> None:
         block = self._blocks.get(index)
         kind: type[OpenBlock]
         match delta.get("type"):
@@ -307,7 +307,7 @@ class MessagesReader(Reader):
             self._sign(index, block, signature)
 
     def _sign(self, index: int, block: OpenBlock | None, signature: str) -> None:
-        """Keep a signature: with the thinking it is for, or on the block that it came with."""
+        """Keep a signature on its thinking block, or else on the block that it came with."""
         thinking = block if isinstance(block, OpenThinking) else None if block is not None else self._last_thinking
         if thinking is not None:
             thinking.signature += signature
@@ -318,16 +318,16 @@ class MessagesReader(Reader):
             opened.signature = signature
 
     def _other_block(self, index: int, kind: type[OpenBlock]) -> OpenBlock:
-        """Return the block for a delta whose index has none, or one of another kind."""
+        """Return the block for a delta whose index has no block, or one of another kind."""
         calls = [each for each in self.answer.blocks if isinstance(each, OpenToolCall) and each.is_open]
         if kind is OpenToolCall and calls:
-            return calls[-1]  # numbered wrongly: arguments without a call's name could not be run
+            return calls[-1]  # a wrong index: arguments without the name of a call could not be run
         if isinstance(self._blocks.get(index), OpenToolCall):
             # Text between arguments leaves the call open.
             if self._beside.__class__ is not kind or not self._beside.is_open:
                 self._beside = self._opened(kind)
             return self._beside
-        self._close(index)
+        self._on_block_stop(index)
         block = self._blocks[index] = self._opened(kind)
         return block
 
@@ -340,7 +340,7 @@ class MessagesReader(Reader):
         self._last_thinking = self.answer.open_thinking()
         return self._last_thinking
 
-    def _close(self, index: int) -> None:
+    def _on_block_stop(self, index: int) -> None:
         block = self._blocks.pop(index, None)
         if isinstance(block, OpenBlock) and block not in self._blocks.values():  # one call may have several indexes
             block.close()

@@ -38,7 +38,7 @@ Emit: TypeAlias = Callable[[AssistantEvent], None]
 
 
 class OpenBlock(ABC):
-    """A block that grows: its start has been emitted; deltas and one end follow."""
+    """Collect a block whose start has been emitted, and emit its deltas and its end."""
 
     __slots__ = ("_emit", "_text", "_write", "after", "extra", "index", "is_open")
 
@@ -48,13 +48,13 @@ class OpenBlock(ABC):
         self.index = index
         self.is_open = True
         self.extra: dict[str, Any] | None = None
-        self.after: list[ProviderBlock] = []  # without events, in the order in which they came
+        self.after: list[ProviderBlock] = []  # blocks without events, in the order in which they came
         self._emit = emit
-        self._text = io.StringIO()  # grows with the text alone; a list would keep an object for every delta
+        self._text = io.StringIO()  # a list would keep an object for every delta
         self._write = self._text.write
 
     def add(self, delta: str) -> None:
-        """Add the next piece. An empty one is not an event."""
+        """Add the next piece, and emit it unless it is empty."""
         if delta:
             self._write(delta)
             self._emit(self._delta(self.index, delta))
@@ -64,7 +64,7 @@ class OpenBlock(ABC):
         self.extra = joined(self.extra, extra) if self.extra else dict(extra)
 
     def close(self) -> None:
-        """Complete the block. A second time does nothing."""
+        """Emit the end of the block, unless it is closed already."""
         if self.is_open:
             self.is_open = False
             self._emit(self._end())
@@ -75,12 +75,12 @@ class OpenBlock(ABC):
 
     @abstractmethod
     def block(self) -> Block:
-        """Return the block as far as it has come."""
+        """Return the block with all pieces so far."""
 
     @abstractmethod
     def _end(self) -> AssistantEvent: ...
 
-    def _unannounced(self) -> dict[str, str]:
+    def _kept_fields(self) -> dict[str, str]:
         after = [block.content for block in self.after]
         return {"extra_json": _encoded(self.extra), "after_json": _encoded(after)}
 
@@ -91,14 +91,14 @@ class OpenText(OpenBlock):
     _delta = TextDelta
 
     def block(self) -> Text:
-        return Text(self.content, **self._unannounced())
+        return Text(self.content, **self._kept_fields())
 
     def _end(self) -> TextEnd:
         return TextEnd(self.index, self.content)
 
 
 class OpenThinking(OpenBlock):
-    """Thinking. `repeated` is its text in fields that repeat it; it counts if no delta brings the text itself."""
+    """Collect thinking. `repeated` is its text from fields that repeat it, used if no delta brings the text itself."""
 
     __slots__ = ("field", "redacted", "repeated", "signature")
 
@@ -113,7 +113,7 @@ class OpenThinking(OpenBlock):
 
     def block(self) -> Thinking:
         text = self.content or self.repeated
-        return Thinking(text, self.signature or None, self.redacted and not text, self.field, **self._unannounced())
+        return Thinking(text, self.signature or None, self.redacted and not text, self.field, **self._kept_fields())
 
     def _end(self) -> ThinkingEnd:
         return ThinkingEnd(self.index, self.content, self.signature or None, self.redacted)
@@ -129,7 +129,7 @@ class OpenToolCall(OpenBlock):
         self.id = id
         self.name = name
         self.custom = custom
-        self.whole = ""  # arguments that came in one piece at the start; they count if no deltas follow
+        self.whole = ""  # arguments that came in one piece at the start, used if no deltas follow
 
     def add(self, delta: str) -> None:
         """Add a piece of the arguments, unless it repeats all of them, as some servers do at the end."""
@@ -149,14 +149,14 @@ class OpenToolCall(OpenBlock):
         super().close()
 
     def block(self) -> ToolCall:
-        return ToolCall(self.id, self.name, self.content or self.whole, self.custom, **self._unannounced())
+        return ToolCall(self.id, self.name, self.content or self.whole, self.custom, **self._kept_fields())
 
     def _end(self) -> ToolCallEnd:
         return ToolCallEnd(self.index, self.block())
 
 
 class ProviderBlock:
-    """A block without events. Deltas bring its input as JSON, and further fields."""
+    """Collect a block without events. Its deltas bring its input as JSON, and further fields."""
 
     __slots__ = ("_data", "input_json")
 
@@ -178,7 +178,7 @@ B = TypeVar("B", bound=OpenBlock)
 
 
 class Answer:
-    """The message so far. Blocks are numbered in the order in which they open; nothing follows `done` or `fail`."""
+    """Build the message and emit its events. Blocks are numbered as they open; nothing follows `done` or `fail`."""
 
     __slots__ = ("_blocks", "_emit", "api", "cause", "ended", "id", "model", "stop_details", "stop_reason", "usage")
 
@@ -208,7 +208,7 @@ class Answer:
 
     def open_tool_call(self, id: str = "", name: str = "", custom: bool = False) -> OpenToolCall:
         index = len(self._blocks)
-        # The caller answers a call by its id; one without could not be distinguished from the next.
+        # The caller answers a call by its id: without one it could not tell two calls apart.
         block = OpenToolCall(index, self._emit, id or f"{self.id or 'call'}_{index}", name, custom)
         return self._open(block, ToolCallStart(index, block.id, name))
 
@@ -226,7 +226,7 @@ class Answer:
         return block
 
     def ping(self) -> None:
-        """Report that the connection is alive."""
+        """Emit that the connection is alive."""
         self._emit(Ping())
 
     def done(self) -> None:
@@ -236,7 +236,7 @@ class Answer:
             block.close()
         reason = self.stop_reason or "stop"
         if reason == "stop" and any(isinstance(block, OpenToolCall) for block in self._blocks):
-            # Some providers say "stop" for a forced tool call; a caller who believes it would not answer the call.
+            # Some providers send "stop" for a forced tool call: a caller that relies on it would not answer the call.
             reason = "toolUse"
         self._emit(Done(reason, self._message(reason)))
 
@@ -269,7 +269,7 @@ def _encoded(value: object) -> str:
 
 
 def is_complete(text: str) -> bool:
-    """Whether the text is one whole JSON value."""
+    """Return whether the text is one whole JSON value."""
     try:
         msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):

@@ -50,14 +50,14 @@ def openai_chat(
     connection.
 
     Of several choices only the first (`index` 0) is read. `reasoning_content`, `reasoning`, `reasoning_text` and
-    `thinking` are thinking. `reasoning_details`, which repeat it, are kept on its block. A refusal's text is in the
-    `stop_details` of the message, and the answer ends with the reason `refusal`.
+    `thinking` become thinking events. `reasoning_details`, which repeat them, are kept on their block. A refusal's text
+    is in the `stop_details` of the message, and the answer ends with the reason `refusal`.
 
     Args:
         request: the wire payload; `stream` is set here, and `stream_options` unless it is there. It is copied now:
             changing it later changes nothing.
         base_url: `https://host/v1`, as a rule; plain http for loopback only, since a token goes along.
-        include_usage: ask for the token counts; `False` for a server that refuses `stream_options`.
+        include_usage: request the token counts; `False` for a server that refuses `stream_options`.
 
     The other arguments, and what is raised, are those of `anthropic_messages`.
 
@@ -95,7 +95,7 @@ class _PieceOfChoice(msgspec.Struct, gc=False):
 
 
 class _PieceOfText(msgspec.Struct, gc=False):
-    """The chunk that comes by the thousand, typed: a dict of each would cost a third of the whole client."""
+    """Type the most frequent chunk: to decode each into a dict would cost a third of the client's time."""
 
     choices: tuple[_PieceOfChoice]
     usage: None = None
@@ -118,20 +118,20 @@ _FINISH_REASONS: dict[str, DoneReason] = {
     "pause_turn": "pause",
 }
 
-# Reasons for stopping that mean: the server gave up.
+# Finish reasons by which a server reports a failure of its own.
 _FAILURES = frozenset({"error", "abort", "insufficient_system_resource", "network_error"})
 
 _READ_FIELDS = frozenset({"role", "content", "refusal", "tool_calls", "function_call"})
 _SIGNATURE = re.compile("signature|opaque|encrypted")
 _THINKING = re.compile("reasoning|thinking|thought")
-_OF_ANSWER = ("citations", "search_results")  # in the chunk instead of its delta, and whole in every one
+_ANSWER_FIELDS = ("citations", "search_results")  # fields of a chunk, not of its delta; each chunk repeats them whole
 
 
 class ChatReader(Reader):
     """Turn Chat Completions chunks into the answer's events.
 
-    Text and thinking take turns: when one begins the other is complete. Tool calls stay open to the end, since some
-    servers send the arguments of several in turns.
+    The start of text closes thinking, and the other way round. Tool calls stay open to the end, since some servers
+    alternate between the arguments of several.
     """
 
     protocol: ClassVar[str] = "Chat Completions"
@@ -144,7 +144,7 @@ class ChatReader(Reader):
         self._refusal: list[str] = []
         self._calls = ToolCalls(answer, self._close_current)
         self._had_delta = False
-        self._of_answer: dict[str, Any] = {}
+        self._answer_fields: dict[str, Any] = {}
 
     def on_event(self, name: bytes, data: bytes) -> None:
         if self.answer.ended:
@@ -154,7 +154,7 @@ class ChatReader(Reader):
             try:
                 piece = _decode_piece(data).choices[0].delta.content
             except MALFORMED:
-                pass  # another kind of chunk, or one to be repaired
+                pass  # another kind of chunk, or one that on_data can repair
             else:
                 block.add(piece)
                 return
@@ -173,12 +173,12 @@ class ChatReader(Reader):
                 self._choice(choice)
         if "usage" in body:
             self._usage(body["usage"])
-        self._of_answer |= {field: body[field] for field in _OF_ANSWER if body.get(field)}
+        self._answer_fields |= {field: body[field] for field in _ANSWER_FIELDS if body.get(field)}
         if not choices and not body.get("usage") and (report := read_error(body)) and is_error(body, report):
             self.on_error(report)
 
     def _without_choices(self, body: dict[str, Any]) -> None:
-        """Take an error, the token counts alone, or something strange."""
+        """Handle a body without choices: an error, the token counts alone, a ping, or a foreign object."""
         error = body.get("error")
         if error or body.get("object") == "error":
             self.on_error(read_error(body))
@@ -198,12 +198,12 @@ class ChatReader(Reader):
         super().fail(cause)
 
     def _settle(self) -> None:
-        """Open the calls that waited for their id or name, and put the refusal in its place: nothing more comes."""
+        """Open the calls that waited for their id or name, and store the refusal: the stream has ended."""
         self._calls.settle()
         if self._refusal:
             self.answer.stop_reason, self.answer.stop_details = "refusal", "".join(self._refusal)
-        if self._of_answer and (block := self._last.get(OpenText)):
-            block.extra = (block.extra or {}) | self._of_answer
+        if self._answer_fields and (block := self._last.get(OpenText)):
+            block.extra = (block.extra or {}) | self._answer_fields
 
     def _choice(self, choice: dict[str, Any]) -> None:
         delta, message = choice.get("delta"), choice.get("message")
@@ -211,8 +211,8 @@ class ChatReader(Reader):
             self._had_delta = True
             self._delta(delta)
         elif isinstance(message, dict):
-            self._delta(self._new_in(message) if self._had_delta else message)
-        elif isinstance(text := choice.get("text"), str):  # of the older completions
+            self._delta(self._not_yet_emitted(message) if self._had_delta else message)
+        elif isinstance(text := choice.get("text"), str):  # the older Completions API
             self._add(OpenText, text)
         if choice.get("usage"):
             self._usage(choice["usage"])
@@ -223,7 +223,7 @@ class ChatReader(Reader):
 
     def _delta(self, delta: dict[str, Any]) -> None:
         thinking = [field for field, value in delta.items() if value and _is_thinking(field, value)]
-        if thinking:  # the first name: servers repeat it under another
+        if thinking:  # the first alone: servers repeat the text under a second name
             self._add(OpenThinking, delta[thinking[0]], thinking[0])
         self._add(OpenText, delta.get("content"))
         if delta.get("tool_calls") and (others := self._calls.on_tool_calls(delta["tool_calls"])):
@@ -236,14 +236,14 @@ class ChatReader(Reader):
             if value and field not in _READ_FIELDS and field not in thinking:
                 self._keep(field, value)
 
-    def _new_in(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Return what deltas have not brought of a message that repeats them: some servers end with the whole."""
+    def _not_yet_emitted(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Return the rest of a whole message at the end, which repeats what the deltas have brought."""
         texts = [block.content for block in self.answer.blocks if isinstance(block, OpenText)]
-        piece, content = "".join(texts), message.get("content")
+        emitted, content = "".join(texts), message.get("content")
         had_thinking = OpenThinking in self._last
         new = {field: value for field, value in message.items() if not (had_thinking and _is_thinking(field, value))}
         if isinstance(content, str):
-            new["content"] = content.removeprefix(piece)
+            new["content"] = content.removeprefix(emitted)
         if self._calls:
             new.pop("tool_calls", None)
         if self._refusal:
@@ -284,7 +284,7 @@ class ChatReader(Reader):
             self._current = None
 
     def _keep(self, field: str, value: Any) -> None:
-        """Keep a field that has no event on the block that it belongs to."""
+        """Keep a field that has no event, on the block that it belongs to."""
         thinking = self._last.get(OpenThinking)
         if _SIGNATURE.search(field) or _THINKING.search(field):
             block = thinking or self._opened(OpenThinking)
@@ -327,5 +327,5 @@ class ChatReader(Reader):
 
 
 def _is_thinking(field: str, value: object) -> bool:
-    """Whether a field of a delta is a piece of thinking: servers have many names for it."""
+    """Return whether a field of a delta is a piece of thinking, for which servers have many names."""
     return isinstance(value, str) and bool(_THINKING.search(field)) and not _SIGNATURE.search(field)
