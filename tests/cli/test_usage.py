@@ -35,6 +35,7 @@ STREAM = ["stream", "hi"]
                      id="a protocol that the provider does not speak"),
         pytest.param([*STREAM, "--provider", "fake", "--max-tokens", "0"], 2, "whole number", id="no tokens"),
         pytest.param([*STREAM, "--provider", "fake", "--header", "x"], 2, "Name: value", id="no header"),
+        pytest.param([*STREAM, "--provider", "fake", "--header", "x: ü"], 2, "ASCII", id="no header in ASCII"),
         pytest.param([*STREAM, "--provider", "kimi", "--account", "a/b"], 2, "not a name", id="no account"),
         pytest.param([*STREAM, "--provider", "kimi", "--credentials", "c" * 300], 2, "too long", id="no file name"),
         pytest.param([*STREAM, "--provider", "kimi", "--credentials", "c"], 2, "no credential file c. Check",
