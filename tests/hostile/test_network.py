@@ -31,6 +31,8 @@ from rxauth.testing import FakeProvider
 from tests.hostile.leaks import run
 from tests.hostile.proxy import Connection, Fault, Proxy
 
+pytestmark = pytest.mark.slow
+
 ANSWER = "The whole answer, every word of it, once."
 REQUEST = {"model": "any", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
 

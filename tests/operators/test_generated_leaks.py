@@ -34,6 +34,8 @@ from rxauth import (
 from rxauth.errors import CredentialRejected
 from rxauth.events import AssistantMessage, Done, Error, Start, TextDelta
 
+pytestmark = pytest.mark.slow
+
 STREAMS = int(os.environ.get("RXAUTH_CASES", "4000"))
 ACCESS, REFRESH, ECHOED = "canary-access", "canary-refresh", "canary-echoed"
 
