@@ -24,7 +24,7 @@ __all__ = [
     "Resubscribed",
     "RecoveryEvent",
     "RetryScheduled",
-    "tell",
+    "notify",
 ]
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Refreshed:
 
 @dataclass(frozen=True, slots=True)
 class RefreshUnchanged:
-    """There is no newer credential; the failure goes on."""
+    """The refresh returned no new credential; the stream fails with the failure that it had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,8 @@ class RetryScheduled:
     status: int | None = None
 
 
-def tell(listener: Any, value: object) -> None:
-    """Give a value to a function, to an Observer's `on_next`, or to `None`; log what the listener raises."""
+def notify(listener: Any, value: object) -> None:
+    """Call a function, or an Observer's `on_next`, with a value; log its exception."""
     if listener is None:
         return
     try:

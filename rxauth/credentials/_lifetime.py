@@ -1,4 +1,4 @@
-"""Tell how long a credential is good for, by two clocks that may each be wrong."""
+"""Compute how long a credential is valid, by two clocks that may each be wrong."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Lifetimes:
     """Remember when the last credential was first seen, and compute what is left of it.
 
     Args:
-        clock: Unix time in seconds. It goes on while a laptop sleeps, and can be set back.
-        monotonic: seconds that only grow, and stand still while a laptop sleeps.
+        clock: returns the Unix time in seconds. It goes on while a laptop sleeps, and can be set back.
+        monotonic: returns seconds that never go back, and stand still while a laptop sleeps.
     """
 
     def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
@@ -49,11 +49,11 @@ class Lifetimes:
         return left if sighting is None else min(left, sighting.left - (self._monotonic() - sighting.at))
 
     def expired(self, credential: Credential) -> bool:
-        """Tell whether it is known to have expired."""
+        """Return whether it is known to have expired."""
         return self.left(credential) <= 0
 
     def ends_within(self, credential: Credential, ahead: float) -> bool:
-        """Tell whether it ends within `ahead` seconds, or within half its lifetime where that is shorter."""
+        """Return whether it ends within `ahead` seconds, or within half its lifetime where that is shorter."""
         sighting = self._sighting_of(credential)
         lifetime = math.inf if sighting is None else sighting.lifetime
         return self.left(credential) < min(ahead, lifetime / 2)
@@ -67,5 +67,5 @@ class Lifetimes:
 
 
 def same_tokens(one: Credential, other: Credential) -> bool:
-    """Tell whether two credentials have the same tokens, whatever else is known of each."""
+    """Return whether two credentials have the same tokens, whatever else is known of each."""
     return (one.access_token, one.refresh_token) == (other.access_token, other.refresh_token)

@@ -1,4 +1,4 @@
-"""Remember of refresh tokens which are dead, and until when the server asked not to be called for one."""
+"""Remember which refresh tokens are dead, and until when the server asked not to be sent one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class TokenMemory:
     """Keep facts about refresh tokens without the tokens, in this process.
 
     Args:
-        clock: Unix time in seconds.
-        monotonic: seconds that only grow.
+        clock: returns the Unix time in seconds.
+        monotonic: returns seconds that never go back.
     """
 
     def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
@@ -33,13 +33,13 @@ class TokenMemory:
         self._waits: dict[str, _Wait] = {}
 
     def mark_dead(self, refresh_token: str) -> None:
-        """Remember that the server refused it."""
+        """Remember that the server refused the token."""
         now = self._monotonic()
         self._dead = {mark: until for mark, until in self._dead.items() if until > now}
         self._dead[fingerprint(refresh_token)] = now + _DEAD_FOR
 
     def is_dead(self, refresh_token: str) -> bool:
-        """Tell whether the server refused it lately."""
+        """Return whether the server refused the token in the last five minutes."""
         return self._dead.get(fingerprint(refresh_token), -math.inf) > self._monotonic()
 
     def wait(self, refresh_token: str, seconds: float) -> float:
@@ -51,7 +51,7 @@ class TokenMemory:
         return wait.until
 
     def seconds_to_wait(self, refresh_token: str, stored: float | None) -> float:
-        """Return how long not to send it: by what this process knows, or by the Unix time `stored` for all."""
+        """Return how long not to send the token: as this process remembers, or until the Unix time `stored`."""
         known = self._waits.get(fingerprint(refresh_token))
         if known is not None and stored in (None, known.until):
             # The shorter of the two: a clock may be set back, a laptop may sleep.
@@ -61,5 +61,5 @@ class TokenMemory:
 
 
 def fingerprint(token: str) -> str:
-    """Return what to remember of a token in place of the token."""
+    """Return the hash that stands for a token in memory."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

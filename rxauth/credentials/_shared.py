@@ -1,4 +1,4 @@
-"""Keep the parts that all refreshes of one `OAuthCredentials` share."""
+"""Share the parts that all refreshes of one `OAuthCredentials` use."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 class Shared:
     """Hold what all refreshes of one `OAuthCredentials` share.
 
-    `timeout`, `reserve`, `answer_timeout` and `lock_hold` are seconds: for a refresh; that must be left to begin a
-    request; for one answer; for which the lock is held while an answer is awaited.
+    In seconds: `timeout` for a refresh, of which `reserve` must be left to begin a request; `answer_timeout` for the
+    answer, of which the store's lock is held for `lock_hold`.
     """
 
     stored: Stored

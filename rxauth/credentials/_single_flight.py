@@ -1,8 +1,8 @@
-"""Do a piece of work once for all who ask for it, on a private thread.
+"""Run a piece of work once for all of its callers, on a private thread: one token request for all streams.
 
-A task on an asker's loop dies with that loop: `asyncio.run` returns, Ctrl-C, and a token request is cut off after the
-server has rotated the refresh token. So the work runs on a private thread with its own loop. The thread lives only
-while there is work: nothing to close, nothing to leak.
+A task on the loop of a caller ends with that loop, when `asyncio.run` returns or at Ctrl-C: a token request would be
+cut off after the server has rotated the refresh token. So the work runs on a private thread with its own loop, which
+lives only while there is work: nothing to close, nothing to leak.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_EXIT_PATIENCE = 20.0  # s for which the end of the program waits for an answer that a server owes
+_EXIT_PATIENCE = 20.0  # s for which the end of the program waits for a server's answer
 
 
 class Interrupted(Exception):
@@ -63,7 +63,7 @@ class SingleFlight:
         """Join the work that is under way for `key`, or start it.
 
         Returns:
-            Its outcome. It counts as running: a waiter (`asyncio.wrap_future`) that is cancelled cancels itself alone.
+            Its outcome. It counts as running: cancelling one waiter (`asyncio.wrap_future`) does not cancel the work.
 
         Raises:
             RuntimeError: no thread can be started.
@@ -75,12 +75,12 @@ class SingleFlight:
                 flight = _Flight()
                 flight.set_running_or_notify_cancel()
                 self._flights[key] = flight
-                # In an empty context: the work belongs to all askers, the context variables to one.
+                # In an empty context: the work belongs to all callers, the context variables to one of them.
                 loop.call_soon_threadsafe(self._start, key, flight, work, context=contextvars.Context())
             return flight
 
     def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]], *, within: float) -> asyncio.Future[T]:
-        """Join or start the work, and return a future of the running loop. Cancelling it cancels this waiter alone.
+        """Join or start the work, and return a future of the running loop. Cancelling it does not cancel the work.
 
         After `within` seconds the future fails with TimeoutError, and the work goes on. One call wakes all waiters of a
         loop: a call for each would cost more than the rest of the wait.
@@ -92,7 +92,7 @@ class SingleFlight:
             waiters = flight.waiters[loop] = []
             flight.add_done_callback(functools.partial(_wake, loop, waiters))
         waiter: asyncio.Future[T] = loop.create_future()
-        waiters.append((waiter, loop.call_later(within, _give_up, waiter)))
+        waiters.append((waiter, loop.call_later(within, _time_out, waiter)))
         return waiter
 
     @property
@@ -101,7 +101,7 @@ class SingleFlight:
         return bool(self._unbroken)
 
     def close(self, within: float = _EXIT_PATIENCE) -> bool:
-        """Cancel all work but that inside `unbroken()`, and wait until it has ended; tell whether it has."""
+        """Cancel all work but that inside `unbroken()`, and wait until it has ended; return whether it has."""
         with self._mutex:
             thread, loop = self._thread, self._loop
             if loop is not None:
@@ -202,7 +202,7 @@ def _wake(
         loop.call_soon_threadsafe(wake)
 
 
-def _give_up(waiter: asyncio.Future[Any]) -> None:
+def _time_out(waiter: asyncio.Future[Any]) -> None:
     if not waiter.done():
         waiter.set_exception(TimeoutError())
 

@@ -12,7 +12,6 @@ from rxauth.failures._reading import Reading, leaves
 from rxauth.failures._words import normal
 
 Judge: TypeAlias = Callable[[Any], bool]
-_Judge: TypeAlias = Callable[[Reading], bool]
 
 
 class Rule:
@@ -41,20 +40,18 @@ class Rule:
         return all(not _is_final(each) and self._judge(Reading(each)) for each in leaves(failure))
 
     def __or__(self, other: Judge) -> Rule:
-        mine, theirs = self._judge, _on_reading(other)
+        mine, theirs = self._judge, _as_rule(other)._judge
         return Rule(lambda reading: mine(reading) or theirs(reading), f"({self!r} | {other!r})")
 
     def __ror__(self, other: Judge) -> Rule:
-        mine, theirs = self._judge, _on_reading(other)
-        return Rule(lambda reading: theirs(reading) or mine(reading), f"({other!r} | {self!r})")
+        return _as_rule(other) | self
 
     def __and__(self, other: Judge) -> Rule:
-        mine, theirs = self._judge, _on_reading(other)
+        mine, theirs = self._judge, _as_rule(other)._judge
         return Rule(lambda reading: mine(reading) and theirs(reading), f"({self!r} & {other!r})")
 
     def __rand__(self, other: Judge) -> Rule:
-        mine, theirs = self._judge, _on_reading(other)
-        return Rule(lambda reading: theirs(reading) and mine(reading), f"({other!r} & {self!r})")
+        return _as_rule(other) & self
 
     def __invert__(self) -> Rule:
         mine = self._judge
@@ -64,9 +61,9 @@ class Rule:
         return self._name
 
 
-def _on_reading(judge: Judge) -> _Judge:
-    """Return the judge of a reading, so that the parts of a composed rule share one."""
-    return judge._judge if isinstance(judge, Rule) else lambda reading: judge(reading.failure)
+def _as_rule(judge: Judge) -> Rule:
+    """Return a rule that judges as `judge` does, so that the parts of a composed rule share one reading."""
+    return judge if isinstance(judge, Rule) else Rule(lambda reading: judge(reading.failure), repr(judge))
 
 
 def judge_known(judge: Judge, failure: Any) -> bool:

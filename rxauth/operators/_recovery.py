@@ -26,7 +26,7 @@ from rxauth.recovery import (
     RefreshRetryScheduled,
     RefreshUnchanged,
     Resubscribed,
-    tell,
+    notify,
 )
 
 logger = logging.getLogger("rxauth.recovery")
@@ -126,7 +126,7 @@ class RecoveringStream(SerialDisposable, Generic[E]):
             name,
             live_type,
         )
-        self.context.run(tell, self.policy.on_recovery, AuthFailedAfterLive(name, status, live_type))
+        self.context.run(notify, self.policy.on_recovery, AuthFailedAfterLive(name, status, live_type))
 
 
 class Recovery(abc.DisposableBase):
@@ -184,7 +184,7 @@ class Recovery(abc.DisposableBase):
 
     def _report(self, event: RecoveryEvent) -> None:
         if self._policy.on_recovery is not None:
-            self._stream.context.run(tell, self._policy.on_recovery, event)
+            self._stream.context.run(notify, self._policy.on_recovery, event)
 
     def start_try(self, outcome: waiting.Outcome) -> None:
         """Start one try of the refresh, for `backoff.drive`."""

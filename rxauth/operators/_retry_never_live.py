@@ -9,7 +9,7 @@ from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
 from rxauth.errors import NeverLiveError
 from rxauth.failures import Judge, is_transient, judge_known, name_of, status_of
-from rxauth.recovery import RetryScheduled, tell
+from rxauth.recovery import RetryScheduled, notify
 from rxauth.waiting import Outcome, SubscriberContext, run_on, running_loop, seconds_on, waiting_scheduler
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class _Attempts(abc.DisposableBase, Generic[E]):
         failure = self._last.failure
         scheduled = RetryScheduled(number, delay, name_of(failure), status_of(failure))
         logger.info("Attempt %d failed before it was live (%s); next one in %.1f s", number, scheduled.type, delay)
-        tell(self._on_retry, scheduled)
+        notify(self._on_retry, scheduled)
 
     def succeeded(self, result: Any) -> None:  # of the policy's own retry_error_callback
         self._give_up(self._last)

@@ -306,6 +306,7 @@ def test_rules_compose_with_rules_and_functions() -> None:
     assert not error_type("Exception")(failure(status=401, headers={"x": "y"}))
     assert (status(401) & (lambda failure: "yes" in str(failure)))(failure("yes", status=401))
     assert ((lambda failure: False) | status(401))(failure(status=401))
+    assert ((lambda failure: True) | status(401))(failure(status=404))
     assert not ((lambda failure: False) & status(401))(failure(status=401))
     assert repr(is_auth_error | status(403) & ~text("K3")) == "(is_auth_error | (status(403) & ~text('K3')))"
 
