@@ -8,7 +8,7 @@ import platform
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,33 +25,24 @@ if TYPE_CHECKING:
     from rxauth.credentials import Credential, CredentialSource, CredentialStore
 
 
+@dataclass(eq=False, repr=False)  # a repr would show the keys in the environment
 class Logins:
     """The places that may hold a login for one provider.
 
-    Args:
-        environ: environment variables.
-        preset: the provider.
-        account: a name that tells several logins at one provider apart; only our own file has those.
-        file: a credential file that is used instead of all others.
-        headers: more headers of every request.
+    `account` tells several logins at one provider apart; only our own file has those. `file` is a credential file that
+    is used instead of all others. `more_headers` go with every request.
     """
 
-    def __init__(
-        self,
-        environ: Mapping[str, str],
-        preset: Provider,
-        *,
-        account: str | None = None,
-        file: Path | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        self.environ = environ
-        self.preset = preset
-        self.name = preset.name if account is None else f"{preset.name}/{account}"
-        self.app = oauth_app(environ, preset)
-        self._only_own = account is not None or file is not None
-        self._file = file
-        self._headers = headers or {}
+    environ: Mapping[str, str]
+    preset: Provider
+    account: str | None = None
+    file: Path | None = None
+    more_headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.name = self.preset.name if self.account is None else f"{self.preset.name}/{self.account}"
+        self.app = oauth_app(self.environ, self.preset)
+        self._only_own = self.account is not None or self.file is not None
         self._renewing: CredentialSource | None = None
 
     # A key in the environment -----------------------------------------------------------------------------------------
@@ -82,8 +73,8 @@ class Logins:
             await each.load()  # a broken file of ours is reported, whatever other programs have stored
         if credential := await self.store.load():
             return credential
-        if self._file is not None and not os.path.exists(os.path.expanduser(self._file)):  # noqa: ASYNC240, PTH110, PTH111 - as the store does
-            raise StoreError(f"There is no credential file {self._file}. Check --credentials.")
+        if self.file is not None and not os.path.exists(os.path.expanduser(self.file)):  # noqa: ASYNC240, PTH110, PTH111 - as the store does
+            raise StoreError(f"There is no credential file {self.file}. Check --credentials.")
         raise LoginRequired(f"{await self._nothing_found()}. {self._how_to_get_one()}")
 
     def renewing(self, credential: Credential) -> CredentialSource:
@@ -114,7 +105,7 @@ class Logins:
         """Return the headers of every request: those that tell the provider who asks, and those that were given."""
         prefix = self.preset.device_header_prefix
         if prefix is None:
-            return dict(self._headers)
+            return dict(self.more_headers)
         return {
             f"{prefix}Platform": "rxauth",
             f"{prefix}Version": __version__,
@@ -122,7 +113,7 @@ class Logins:
             f"{prefix}Device-Model": _ascii(f"{platform.system()} {platform.release()} {platform.machine()}"),
             f"{prefix}Os-Version": _ascii(platform.version()),
             f"{prefix}Device-Id": device_id(home(self.environ)),
-            **self._headers,
+            **self.more_headers,
         }
 
     # Its places -------------------------------------------------------------------------------------------------------
@@ -165,8 +156,8 @@ class Logins:
 
     def _own_stores(self) -> list[FileStore]:
         """Return one entry of our file, and a second where a login at another host may stand under the first key."""
-        if self._file is not None:
-            return [FileStore(self._file, self.name)]
+        if self.file is not None:
+            return [FileStore(self.file, self.name)]
         at_host = [] if self.app is None else [f"{self.name}@{urlsplit(self.app.token_url).netloc}"]
         return [FileStore(home(self.environ) / "credentials.json", key) for key in (self.name, *at_host)]
 
@@ -192,8 +183,8 @@ class Logins:
         return f"There is no credential for {self.name}"
 
     def _how_to_get_one(self) -> str:
-        if self._file is not None:
-            return f"Put one into {self._file} under the key {self.name!r}."
+        if self.file is not None:
+            return f"Put one into {self.file} under the key {self.name!r}."
         variable = self.preset.key_env or "RXAUTH_TOKEN"
         return f"Run `{self._login_command()}`, or set {variable}." if self.app else f"Set {variable}."
 
@@ -203,11 +194,10 @@ class Logins:
             return f"Check {variable}."
         if self.app is not None:
             return f"Run `{self._login_command()}`."
-        return f"Check the credential in {self._file or home(self.environ)}."
+        return f"Check the credential in {self.file or home(self.environ)}."
 
     def _login_command(self) -> str:
-        provider, _, account = self.name.partition("/")
-        return f"rxauth login {provider} --account {account}" if account else f"rxauth login {provider}"
+        return f"rxauth login {self.preset.name}" + (f" --account {self.account}" if self.account else "")
 
 
 def logins_of(args: Namespace, preset: Provider | None = None) -> Logins:
@@ -215,7 +205,7 @@ def logins_of(args: Namespace, preset: Provider | None = None) -> Logins:
     if preset is None:
         preset = preset_at(args.provider)[0] if "://" in args.provider else preset_named(args.provider)
     headers = dict(getattr(args, "header", None) or {})
-    logins = Logins(os.environ, preset, account=args.account, file=args.credentials, headers=headers)
+    logins = Logins(os.environ, preset, args.account, args.credentials, headers)
     args.logins = logins
     return logins
 
