@@ -113,7 +113,7 @@ class _Stream(RecoveringStream[E]):
         self.disposable = attempt
         attempt.connect(self.source, self.scheduler)
 
-    def connect_again(self) -> None:
+    def subscribe_again(self) -> None:
         self.connect(_SecondAttempt(self))
 
 

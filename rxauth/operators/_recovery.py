@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import SerialDisposable
+from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
 from rxauth import waiting
 from rxauth.errors import RefreshFailed, field
@@ -88,12 +88,14 @@ class RecoveringStream(SerialDisposable, Generic[E]):
         self.loop = waiting.running_loop()
         self.context = waiting.SubscriberContext()
 
-    def connect_again(self) -> None:
-        """Subscribe to the source for the second time."""
-        raise NotImplementedError
+    def subscribe_again(self) -> None:
+        """Subscribe to the source for the second time, without a filter."""
+        second = SingleAssignmentDisposable()
+        self.disposable = second  # before `subscribe`: the consumer may dispose inside it
+        second.disposable = self.source.subscribe(self.observer, scheduler=self.scheduler)
 
     def recover(self, attempt: Attempt[E], failure: Any, give_up: Callable[[], object]) -> None:
-        """Leave the first attempt and refresh; then connect again, or give up."""
+        """Dispose the first attempt and refresh; then subscribe again, or give up."""
         attempt.leave(partial(self._start, failure, give_up))
 
     def _start(self, failure: Any, give_up: Callable[[], object]) -> None:
@@ -244,7 +246,7 @@ class Recovery(abc.DisposableBase):
     def _subscribe_again(self) -> None:
         self._report(Resubscribed())
         if not self._disposed:
-            self._stream.context.run(self._stream.connect_again)
+            self._stream.context.run(self._stream.subscribe_again)
 
     def failed(self, error: Exception) -> None:
         """End the recovery with the exception of the refresh."""

@@ -5,7 +5,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import SingleAssignmentDisposable
 
 from rxauth import failures
 from rxauth.failures import Judge
@@ -87,7 +86,7 @@ def retry_on_first_auth_error(
 
     def operator(source: Observable[E]) -> Observable[E]:
         def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            stream = _Stream(source, observer, scheduler, policy)
+            stream = RecoveringStream(source, observer, scheduler, policy)
             attempt = _FirstAttempt(stream, is_error)
             stream.disposable = attempt
             attempt.connect(source, scheduler)
@@ -98,17 +97,10 @@ def retry_on_first_auth_error(
     return operator
 
 
-class _Stream(RecoveringStream[E]):
-    def connect_again(self) -> None:
-        second = SingleAssignmentDisposable()
-        self.disposable = second
-        second.disposable = self.source.subscribe(self.observer, scheduler=self.scheduler)
-
-
 class _FirstAttempt(Attempt[E]):
     watched = 64
 
-    def __init__(self, stream: _Stream[E], is_error: Callable[[E], bool]) -> None:
+    def __init__(self, stream: RecoveringStream[E], is_error: Callable[[E], bool]) -> None:
         super().__init__(stream.observer)
         self.stream = stream
         self.is_error = is_error
