@@ -199,7 +199,7 @@ class MessagesReader(Reader):
                 self.on_foreign_object(body)  # ignored unless it is an error: the protocol may grow
 
     def _on_message_start(self, message: Mapping[str, Any]) -> None:
-        self._understood = True
+        self._recognized = True
         self.answer.id = string(message.get("id")) or self.answer.id
         self.answer.model = string(message.get("model")) or self.answer.model
         self._usage(message.get("usage"))
@@ -210,7 +210,7 @@ class MessagesReader(Reader):
             self._on_block_stop(index)
 
     def _on_message_delta(self, delta: Mapping[str, Any], event: Mapping[str, Any]) -> None:
-        self._understood = True
+        self._recognized = True
         self._usage(event.get("usage"))
         reason = string(delta.get("stop_reason"))
         if reason is not None:
@@ -237,7 +237,7 @@ class MessagesReader(Reader):
     def _on_block_start(self, index: int, wire: Mapping[str, Any]) -> None:
         if not wire:
             return  # a damaged start: the first delta opens the block
-        self._understood = True
+        self._recognized = True
         kind = wire.get("type")
         if kind == "tool_use" and self._continues(index, wire):
             return
@@ -332,7 +332,7 @@ class MessagesReader(Reader):
         return block
 
     def _opened(self, kind: type[OpenBlock]) -> OpenBlock:
-        self._understood = True
+        self._recognized = True
         if kind is OpenText:
             return self.answer.open_text()
         if kind is OpenToolCall:

@@ -167,7 +167,7 @@ class ChatReader(Reader):
             return
         self.answer.id = self.answer.id or string(body.get("id"))
         self.answer.model = self.answer.model or string(body.get("model"))
-        self._understood = self._understood or bool(choices) or "usage" in body or "id" in body
+        self._recognized = self._recognized or bool(choices) or "usage" in body or "id" in body
         for choice in choices:
             if isinstance(choice, dict) and not choice.get("index") and not self.answer.ended:
                 self._choice(choice)

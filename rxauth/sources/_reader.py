@@ -1,4 +1,4 @@
-"""Read a body that may or may not be of the protocol, and decide how its answer ends. Pure."""
+"""Read the body of a response, which may be of another protocol, and decide how its answer ends. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rxauth.sources._payload import NotJSONError, decoded
 from rxauth.sources._unframed import headline, is_page, read_body, read_words
 
 _WORDS = 64 * 2**10  # bytes of unframed lines that are kept, enough for an error and its page
-_JSON = 16 * 2**20  # bytes of them if they are JSON, which may be a whole answer
+_JSON = 16 * 2**20  # bytes of them if they are JSON, which can be a whole answer
 
 
 class Reader(ABC):
-    """Turn the parts of an event stream into the events of an answer. `answer.ended` says when nothing more counts.
+    """Turn the parts of an event stream into the events of an answer, until `answer.ended`.
 
-    The content decides, not its label: unframed JSON is read like an event, and unframed words end an answer that is
-    not complete without them.
+    The content decides, not the frame: JSON outside of an event is read like an event, and a text outside of one is the
+    error of an answer that is not complete.
 
     Args:
         answer: emits the events.
@@ -37,22 +37,22 @@ class Reader(ABC):
         self.answer = answer
         self.exchange = exchange
         self._pings = pings
-        self._understood = False  # something came that only this protocol sends
-        self._strange = ""  # the beginning of something that this protocol does not send
+        self._recognized = False  # the body has had an event of this protocol
+        self._foreign_text = ""  # the first object of another protocol, as text
         self._warning: ErrorReport | None = None  # an object that is an error if the answer does not become complete
         self._lines = bytearray()  # unframed lines
         self.is_cut = False  # set before `on_end` where the connection broke off
 
     @abstractmethod
     def on_event(self, name: bytes, data: bytes) -> None:
-        """Take the next event of the stream. Ignored once the answer has ended."""
+        """Handle the next event of the stream, unless the answer has ended."""
 
     @abstractmethod
     def on_object(self, body: dict[str, Any], name: str) -> None:
-        """Take an event whose data is decoded."""
+        """Handle an event whose data is decoded."""
 
     def on_data(self, name: bytes, data: bytes) -> None:
-        """Take an event of any kind: a ping, an object of the protocol or not, an error, the end mark, words."""
+        """Handle an event of any kind: a ping, an object of any protocol, an error, the end mark, a text."""
         if name == b"ping":
             self.on_ping()
             return
@@ -70,12 +70,12 @@ class Reader(ABC):
             self.fail(self.not_this_protocol(data.decode("utf-8", "replace")))
 
     def on_ping(self) -> None:
-        """Take a ping or a comment. Its content, if any, is not looked at."""
+        """Handle a ping or a comment; its content is ignored."""
         if self._pings and not self.answer.ended:
             self.answer.ping()
 
     def on_line(self, line: bytes) -> None:
-        """Take a line that is no field of an event: an error without its frame, a page, words."""
+        """Handle a line outside of an event: an error, a page of HTML, a text."""
         if self.answer.ended:
             return
         field, _, value = line.partition(b":")
@@ -89,11 +89,11 @@ class Reader(ABC):
             self._lines += (line + b"\n")[: max(0, room - len(self._lines))]
 
     def on_end(self, rest: tuple[bytes, bytes] | None = None) -> None:
-        """Take the end of the body, which is the end of the answer if it is clean and the reason for stopping is known.
+        """Handle the end of the body: the answer is complete if the end is clean and the reason for stopping is known.
 
         Args:
-            rest: a last event without its empty line, which counts if its data is whole. Words are whole at a clean
-                end only; otherwise they may end in half a token, which no scrubbing finds.
+            rest: a last event without its empty line, which is read if its data is whole. A text is whole at a
+                clean end only: otherwise it may end in half a token, which is not recognized and removed.
         """
         if rest is not None and (_is_whole(rest[1]) or not (self.is_cut or rest[1][:1] in _BRACKETS)):
             self.on_event(*rest)
@@ -109,13 +109,13 @@ class Reader(ABC):
             self.fail(self.incomplete())
 
     def incomplete(self) -> ProviderError:
-        """Make the error of an answer that is not complete, in the server's words if it has left any."""
+        """Return the error of an answer that is not complete, with the server's text if there is one."""
         lines = bytes(self._lines)
         report = self._warning or read_body(lines)
-        if report is not None and (self._understood or self._warning or self._is_known(report)):
+        if report is not None and (self._recognized or self._warning or self._is_known(report)):
             return self.exchange.failure(report)
-        words = report.message if report is not None else self._strange
-        if not self._understood and (words or not self.exchange.is_event_stream):
+        words = report.message if report is not None else self._foreign_text
+        if not self._recognized and (words or not self.exchange.is_event_stream):
             return self.not_this_protocol(words)
         ended = "cut the stream off" if self.is_cut else "ended the stream"
         return self.exchange.error(StreamCut, f"{self.exchange.host} {ended} before the answer was complete.")
@@ -130,7 +130,7 @@ class Reader(ABC):
             self.fail(self.exchange.error(ProtocolError, sentence))
 
     def not_this_protocol(self, words: str = "") -> ProtocolError:
-        """Make the error of a body that is not of this protocol. The beginning of `words` is shown."""
+        """Return the error of a body of another protocol; its text quotes the beginning of `words`."""
         exchange = self.exchange
         shown = exchange.clean(words, 80)
         sentence = (
@@ -148,13 +148,13 @@ class Reader(ABC):
         self.answer.fail(cause, str(cause))
 
     def on_foreign_object(self, body: Mapping[str, Any]) -> None:
-        """Take an object that this protocol does not send: an error if it says so, else perhaps one."""
+        """Handle an object of another protocol: an error, or a warning that is one if the answer stays incomplete."""
         report = read_error(body)
         if report is not None and is_error(body, report):
             self.on_error(report)
             return
         self._warning = self._warning or report
-        self._strange = self._strange or str(body)[:_WORDS]
+        self._foreign_text = self._foreign_text or str(body)[:_WORDS]
 
     def _on_words(self, name: bytes, data: bytes) -> None:
         text = data.decode("utf-8", "replace").strip()
@@ -164,22 +164,22 @@ class Reader(ABC):
             self.on_error(None)
         elif text:
             report = read_words(headline(data) if is_page(data) else text)
-            if report is not None and (name == b"error" or self._understood or self._is_known(report)):
+            if report is not None and (name == b"error" or self._recognized or self._is_known(report)):
                 self.on_error(report)
             else:
                 self.fail(self.not_this_protocol(text if report is None else report.message))
 
     def on_end_mark(self) -> None:
-        """Take `[DONE]`: the end of an answer, if one came before it."""
+        """Handle `[DONE]`: the answer is complete if it has begun."""
         report = read_body(bytes(self._lines))
         is_failed = self._warning is not None or (report is not None and self._is_known(report))
-        if self._understood and (self.answer.stop_reason is not None or not is_failed):
+        if self._recognized and (self.answer.stop_reason is not None or not is_failed):
             self.complete()
         else:
             self.fail(self.incomplete())
 
     def _is_known(self, report: ErrorReport) -> bool:
-        """Whether the words say by themselves that they are an error, or of which kind."""
+        """Return whether the text of a report shows by itself that it is an error."""
         is_called_error = report.message.lstrip().casefold().startswith("error")
         return report.code is not None or is_called_error or type(self.exchange.failure(report)) is not ProviderError
 
@@ -189,7 +189,7 @@ _SUCCESS = ("ok", "success", "succeeded")
 
 
 def is_error(body: Mapping[str, Any], report: ErrorReport) -> bool:
-    """Whether an object is an error in any case; one that has only a message may be a notice."""
+    """Return whether an object is an error for certain; one that has only a message may be a notice."""
     if any(body.get(name) for name in ("error", "errors", "error_message", "error_type", "errorMessage")):
         return True
     if isinstance(report.code, int):
@@ -200,7 +200,7 @@ def is_error(body: Mapping[str, Any], report: ErrorReport) -> bool:
 
 
 def _is_whole(text: bytes) -> bool:
-    """Whether the text is one JSON object or list, or the end mark."""
+    """Return whether the text is one JSON object or list, or the end mark."""
     if text[:1] + text[-1:] in (b"{}", b"[]"):
         try:
             decoded(text)
