@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from rxauth.errors import field
@@ -27,11 +28,14 @@ def rejected_credential(failure: object) -> Credential | None:
     """
     from rxauth.credentials._credential import Credential
 
-    parts = [part for leaf in leaves(failure) for part in Reading(leaf).parts]
-    for part in parts:
+    found = leaves(failure)
+    nearest = [part for leaf in found for part in (leaf, field(leaf, "cause"))]
+    # An event of rxauth's sources has it in its cause: when thousands fail together, none is read whole for that.
+    for part in chain(nearest, (part for leaf in found for part in Reading(leaf).parts)):
         credential = field(part, "credential")
         if isinstance(credential, Credential):
             return credential
+    parts = [part for leaf in found for part in Reading(leaf).parts]
     for part in parts:
         for owner in (field(field(part, "response"), "request"), field(part, "request"), field(part, "request_info")):
             token = _token_in(field(owner, "headers"))
