@@ -14,6 +14,8 @@ import pytest
 import reactivex as rx
 from reactivex.testing import TestScheduler
 
+from rxauth import StaticCredentials
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 
@@ -118,3 +120,13 @@ def test_other_provider_block_recovers_a_403() -> None:
     seen: list[str] = []
     function_of(3)(source, refresh).subscribe(lambda event: seen.append(event["type"]))
     assert seen == ["hello", "queued", "text"]
+
+
+@pytest.mark.peer
+async def test_clients_block_makes_clients_of_one_login() -> None:
+    made: list[Any] = []
+    sdk = SimpleNamespace(AsyncOpenAI=lambda **options: made.append(options))
+    http = SimpleNamespace(AsyncClient=lambda auth: auth)
+    session, _ = function_of(4)(StaticCredentials("key"), sdk, http)
+    await session.close()
+    assert hasattr(made[0]["http_client"], "async_auth_flow")
