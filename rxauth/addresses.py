@@ -38,7 +38,7 @@ def checked_url(url: str, name: str) -> str:
 
 
 def same_address(one: str, other: str) -> bool:
-    """Tell whether two URLs name the same resource, however host and port are written.
+    """Return whether two URLs name the same resource, however host and port are written.
 
     >>> same_address("https://Example.com:443/token", "https://example.com/token")
     True
@@ -55,7 +55,7 @@ def _parts(url: str) -> tuple[object, ...]:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether the host is this machine.
+    """Return whether the host is this machine.
 
     >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("example.com")
     (True, True, True, False)

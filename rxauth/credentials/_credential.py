@@ -109,7 +109,7 @@ class Credential:
         return url if isinstance(url, str) and url else None
 
     def expired(self, now: float) -> bool:
-        """Tell whether the credential is known to have expired at the Unix time `now`."""
+        """Return whether the credential is known to have expired at the Unix time `now`."""
         return self._expires_at is not None and now >= self._expires_at
 
     def __eq__(self, other: object) -> bool:

@@ -77,7 +77,7 @@ def read_prompt(answer: Answer, host: str) -> tuple[str, DevicePrompt]:
 
 
 def _is_web_address(value: Any) -> bool:
-    """Tell whether a browser opens it as a page: a server must not send a `file:` or `javascript:` address."""
+    """Return whether a browser opens it as a page: a server must not send a `file:` or `javascript:` address."""
     if not isinstance(value, str) or not value.isprintable() or " " in value:
         return False
     try:

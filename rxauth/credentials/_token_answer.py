@@ -137,7 +137,7 @@ def words(answer: Answer, secrets: Iterable[str] = ()) -> str:
 
 
 def is_header_text(value: Any) -> TypeGuard[str]:
-    """Tell whether a value is text that a header allows, as a token must be."""
+    """Return whether a value is text that a header allows, as a token must be."""
     return isinstance(value, str) and value != "" and value.isascii() and value.isprintable()
 
 
@@ -168,7 +168,7 @@ def _integer(digits: str) -> int | float:
 
 
 def _is_storable(value: Any) -> bool:
-    """Tell whether a file takes the value: JSON allows lone surrogates and, in Python, infinities."""
+    """Return whether a file takes the value: JSON allows lone surrogates and, in Python, infinities."""
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):

@@ -33,7 +33,7 @@ class Token:
 
     @property
     def times(self) -> str:
-        """The text behind the sign, or in its place."""
+        """The text after the sign, or in its place."""
         return f"…×{self.count}…" if self.sign is None else f"×{self.count}" if self.count > 1 else ""
 
 

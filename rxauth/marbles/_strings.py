@@ -12,7 +12,7 @@ def read(diagram: str, marks: str = "") -> Iterator[tuple[int, str]]:
     """Yield every item of a diagram with its tick.
 
     Args:
-        diagram: letters, digits, `|`, `#`, groups in brackets, `-` for a tick. Spaces before and behind are ignored.
+        diagram: letters, digits, `|`, `#`, groups in brackets, `-` for a tick. Spaces at both ends are ignored.
         marks: more characters that are items.
 
     Raises:

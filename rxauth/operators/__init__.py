@@ -1,4 +1,4 @@
-"""The operators. They share nothing but Rx's error channel, so Rx's own operators fit between them.
+"""Define the operators. They share only Rx's error channel, so Rx's own operators fit between them.
 
 Several subscriptions and threads:
 
@@ -6,13 +6,13 @@ Several subscriptions and threads:
   one `OAuthCredentials`, they share its refresh.
 - Events are delivered on the thread on which the source emits them. `ops.observe_on` may stand anywhere. Nothing is
   locked: a source that emits from several threads at once, which Rx forbids, needs `ops.observe_on` in front.
-- A coroutine function refreshes on the loop that was running at `subscribe`, a plain function on the thread of the
-  failure. The second attempt is subscribed to on that loop, if there was one. Both see the subscriber's context
-  variables.
-- `ops.subscribe_on` in front of an operator moves the source alone. After an operator it moves the operator too, which
-  then finds no loop on its new thread: give it a plain function.
-- rxauth's own sources and `from_async_iterable` need a loop where they are subscribed to: no `ops.subscribe_on` after
-  them.
+- A `refresh` that is a coroutine function runs on the loop that was running at `subscribe`, a plain function on the
+  thread of the failure. The second subscription is made on that loop, if there was one. Both see the subscriber's
+  context variables.
+- `ops.subscribe_on` in front of an operator moves the source alone. After an operator it moves the operator too, to a
+  thread without a loop: give that operator a plain function as its `refresh`.
+- rxauth's own sources and `from_async_iterable` need a loop where they are subscribed to: put no `ops.subscribe_on`
+  after them.
 - A second subscription does not start a hot source again. A Subject that has failed repeats its failure, and the events
   that it emits during a refresh are missed. `rx.defer` makes a source cold.
 """

@@ -102,7 +102,7 @@ class FakeOAuth:
         return Credential(response["access_token"], response["refresh_token"], expires_at, scope=scope, extra=extra)
 
     def accepts(self, token: str | None) -> bool:
-        """Tell whether this access token is valid now."""
+        """Return whether this access token is valid now."""
         with self._lock:
             access = self._access.get(token or "")
             if access is None or access.dead or access.family.revoked:

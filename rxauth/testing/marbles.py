@@ -6,7 +6,7 @@
 
 One column is one tick.
 
-    diagram  =  { "-" | item | group }         spaces before and behind are ignored
+    diagram  =  { "-" | item | group }         spaces at both ends are ignored
     group    =  "(" item { item } ")"          one instant, that of the "("; it takes its width in columns
     item     =  "|"                            completed
              |  "#"                            on_error
@@ -144,7 +144,7 @@ def attempts(
 
     Args:
         scheduler: that the test runs on.
-        diagrams: column 0 is the moment of that subscription. Spaces before and behind are ignored.
+        diagrams: column 0 is the moment of that subscription. Spaces at both ends are ignored.
         events: as for `messages`.
         error: as for `messages`.
 
@@ -211,7 +211,7 @@ def subscription(diagram: str, start: float = 0) -> Subscription:
             raise ValueError("RxPY takes an end at time 0 for none: subscribe later.")
         case [("^", begin), ("!", end)]:
             return Subscription(begin, end)
-    raise ValueError(f"{diagram!r} is not one '^' and at most one '!' behind it.")
+    raise ValueError(f"{diagram!r} is not one '^' and at most one '!' after it.")
 
 
 def subscriptions(*diagrams: str, start: float = 0) -> list[Subscription]:

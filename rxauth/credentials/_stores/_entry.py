@@ -22,7 +22,7 @@ def credential_from(entry: object) -> Credential:
     """Return the credential in `entry`, with all fields that RFC 6749 does not name in its `extra`.
 
     Raises:
-        ValueError: it holds none; the text fits behind a colon and has no secret.
+        ValueError: it holds none; the text can follow a colon and has no secret.
     """
     if not isinstance(entry, Mapping):
         raise ValueError("it is no JSON object")  # noqa: TRY004 - a file's content, not a caller's argument

@@ -1,4 +1,4 @@
-"""The lock of npm's proper-lockfile 4.1.2, by its protocol: a directory that exists while it is held.
+"""Lock as npm's proper-lockfile 4.1.2 does, and pi with it: by a directory that exists while the lock is held.
 
 `mkdir` excludes others. The holder sets the directory's mtime again and again; a directory whose mtime is older than
 the stale time belongs to a dead holder, and a process that finds it removes it and makes its own.
@@ -27,13 +27,13 @@ _log = logging.getLogger(__name__)
 
 
 class LockDirectory:
-    """A lock at `path`, shared with every process that follows the protocol.
+    """Take a lock at `path`, shared with every process that follows the protocol.
 
     Args:
-        path: the directory that is the lock; missing directories above it are made.
+        path: the directory that is the lock; its missing parents are made.
         stale: seconds without a sign of life after which the holder counts as dead. All programs must agree on it.
         update: seconds between two signs of life; far below `stale`.
-        clock: Unix time in seconds; mtimes are compared with it, by the other programs too.
+        clock: returns the Unix time in seconds; mtimes are compared with it, by the other programs too.
         sleep: waits between two attempts, in seconds.
     """
 
@@ -99,7 +99,7 @@ class LockDirectory:
             raise
 
     def _look(self) -> tuple[tuple[int, ...] | None, float]:
-        """Return which directory is there, as of which sign of life, and how old that is in seconds."""
+        """Return the identity and mtime of the directory that is there, and the seconds since that mtime."""
         try:
             status = self.path.lstat()
         except FileNotFoundError:
@@ -127,7 +127,7 @@ class LockDirectory:
 
 
 class HeldDirectory:
-    """A lock directory that this process made, kept alive by the loop it was made on.
+    """Hold a lock directory that this process made, and touch it on the loop on which it was made.
 
     If that loop hangs for longer than the stale time the lock is lost: other processes cannot tell it from a dead one.
     """
@@ -145,15 +145,15 @@ class HeldDirectory:
         self._beat: asyncio.TimerHandle | None = loop.call_later(lock.update, self._show_life)
 
     def check(self) -> None:
-        """Raise StoreError if the directory is gone or another's."""
-        if not self._ours():
+        """Raise StoreError if the directory is gone or belongs to another process."""
+        if not self._is_held():
             raise StoreError(
                 f"The lock {self._lock.path} was lost while it was held (the machine slept, or it was removed); "
                 "nothing was written. Try again."
             )
 
     async def confirm(self) -> None:
-        """Do the same; one that others might call stale is renewed first, and checked again."""
+        """Raise StoreError as `check` does; touch a directory that others may take for stale, and check again."""
         self.check()
         if self._lock.clock() - self._mtime_ns / 1e9 > self._lock.stale - self._lock.update:
             with suppress(OSError):
@@ -162,14 +162,14 @@ class HeldDirectory:
             self.check()
 
     def release(self) -> None:
-        """Remove the directory, if it is still ours."""
+        """Remove the directory, if it is still this process's."""
         if self._beat is None:
             return
-        ours = self._ours()
+        held = self._is_held()
         self._beat.cancel()
         self._beat = None
         try:
-            if ours:
+            if held:
                 self._lock.path.rmdir()
         except OSError as error:
             _log.warning("The lock %s could not be removed: %s.", self._lock.path, explain(error))
@@ -177,9 +177,9 @@ class HeldDirectory:
             os.close(self._descriptor)
 
     def _show_life(self) -> None:
-        if self._beat is None or not self._ours():
+        if self._beat is None or not self._is_held():
             return
-        with suppress(OSError):  # the next time may succeed; else check() finds it
+        with suppress(OSError):  # the next touch may succeed; else check() raises
             self._touch()
         self._beat = self._loop.call_later(self._lock.update, self._show_life)
 
@@ -188,8 +188,8 @@ class HeldDirectory:
         os.utime(self._descriptor, ns=(now, now))
         self._mtime_ns = os.fstat(self._descriptor).st_mtime_ns
 
-    def _ours(self) -> bool:
-        """Tell whether it is the same directory, and no other process has touched it: that one took it for its own."""
+    def _is_held(self) -> bool:
+        """Return whether the directory is the same, and last touched by this process: a new holder touches it."""
         if self._beat is None:
             return False
         try:
