@@ -37,14 +37,6 @@ def test_a_login_is_stored_and_used_until_logout(cli: CommandLine, fake: FakePro
     assert second.out.startswith("Nothing to delete")
 
 
-def test_a_login_is_stored_in_the_file_that_was_given(cli: CommandLine, fake: FakeProvider, tmp_path: Path) -> None:
-    flags = ["--credentials", str(tmp_path / "mine.json")]
-    assert cli.at(fake)(*LOGIN, *flags, stderr=Screen(Enter=fake.approve)).code == 0
-    assert cli("stream", "hi", "--provider", "kimi", *flags).code == 0
-    assert list(json.loads((tmp_path / "mine.json").read_text())) == ["kimi"]
-    assert cli("status").out.startswith("There are no credentials.")
-
-
 def test_a_refused_login_exits_with_3_after_a_second_code(cli: CommandLine, fake: FakeProvider) -> None:
     answers = iter([fake.expire_devices, fake.deny])
     done = cli.at(fake)(*LOGIN, stderr=Screen(Enter=lambda: next(answers)()))
@@ -110,14 +102,15 @@ def test_a_login_goes_to_the_deployment_of_the_region(
     assert ("kimi-code is installed for kimi-global" in done.err) == (noted is not None and not flags)
 
 
-def test_two_accounts_stand_side_by_side(cli: CommandLine, fake: FakeProvider) -> None:
+def test_logins_at_one_provider_stand_side_by_side(cli: CommandLine, fake: FakeProvider, tmp_path: Path) -> None:
     cli.at(fake)
-    for account in ([], ["--account", "work"]):
-        assert cli(*LOGIN, *account, stderr=Screen(Enter=fake.approve)).code == 0
-        assert cli("stream", "hi", "--provider", "kimi", *account).code == 0
-    assert len({each.token for each in fake.api_requests}) == 2
-    names = [line.split()[0] for line in cli("status").out.splitlines()]
-    assert names == ["kimi", "kimi/work"]
+    file = tmp_path / "mine.json"
+    for flags in ([], ["--account", "work"], ["--credentials", str(file)]):
+        assert cli(*LOGIN, *flags, stderr=Screen(Enter=fake.approve)).code == 0
+        assert cli("stream", "hi", "--provider", "kimi", *flags).code == 0
+    assert len({each.token for each in fake.api_requests}) == 3
+    assert [line.split()[0] for line in cli("status").out.splitlines()] == ["kimi", "kimi/work"]
+    assert list(json.loads(file.read_text())) == ["kimi"]
 
 
 @pytest.mark.parametrize(
