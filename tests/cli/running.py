@@ -106,7 +106,12 @@ class Process:
         return Outcome(self.popen.returncode, out, err)
 
 
-class Screen(io.StringIO):
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Screen(Terminal):
     """Standard error with a person in front of it, who answers a line that begins with a word."""
 
     def __init__(self, **answers: Callable[[], object]) -> None:
@@ -118,11 +123,6 @@ class Screen(io.StringIO):
             if answer := self._answers.get(line.split(" ")[0]):
                 answer()
         return super().write(text)
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def entry(credential: Credential, **more: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def test_a_login_is_stored_and_used_until_logout(cli: CommandLine, fake: FakePro
     done = cli.at(fake)(*LOGIN, "--header", "X-Gateway: me", stderr=Screen(Enter=fake.approve))
     assert (done.code, done.out.startswith("Logged in at kimi.")) == (0, True)
     assert done.err.startswith(f"Open   {fake.url}")
+    assert done.err.endswith("s more.\r\x1b[K")  # the waiting line is erased
     assert [each.headers["X-Gateway"] for each in fake.requests] == ["me", "me"]
 
     status = cli("status")
