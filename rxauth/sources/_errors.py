@@ -1,4 +1,4 @@
-"""Make typed exceptions, free of secrets, of what a server sends instead of an answer. Pure.
+"""Make typed exceptions, free of secrets, from the errors that a server sends. Pure.
 
 A server may send back the token that it was sent, a page of HTML or control characters. All of it is scrubbed, put on
 one line and cut to a bound before it goes into an exception.
@@ -35,13 +35,13 @@ P = TypeVar("P", bound=ProviderError)
 
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
-    """An error as the provider reports it.
+    """Hold an error as the provider reports it.
 
     Args:
         message: all messages in the body, in order.
         type: the provider's name of the error.
         code: the provider's code, or else the status in the body.
-        body: the whole body, for the judgement alone: it may hold the token.
+        body: the whole body, only to judge it: it may hold the token.
     """
 
     message: str = ""
@@ -87,7 +87,7 @@ _SUCCESS = frozenset({0, 200, "0", "200"})
 
 
 class Exchange:
-    """Make the exceptions of one request out of its credential, the head of its answer, and the provider's words.
+    """Make the exceptions of one request from its credential, the response's headers, and the provider's report.
 
     Args:
         host: the host of the request, for a person to read.
@@ -104,7 +104,7 @@ class Exchange:
         self._error_type: str | None = None
 
     def answered(self, status: int, headers: Mapping[str, str], *, now: float) -> None:
-        """Take the head of the answer. `now`: Unix seconds."""
+        """Store the status and the headers of the response. `now`: Unix seconds."""
         self._status = status
         self._content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         self._retry_after = seconds_to_wait(headers, now=now)
@@ -141,7 +141,7 @@ class Exchange:
         return self.error(self._class(report), sentence, type=word, code=code)
 
     def error(self, kind: type[P], sentence: str, *, type: str | None = None, code: str | int | None = None) -> P:
-        """Make an exception with all that is known of the request. `sentence` holds nothing that is not clean."""
+        """Make an exception with all that is known of the request. `sentence` must be clean already."""
         return kind(
             sentence,
             status=self._status,
@@ -180,11 +180,11 @@ class Exchange:
     @cached_property
     def _secrets(self) -> list[str]:
         forms = {_lowered(form) for token in self._tokens for form in _forms(token)}
-        # The longest first: a token whose part was removed before would not be found.
+        # The longest first: once a part of a token is removed, the token is not found.
         return sorted(forms, key=len, reverse=True)
 
     def _scrub(self, text: str) -> str:
-        # No form is shorter than the token without its spaces. Most texts are: thousands of streams may fail together.
+        # Most texts are shorter than any form of the token and need no search: thousands of streams may fail together.
         if all(len(text) < len("".join(token.split())) for token in self._tokens):
             return text
         for secret in self._secrets:
@@ -194,7 +194,7 @@ class Exchange:
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
-_SHORTEST_CODE = 12  # characters of Base64 or hex; fewer are found in what is no token
+_SHORTEST_CODE = 12  # characters of Base64 or hex; fewer also occur in other words
 
 
 def _forms(token: str) -> Iterator[str]:
@@ -215,7 +215,7 @@ def _forms(token: str) -> Iterator[str]:
 
 
 def _lowered(text: str) -> str:
-    # Not str.lower(), which makes some letters two.
+    # Not str.lower(), which lengthens some letters, so that positions would differ.
     return text.translate(_LOWER)
 
 

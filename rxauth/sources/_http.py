@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 
     from rxauth.credentials import CredentialSource
 
-# Makes the header that carries the token at the moment in which it is sent: a consumer's exception is reported with the
-# frames of its stream, and by some tools with their variables.
+# Makes the header with the token only when it is sent: some tools report the exception of a consumer with the local
+# variables of its stream.
 Authorization: TypeAlias = Callable[[], dict[str, str]]
 
-# Bytes that aiohttp holds before it stops reading. Of its default, four times as many, most have left the processor's
-# cache when they are read: an event in a burst then costs a fifth more.
+# Bytes that aiohttp buffers before it stops reading. With its default, four times as many, most have left the
+# processor's cache when they are read: an event in a burst then costs a fifth more.
 _READ_BUFFER = 2**14
 
 _ERROR_BODY = 64 * 2**10  # bytes of an error's body that are read
-_ERROR_BODY_TIME = 5.0  # seconds that they may take: a person waits for the refresh that follows
-_MOVES = 3  # redirects within one server that are followed
-_LAST_BYTES_TIME = 0.1  # seconds for the end of a body after a complete answer: then its connection can be used again
+_ERROR_BODY_TIME = 5.0  # seconds to read them: a refresh waits for it, and a person for the refresh
+_REDIRECTS = 3  # redirects within one server that are followed
+_LAST_BYTES_TIME = 0.1  # seconds to read the end of the body after the answer, so that the connection can be reused
 
 
 def stream(
@@ -63,7 +63,7 @@ def stream(
         TypeError: `credentials` is not a credential source.
     """
     if not callable(getattr(credentials, "current", None)):
-        # The value may be a token: it is not shown.
+        # Without the value, which may be a token.
         raise TypeError("credentials is a credential source: StaticCredentials(token), or OAuthCredentials(...).")
 
     async def produce(emit: Emit) -> None:
@@ -75,7 +75,7 @@ def stream(
             sentence = f"The credential source failed ({type(error).__name__})."
             if isinstance(error, RxAuthError):
                 sentence = str(error) or sentence
-                # Its frames hold the consumer, who may hold the event, which holds it: credentials in a cycle.
+                # Its frames may lead to the event that holds it: a cycle, which would keep the credential.
                 error.__traceback__ = None
             answer.fail(error, sentence)
             return
@@ -85,9 +85,9 @@ def stream(
         lease = Lease()
         async with lease if session is None else nullcontext(session) as connections:
             try:
-                # A session that was given has its own settings for proxies.
+                # A caller's session has proxy settings of its own.
                 proxy = proxy_for(call.url) if session is None else None
-                cause = await conversation.hold(connections, authorization, proxy)
+                cause = await conversation.run(connections, authorization, proxy)
                 if cause is not None:
                     listener.fail(cause)
             finally:
@@ -100,7 +100,7 @@ def _authorization(header: AuthHeader, token: str) -> Authorization:
     return lambda: {"x-api-key": token} if header == "x-api-key" else {"authorization": f"Bearer {token}"}
 
 
-def _moved_to(response: aiohttp.ClientResponse, url: str) -> str | None:
+def _redirect_target(response: aiohttp.ClientResponse, url: str) -> str | None:
     """Return where a 307 or 308 points, if that is the same server: RFC 9110 section 15.4 keeps method and body."""
     location = response.headers.get("Location")
     if response.status not in (307, 308) or location is None:
@@ -114,17 +114,17 @@ def _moved_to(response: aiohttp.ClientResponse, url: str) -> str | None:
 
 
 class _Conversation:
-    """One request and its response. A failure is returned; the reader emits the answer."""
+    """Make one request and read its response. A failure is returned; the reader emits the answer."""
 
     def __init__(self, call: Call, exchange: Exchange, reader: Reader) -> None:
         self._call = call
         self._exchange = exchange
         self._reader = reader
 
-    async def hold(
+    async def run(
         self, session: aiohttp.ClientSession, authorization: Authorization, proxy: str | None
     ) -> ProviderError | None:
-        """Return why there is no answer; `None` if the reader has emitted how it ended."""
+        """Return why there is no answer; `None` if the reader has emitted its end."""
         try:
             async with asyncio.timeout(self._call.read_timeout) as silence:
                 return await self._send(session, authorization, proxy, silence)
@@ -138,7 +138,7 @@ class _Conversation:
         import aiohttp
 
         url, body = self._call.url, self._call.body
-        for moves_left in range(_MOVES, -1, -1):
+        for redirects_left in range(_REDIRECTS, -1, -1):
             try:
                 response = await session.post(
                     url,
@@ -153,13 +153,13 @@ class _Conversation:
             except Exception as error:
                 return self._unanswered(error)
             try:
-                moved = _moved_to(response, url) if moves_left else None
-                if moved is None:
+                redirected = _redirect_target(response, url) if redirects_left else None
+                if redirected is None:
                     return await self._receive(response, silence)
             finally:
                 # Closes the connection, unless the body has been read to its end: then another request may use it.
                 response.close()
-            url = moved
+            url = redirected
         return None
 
     async def _receive(self, response: aiohttp.ClientResponse, silence: asyncio.Timeout) -> ProviderError | None:
@@ -170,7 +170,7 @@ class _Conversation:
         if 200 <= response.status < 300:
             return await self._read(response, silence)
         if 300 <= response.status < 400:
-            # A redirect could take the token, and the prompt, anywhere.
+            # Not followed: it could take the token and the prompt to any server.
             to = exchange.host_of(response.headers.get("Location", "")) or "another place"
             where = f"{exchange.host} redirects to {to} (HTTP {response.status})"
             return exchange.error(ProtocolError, f"{where}. A token does not follow: correct the base URL.")
@@ -191,7 +191,7 @@ class _Conversation:
         read = response.content.readany
         clock = asyncio.get_running_loop().time
         limit = self._call.read_timeout or math.inf
-        # Moving the deadline costs more than reading an event: it is moved now and then, and a little further.
+        # Moving the deadline costs more than reading an event: it moves every eighth of the limit, by an eighth more.
         move_at = clock()
         while not answer.ended:
             now = clock()
@@ -222,9 +222,9 @@ class _Conversation:
         return None
 
     def _unanswered(self, error: Exception) -> ProviderError:
-        """Make the error of a request without a response.
+        """Return the error of a request without a response.
 
-        None of aiohttp's exceptions is kept, not as a cause either: they hold the headers.
+        aiohttp's exception is not kept, not even as its cause: it refers to the headers.
         """
         import aiohttp
 
@@ -261,7 +261,7 @@ class _Conversation:
 
 
 async def _short_body(response: aiohttp.ClientResponse) -> bytes:
-    """Read the body; nothing of one that is too long or breaks off, since half a token is found by no scrubbing."""
+    """Read the body; return nothing if it is too long or breaks off: half a token could not be found and removed."""
     import aiohttp
 
     body = bytearray()

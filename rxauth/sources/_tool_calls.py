@@ -15,7 +15,7 @@ _READ_IN_FUNCTION = frozenset({"name", "arguments", "input"})
 
 
 class ToolCalls:
-    """The tool calls of one answer.
+    """Assemble the tool calls of one answer.
 
     A piece names its call by `index` and `id`, and servers leave out, repeat or renew either. These rules hold:
 
@@ -25,7 +25,7 @@ class ToolCalls:
 
     Args:
         answer: opens the blocks.
-        before_call: called before one is opened, to close a block that a call ends.
+        before_call: called before a call is opened, to close the block that it ends.
     """
 
     def __init__(self, answer: Answer, before_call: Callable[[], None]) -> None:
@@ -39,7 +39,7 @@ class ToolCalls:
         return bool(self._calls)
 
     def on_tool_calls(self, pieces: object) -> list[Any]:
-        """Take the `tool_calls` of a delta, and return those that are no call of a function or a custom tool."""
+        """Handle the `tool_calls` of a delta; return those that call neither a function nor a custom tool."""
         others = []
         for piece in pieces if isinstance(pieces, list) else ():
             if isinstance(piece, Mapping):
@@ -62,7 +62,7 @@ class ToolCalls:
         return others
 
     def on_function_call(self, piece: object) -> None:
-        """Take the older form: one call, without an id."""
+        """Handle the older `function_call` of a delta: one call, without an id."""
         if isinstance(piece, Mapping):
             call_id = f"{self._answer.id or 'call'}_function"
             call = self._by_id.get(call_id) or self._begin(None, call_id)
@@ -70,7 +70,7 @@ class ToolCalls:
             self._add(call, piece.get("arguments"))
 
     def settle(self) -> None:
-        """Open the calls that still wait for an id or a name: nothing more comes."""
+        """Open the calls that still wait for an id or a name: the stream has ended."""
         for call in self._calls:
             if call.block is None and (call.name or call.arguments):
                 self._before_call()
@@ -104,7 +104,7 @@ class ToolCalls:
     ) -> bool:
         if name and call.name and name != call.name:
             return True
-        if named:  # one id: another call only if the server gives all calls the same, under an index of its own
+        if named:  # a known id: another call only if the server gives all calls one id, each under an index of its own
             is_elsewhere = place is not None and self._by_index.get(place) is not call
             return bool(name) and is_elsewhere and is_complete(call.arguments)
         if not (name and call.name) and not (call_id and call.id):
@@ -131,7 +131,7 @@ class ToolCalls:
 
 
 class _Call:
-    """A call whose id and name may be still to come; it opens when both are known."""
+    """Hold a call until its id and its name are known; then open it."""
 
     __slots__ = ("block", "custom", "extra_held", "held", "id", "is_renumbered", "name")
 

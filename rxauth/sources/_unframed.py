@@ -39,7 +39,7 @@ def read_body(body: bytes) -> ErrorReport | None:
 
 
 def read_words(text: str) -> ErrorReport | None:
-    """Read an error out of plain words; a status at their beginning is its code."""
+    """Read an error out of a plain text; a status at its beginning is the code."""
     if not text.strip():
         return None
     status = _STATUS.match(text)
@@ -47,12 +47,12 @@ def read_words(text: str) -> ErrorReport | None:
 
 
 def is_page(body: bytes) -> bool:
-    """Whether the body is HTML or XML."""
+    """Return whether the body is HTML or XML."""
     return body.lstrip()[:1] == b"<"
 
 
 def headline(page: bytes) -> str:
-    """Return the title of a page, or else its first heading, or else its words."""
+    """Return the title of a page, or else its first heading, or else its text."""
     text = page.decode("utf-8", "replace")
     found = _HEADLINE.search(text)
     return " ".join(html.unescape(_TAG.sub(" ", found[2] if found else text)).split())
