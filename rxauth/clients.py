@@ -36,9 +36,9 @@ _LONGEST_BODY = 65536  # bytes of a refusal that are read to judge it
 
 
 def httpx_auth(credentials: CredentialSource, *, is_auth_error: Judge = is_auth_error) -> Any:
-    """Return the `auth` of an `httpx` or `httpx2` client, synchronous or asynchronous: token, refresh, one more try.
+    """Return an `auth` that signs the requests of an `httpx` or `httpx2` client, and refreshes a refused token.
 
-    With an official SDK, whose own key is replaced by the token of each request:
+    Of an asynchronous or a synchronous client; with an official SDK, whose own key it replaces:
 
         http_client = httpx2.AsyncClient(auth=httpx_auth(credentials), timeout=600)
         client = AsyncOpenAI(api_key="unused", http_client=http_client)
@@ -136,7 +136,7 @@ def _wait_for(work: Coroutine[Any, Any, T]) -> T:
 def aiohttp_middleware(
     credentials: CredentialSource, *, origin: str | None = None, is_auth_error: Judge = is_auth_error
 ) -> Callable[[aiohttp.ClientRequest, Callable[..., Awaitable[aiohttp.ClientResponse]]], Any]:
-    """Return a middleware for `aiohttp.ClientSession(middlewares=[...])`: token, refresh, one more try.
+    """Return a middleware of `aiohttp.ClientSession` that signs its requests, and refreshes a refused token.
 
     A refused request is sent once more unless its body can be read only once (an async generator). If the refresh
     fails, the caller gets the server's refusal, and the reason is logged as a warning.

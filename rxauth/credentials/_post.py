@@ -1,4 +1,4 @@
-"""Send one POST request of OAuth and read its answer, over the connections that the caller wants."""
+"""Send one OAuth POST request and read its answer, with the caller's proxy and TLS settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BODY_LIMIT = 1 << 20  # bytes; a token response has a few kilobytes
 
 
 class EndpointUnavailable(TransientError):
-    """The endpoint gave no usable answer; the same request may get one later.
+    """The endpoint sent no usable answer; the same request may get one later.
 
     `type` is the OAuth error code or the name of the exception's class, `status` the HTTP status, if there was one.
     """
@@ -43,7 +43,7 @@ class Sender:
 
     Args:
         headers: more headers of each request.
-        body: how the parameters are written.
+        body: the encoding of the parameters.
         session: `None`: the proxies of the environment, and the certificates that Python trusts. A function without
             arguments: is called on the loop that sends, for each request, and returns an `aiohttp.ClientSession` (or
             an awaitable of one), which is closed afterwards. A session: its proxy, `trust_env`, TLS settings (CA,
@@ -82,7 +82,7 @@ class Sender:
             raise TypeError("session is an aiohttp.ClientSession, or a function that returns one.")
 
     async def post(self, url: str, fields: Mapping[str, str], *, within: float) -> Answer:
-        """Send the fields and read the answer whole. A redirect is not followed: it is returned as any other answer.
+        """Send the fields and read the answer whole. A redirect is not followed but returned, as every answer is.
 
         Args:
             url: an address that `checked_url` has returned.
@@ -128,10 +128,10 @@ class Sender:
                 "its certificate is not one that this machine trusts."
             )
         except Exception as error:
-            # aiohttp raises more than ClientError for a peer that misbehaves.
+            # For a broken peer aiohttp also raises exceptions that are no ClientError.
             kind = type(error).__name__
             trouble = f"The token endpoint {host} cannot be reached, or broke off ({kind})."
-        # Outside of `except`: aiohttp's exceptions hold the headers and the server's words, perhaps a token.
+        # Outside of `except`: aiohttp's exceptions hold the headers and the server's text, perhaps a token.
         raise EndpointUnavailable(trouble, type=kind)
 
 
@@ -149,7 +149,7 @@ def _usual_session(**connector: Any) -> aiohttp.ClientSession:
 
 
 def _settings_of(session: aiohttp.ClientSession) -> tuple[Callable[[], aiohttp.ClientSession], Callable[[str], Any]]:
-    """Read a session's settings now, while it is open: how to open another like it, and its proxy for a URL."""
+    """Return a function that opens a session with the same settings, and one that returns its proxy for a URL."""
     connector: Any = session.connector
     if type(connector) is not aiohttp.TCPConnector:
         raise TypeError(

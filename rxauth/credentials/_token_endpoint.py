@@ -5,7 +5,7 @@ an error code that ends a login, whatever the status,
 or 401 with a code that is not about the client     the refresh token is dead
 408, 425, 429, 5xx, no answer, an answer that is
 neither a credential nor an error                   try again
-403                                                 refused here and now (region, account, firewall): its words
+403                                                 refused (region, account, firewall), with the server's text
 another error code                                  the configuration is wrong
 """
 
@@ -47,7 +47,7 @@ _RESERVED = frozenset({"grant_type", "refresh_token", "client_id", "client_secre
 
 
 class DeadRefreshToken(Exception):
-    """The server will never accept this refresh token again; its `code` and `status`."""
+    """The server has refused the refresh token for good, with this `code` and `status`."""
 
     def __init__(self, code: str, status: int) -> None:
         super().__init__(f"The refresh token is not accepted ({code}, status {status}).")
@@ -59,7 +59,7 @@ class TokenEndpoint:
     """Exchange refresh tokens. The arguments are those of `OAuthCredentials`.
 
     Raises:
-        ValueError, TypeError: an argument makes no sense.
+        ValueError, TypeError: an argument cannot be used.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class TokenEndpoint:
         return renewed
 
     async def _more_params(self) -> Mapping[str, str]:
-        """Return the extra parameters, computed for this request where they are a function."""
+        """Return the extra parameters; call the function that computes them, if they are one."""
         if not callable(self._extra_params):
             return self._extra_params
         kind = ""

@@ -1,7 +1,7 @@
-"""Keep one session per event loop for the streams without a session, as long as it is needed.
+"""Keep one session per event loop, for streams that were given none, as long as such streams run.
 
-A rejected credential is followed by a second attempt at the same host, as a rule. Were the session closed in between, a
-person would wait for another connection and another TLS handshake.
+After a rejected credential a second attempt at the same host follows, as a rule. If the session were closed in between,
+a person would wait for another connection and another TLS handshake.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Pool:
         self._expected = max(0, self._expected - 1)
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None  # it holds the loop
+            self._timer = None  # it refers to the loop
         if self._session is None or self._session.closed:
             import aiohttp
 
@@ -79,7 +79,7 @@ class _Pool:
 
     async def _close(self) -> None:
         if self._users:
-            return  # one came between the timer and this task
+            return  # a stream came between the timer and this task
         closing, self._closing, self._session = self._closing, None, None
         if closing is not None:
             await closing.aclose()
@@ -99,6 +99,6 @@ def _pool_of(loop: asyncio.AbstractEventLoop) -> _Pool:
     pool = _pools.get(loop)
     if pool is None:
         for old in [each for each in _pools if each.is_closed()]:
-            del _pools[old]  # its session holds its loop, so that it would never go by itself
+            del _pools[old]  # its session refers to the loop, so this dictionary would keep both
         pool = _pools[loop] = _Pool()
     return pool
