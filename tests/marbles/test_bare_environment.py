@@ -32,7 +32,7 @@ try:
     playground()
 except ImportError as error:
     assert "pip install 'rxauth[notebook]'" in str(error)
-known = {"reactivex", "typing_extensions", "tenacity", "rxauth"} | sys.stdlib_module_names
+known = {"reactivex", "typing_extensions", "tenacity", "rxauth", "sitecustomize"} | sys.stdlib_module_names  # Debian has one
 print(sorted({name.partition(".")[0] for name in sys.modules} - known - {"__main__"}))
 """
 
