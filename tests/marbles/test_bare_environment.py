@@ -32,7 +32,8 @@ try:
     playground()
 except ImportError as error:
     assert "pip install 'rxauth[notebook]'" in str(error)
-known = {"reactivex", "typing_extensions", "tenacity", "rxauth", "sitecustomize"} | sys.stdlib_module_names  # Debian has one
+# Debian's Python has a sitecustomize.
+known = {"reactivex", "typing_extensions", "tenacity", "rxauth", "sitecustomize"} | sys.stdlib_module_names
 print(sorted({name.partition(".")[0] for name in sys.modules} - known - {"__main__"}))
 """
 
