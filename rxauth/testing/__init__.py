@@ -5,7 +5,8 @@
 ...     fake.url  # for the base_url of a client; `async with` in an event loop
 'http://127.0.0.1:...'
 
-`rxauth.testing.fixtures` has them as fixtures for pytest, with a test to paste.
+pytest finds them as the fixtures `rxauth_provider` and `rxauth_virtual_time`; `rxauth.testing.pytest_plugin` has a test
+to paste.
 
 Any client can be tested so, in any language and over any SDK: a base URL and an access token are all that it needs. The
 token is revoked early by `fake.invalidate()`, while the client's clock says that it is valid:
