@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import gc
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,46 +16,13 @@ from reactivex import operators as ops
 from reactivex.scheduler import CurrentThreadScheduler, ImmediateScheduler, NewThreadScheduler
 from reactivex.subject import ReplaySubject
 
-from rxauth import RefreshFailed, from_async_iterable, recover_auth, to_async_iterable
+from rxauth import RefreshFailed, from_async_iterable, recover_auth
 from rxauth.errors import CredentialRejected
 from rxauth.events import AssistantMessage, Error
 from rxauth.testing import marbles
 
 from .marble_table import Row
-
-
-def rejected() -> CredentialRejected:
-    return CredentialRejected("no", status=401)
-
-
-def sync_source(*attempts: str) -> rx.Observable[Any]:
-    """Emits inside `subscribe`; the last attempt again when there are no more."""
-    left = list(attempts)
-
-    def attempt(_: Any) -> rx.Observable[Any]:
-        return rx.of(*(left.pop(0) if len(left) > 1 else left[0])).pipe(ops.map(marbles.event))
-
-    return rx.defer(attempt)
-
-
-def one_after_the_other(*outcomes: Any) -> Callable[[Any], Any]:
-    """A plain function that raises or returns."""
-    left = list(outcomes)
-
-    def refresh(_: Any) -> Any:
-        outcome = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    return refresh
-
-
-async def types(stream: rx.Observable[Any]) -> list[str]:
-    return [event.type async for event in to_async_iterable(stream)]
-
-
-RECOVERED, REFUSED = ["start", "text_delta"], ["start", "error"]
+from .recovery_inputs import RECOVERED, REFUSED, one_after_the_other, rejected, sync_source, types
 
 
 class TestTheCause:

@@ -19,48 +19,14 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
-from rxauth import RefreshFailed, TransientError, recover_auth, to_async_iterable
-from rxauth.errors import CredentialRejected
+from rxauth import RefreshFailed, TransientError, recover_auth
 from rxauth.recovery import RefreshRetryScheduled
 from rxauth.testing import marbles
 
 from .marble_table import Row
+from .recovery_inputs import RECOVERED, REFUSED, one_after_the_other, rejected, sync_source
 
 fixed = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(2), reraise=True)
-
-
-def rejected() -> CredentialRejected:
-    return CredentialRejected("no", status=401)
-
-
-def sync_source(*attempts: str) -> rx.Observable[Any]:
-    """Emits inside `subscribe`; the last attempt again when there are no more."""
-    left = list(attempts)
-
-    def attempt(_: Any) -> rx.Observable[Any]:
-        return rx.of(*(left.pop(0) if len(left) > 1 else left[0])).pipe(ops.map(marbles.event))
-
-    return rx.defer(attempt)
-
-
-def one_after_the_other(*outcomes: Any) -> Callable[[Any], Any]:
-    """A plain function that raises or returns."""
-    left = list(outcomes)
-
-    def refresh(_: Any) -> Any:
-        outcome = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    return refresh
-
-
-async def types(stream: rx.Observable[Any]) -> list[str]:
-    return [event.type async for event in to_async_iterable(stream)]
-
-
-RECOVERED, REFUSED = ["start", "text_delta"], ["start", "error"]
 
 
 class TestBackoff:
