@@ -33,7 +33,7 @@ _Kind: TypeAlias = Literal["text", "thinking", "toolcall"]
 
 
 class TranscriptEntry(msgspec.Struct, frozen=True):
-    """A message of a transcript; `open` as long as nothing has ended it."""
+    """Hold a message of a transcript; `open` until it ends."""
 
     message: AssistantMessage
     open: bool
@@ -76,7 +76,7 @@ class Transcript(abc.ObserverBase[Any]):
 
     @property
     def messages(self) -> tuple[AssistantMessage, ...]:
-        """Every message as far as it has come, in the order they were started."""
+        """Every message so far, in the order of their starts."""
         return tuple(draft.message() for draft in self._drafts)
 
     @property
@@ -85,7 +85,7 @@ class Transcript(abc.ObserverBase[Any]):
         return tuple(TranscriptEntry(draft.message(), draft.open) for draft in self._drafts)
 
     def on_next(self, value: Any) -> None:
-        """Take an event."""
+        """Add an event to its message."""
         type_ = _type(value)
         if type_ == "start":
             self._drafts.append(_Draft(_field(value, "message")))
@@ -95,7 +95,7 @@ class Transcript(abc.ObserverBase[Any]):
             self._drafts[-1].add(type_, value)
 
     def on_error(self, error: Exception) -> None:
-        """The stream failed: an open message ends as `error`.
+        """Close an open message as `error`, and save.
 
         Raises:
             TranscriptNotSaved: see `save`.
@@ -105,7 +105,7 @@ class Transcript(abc.ObserverBase[Any]):
         self.save()
 
     def on_completed(self) -> None:
-        """The stream is over: an open message ends as `aborted`.
+        """Close an open message as `aborted`, and save.
 
         Raises:
             TranscriptNotSaved: see `save`.
@@ -113,7 +113,7 @@ class Transcript(abc.ObserverBase[Any]):
         self.close()
 
     def close(self) -> None:
-        """End an open message as `aborted` and save: a stream that was disposed notifies its observer of nothing.
+        """Close an open message as `aborted`, and save: for a disposed stream, which no longer calls its observer.
 
         Raises:
             TranscriptNotSaved: see `save`.

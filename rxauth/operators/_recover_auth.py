@@ -47,9 +47,9 @@ def recover_auth(
     After live it costs one call per event; the three operators cost one each.
 
     Args:
-        refresh, is_auth_error, retrying, timeout, on_recovery: see `retry_on_first_auth_error`.
-        is_prelude, is_error, max_held: see `buffer_until_live`.
-        discard_on_error, error_event: see `flush_on_complete_or_error`.
+        refresh: a function or coroutine function of the failure; a truthy result means that there is a new credential.
+            More of it, and `is_auth_error`, `retrying`, `timeout`, `on_recovery`: see `retry_on_first_auth_error`.
+        is_prelude, is_error, max_held: see `buffer_until_live`; the others: see `flush_on_complete_or_error`.
 
     Returns:
         An operator.
@@ -83,7 +83,7 @@ def recover_auth(
     def operator(source: Observable[E]) -> Observable[E]:
         def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
             stream = _Stream(source, observer, scheduler, options)
-            stream.connect(_Attempt(stream))
+            stream.connect(_FirstAttempt(stream))
             return stream
 
         return Observable(subscribe)
@@ -109,7 +109,7 @@ class _Stream(RecoveringStream[E]):
         super().__init__(source, observer, scheduler, options.policy)
         self.options = options
 
-    def connect(self, attempt: _Attempt[E]) -> None:
+    def connect(self, attempt: _FirstAttempt[E]) -> None:
         self.disposable = attempt
         attempt.connect(self.source, self.scheduler)
 
@@ -117,7 +117,7 @@ class _Stream(RecoveringStream[E]):
         self.connect(_SecondAttempt(self))
 
 
-class _Attempt(Holding[E]):
+class _FirstAttempt(Holding[E]):
     final = False
     watched = 64
 
@@ -161,6 +161,6 @@ class _Attempt(Holding[E]):
             self.stream.end_late(self, self.observer.on_completed, self.last, self.options.is_error)
 
 
-class _SecondAttempt(_Attempt[E]):
+class _SecondAttempt(_FirstAttempt[E]):
     final = True
     watched = 0

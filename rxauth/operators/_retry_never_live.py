@@ -38,8 +38,8 @@ def retry_never_live(
         result    --------------(sa)-|      preludes of failed attempts are dropped
 
     It judges the failure of a `NeverLiveError`, so put it after `buffer_until_live()`. Everything else passes: a live
-    stream, also one that fails later, an auth failure, a failure that no wait mends. After the last try the last
-    failure goes on, the very same object.
+    stream, also one that fails later, an auth failure, a failure that no wait mends. After the last try the stream
+    fails with the last failure, the same object.
 
     Put it after the operator that refreshes, so that each attempt may refresh once:
 

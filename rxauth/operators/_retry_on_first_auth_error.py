@@ -37,7 +37,7 @@ def retry_on_first_auth_error(
     The failure may be an exception, the failure of a `NeverLiveError`, or, without a buffer in front, an error event
     that is the first element. The outcome of the second subscription is final: there is never a third, and never a
     second refresh. After the first delivered event nothing is tried again, so content is never duplicated. If the
-    refresh fails, or returns no credential, the original failure goes on, the very same object.
+    refresh fails, or returns no credential, the stream ends with the original failure, the same object.
 
     The source must be cold (`rx.defer`, rxauth's own): a hot one only repeats its failure.
 
@@ -57,8 +57,8 @@ def retry_on_first_auth_error(
             the first auth failure comes after a delivered event, it receives `AuthFailedAfterLive`.
 
     Returns:
-        An operator. After dispose it starts no try; a try under way runs to its end, because a token exchange that is
-        cut off loses the refresh token, and its result is dropped.
+        An operator. After dispose it starts no try; a try under way runs to its end, because a token request that is
+        cut off loses the refresh token; its result is dropped.
 
     Raises:
         TypeError: `retrying` is not a `tenacity.Retrying` (an `AsyncRetrying` has waits of its own).
