@@ -55,7 +55,7 @@ def stream(
     call: Call,
     credentials: CredentialSource,
     session: aiohttp.ClientSession | None,
-    reader: Callable[[Answer, Exchange], Reader],
+    make_reader: Callable[[Answer, Exchange], Reader],
 ) -> Observable[AssistantEvent]:
     """Stream the answer to a call, as a cold Observable.
 
@@ -80,8 +80,8 @@ def stream(
             answer.fail(error, sentence)
             return
         exchange = Exchange(call.host, credential)
-        listener = reader(answer, exchange)
-        conversation = _Conversation(call, exchange, listener)
+        reader = make_reader(answer, exchange)
+        conversation = _Conversation(call, exchange, reader)
         lease = Lease()
         async with lease if session is None else nullcontext(session) as connections:
             try:
@@ -89,7 +89,7 @@ def stream(
                 proxy = proxy_for(call.url) if session is None else None
                 cause = await conversation.run(connections, authorization, proxy)
                 if cause is not None:
-                    listener.fail(cause)
+                    reader.fail(cause)
             finally:
                 lease.comes_back = isinstance(answer.cause, CredentialRejected)
 

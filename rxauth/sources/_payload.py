@@ -48,7 +48,7 @@ def count(value: object, otherwise: int) -> int:
 
 _decode = msgspec.json.Decoder().decode
 
-# A surrogate pair, half of one, or any other escape: the last so that the backslash before "ud800" is its own.
+# A surrogate pair, half of one, or any other escape: without the last, "\\ud800" would hold half a pair.
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL
 )

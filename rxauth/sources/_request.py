@@ -24,7 +24,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A checked request, as each subscription sends it. Times in seconds."""
+    """Hold a checked request, as each subscription sends it. Times in seconds."""
 
     url: str
     host: str

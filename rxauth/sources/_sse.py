@@ -22,7 +22,7 @@ class EventTooLargeError(Exception):
 
 
 def _ignore(*_: bytes) -> None:
-    """Do what the standard does with a comment and with an unknown field: nothing."""
+    """Ignore a comment or an unknown field, as the standard does."""
 
 
 class EventStreamDecoder:
@@ -47,15 +47,15 @@ class EventStreamDecoder:
         "_after_cr",
         "_begun",
         "_data",
-        "_head",
-        "_held",
-        "_more",
+        "_more_data",
         "_name",
+        "_needs_normalizing",
         "_on_comment",
         "_on_event",
         "_on_line",
+        "_partial_line",
+        "_possible_bom",
         "_room",
-        "_special",
         "max_event_bytes",
     )
 
@@ -73,30 +73,30 @@ class EventStreamDecoder:
         self._on_comment = on_comment
         self._name = b""
         self._data: bytes | None = None
-        self._more: list[bytes] = []  # the data lines after the first: most events have one
+        self._more_data: list[bytes] = []  # the data lines after the first: most events have one
         self._room = max_event_bytes  # bytes that the next line may have
-        self._held = bytearray()  # an incomplete line, grown in place: joining anew would cost quadratic time
-        self._head = b""
+        self._partial_line = bytearray()  # an incomplete line, grown in place: joining anew would cost quadratic time
+        self._possible_bom = b""
         self._begun = False
         self._after_cr = False
-        self._special = True  # at the start and after a CR the next chunk needs a closer look
+        self._needs_normalizing = True  # at the start, for a BOM, and after a CR, for its LF
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the stream.
+        """Decode the next bytes of the stream.
 
         Raises:
-            EventTooLargeError: the stream cannot be read on.
+            EventTooLargeError: the rest of the stream cannot be decoded.
         """
-        if self._special or _CR in chunk:
-            chunk = self._with_plain_line_ends(chunk)
-        if self._data is None and not (self._held or self._name) and self._fed_at_once(chunk):
+        if self._needs_normalizing or _CR in chunk:
+            chunk = self._normalized(chunk)
+        if self._data is None and not (self._partial_line or self._name) and self._dispatched_at_once(chunk):
             return
         lines = chunk.split(b"\n")
         rest = lines.pop()
-        if lines and self._held:
-            lines[0] = bytes(self._held + lines[0])
-            self._held = bytearray()
-        name, data, more, room = self._name, self._data, self._more, self._room
+        if lines and self._partial_line:
+            lines[0] = bytes(self._partial_line + lines[0])
+            self._partial_line = bytearray()
+        name, data, more, room = self._name, self._data, self._more_data, self._room
         on_event = self._on_event
         for line in lines:
             if not line:
@@ -128,17 +128,17 @@ class EventStreamDecoder:
                     self._on_comment()
                 elif field not in _RECONNECTING:
                     self._on_line(line)
-        self._name, self._data, self._more, self._room = name, data, more, room
+        self._name, self._data, self._more_data, self._room = name, data, more, room
         if rest:
-            self._held += rest
-            if len(self._held) > room:
+            self._partial_line += rest
+            if len(self._partial_line) > room:
                 self._refuse()
 
-    def _fed_at_once(self, chunk: bytes) -> bool:
+    def _dispatched_at_once(self, chunk: bytes) -> bool:
         """Dispatch a chunk of events that all have one line of data and a name, or all have none.
 
-        Nearly every chunk is such a one; line by line an event costs twice as much. A match starts where a line does,
-        so that nothing lies between two matches if they have all the line ends.
+        Nearly every chunk is like that; line by line an event costs twice as much. Matches start where lines do, so no
+        text is between two matches if they have all the line ends.
         """
         if len(chunk) > self.max_event_bytes:
             return False
@@ -155,44 +155,44 @@ class EventStreamDecoder:
                 return False
             for name, data in named:
                 on_event(name, data)
-        self._held += chunk[chunk.rfind(b"\n") + 1 :]
+        self._partial_line += chunk[chunk.rfind(b"\n") + 1 :]
         return True
 
     def finish(self) -> tuple[bytes, bytes] | None:
-        """Take the end of the stream, and return the name and data of an event whose empty line is missing.
+        """End the stream, and return the name and data of a last event whose empty line is missing.
 
         The standard drops such an event; servers that forget the empty line are common.
 
         Raises:
             EventTooLargeError: as `feed`.
         """
-        if self._head or self._held:
-            self._begun = True  # half a byte order mark is damage, not a mark
-            self._held[:0], self._head = self._head.removeprefix(_BOM), b""
+        if self._possible_bom or self._partial_line:
+            self._begun = True  # half a byte order mark is data
+            self._partial_line[:0], self._possible_bom = self._possible_bom.removeprefix(_BOM), b""
             self.feed(b"\n")
         if self._data is None:
             return None
-        data, self._data = b"\n".join((self._data, *self._more)), None
+        data, self._data = b"\n".join((self._data, *self._more_data)), None
         return self._name, data
 
     def _refuse(self) -> NoReturn:
         raise EventTooLargeError(f"An event is larger than {self.max_event_bytes} bytes.")
 
-    def _with_plain_line_ends(self, chunk: bytes) -> bytes:
+    def _normalized(self, chunk: bytes) -> bytes:
         """Return the chunk with LF for every line end, without the BOM that a stream may start with."""
         if not self._begun:
-            chunk = self._head + chunk
+            chunk = self._possible_bom + chunk
             if _BOM.startswith(chunk):
-                self._head = chunk
+                self._possible_bom = chunk
                 return b""
-            self._begun, self._head = True, b""
+            self._begun, self._possible_bom = True, b""
             chunk = chunk.removeprefix(_BOM)
         if self._after_cr and chunk:
-            # The CR has ended its line already; an LF after it belongs to it, in whichever chunk it comes.
+            # The CR at the end of the last chunk has ended its line already: an LF after it must not end another one.
             chunk = chunk.removeprefix(b"\n")
             self._after_cr = False
         if _CR in chunk:
             self._after_cr = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        self._special = self._after_cr
+        self._needs_normalizing = self._after_cr
         return chunk
