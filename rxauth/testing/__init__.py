@@ -1,15 +1,15 @@
-"""For the tests of those who build on rxauth: a provider on loopback that does what a test says, and marbles.
+"""Test pipelines that use rxauth: with a provider on loopback that follows a script, and with marbles.
 
 >>> from rxauth.testing import FakeProvider, Reply
 >>> with FakeProvider(replies=[Reply.unauthorized(), Reply.in_band_error("overloaded_error")]) as fake:
 ...     fake.url  # for the base_url of a client; `async with` in an event loop
 'http://127.0.0.1:...'
 
-pytest finds them as the fixtures `rxauth_provider` and `rxauth_virtual_time`; `rxauth.testing.pytest_plugin` has a test
-to paste.
+pytest finds them as the fixtures `rxauth_provider` and `rxauth_virtual_time`; `rxauth.testing.pytest_plugin` has two
+tests to paste.
 
-Any client can be tested so, in any language and over any SDK: a base URL and an access token are all that it needs. The
-token is revoked early by `fake.invalidate()`, while the client's clock says that it is valid:
+A client in any language and over any SDK can be tested so: it needs only a base URL and an access token.
+`fake.invalidate()` revokes the token early, while the client's clock says that it is valid:
 
 >>> import urllib.error, urllib.request
 >>> def ask(base_url, token):

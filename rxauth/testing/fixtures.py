@@ -1,4 +1,4 @@
-"""The fixtures of `rxauth.testing.pytest_plugin` under short names, for a `conftest.py` that asks for them:
+"""Offer the fixtures of `rxauth.testing.pytest_plugin` under short names, to a `conftest.py` that names this module:
 
     pytest_plugins = ["rxauth.testing.fixtures"]
 

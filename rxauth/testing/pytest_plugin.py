@@ -1,7 +1,7 @@
-"""The fixtures that pytest finds wherever rxauth is installed: `rxauth_provider` and `rxauth_virtual_time`.
+"""Offer the fixtures `rxauth_provider` and `rxauth_virtual_time` to pytest wherever rxauth is installed.
 
 pytest loads this module itself, through an entry point. It imports neither RxPY nor an HTTP server before a test asks
-for a fixture. `-p no:rxauth.testing.pytest_plugin` turns it off. A test to paste:
+for a fixture. `-p no:rxauth.testing.pytest_plugin` turns it off. Two tests to paste:
 
     # test_chat.py
     import asyncio
