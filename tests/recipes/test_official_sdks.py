@@ -24,7 +24,7 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from reactivex import operators as ops
 
-from rxauth import MemoryStore, OAuthCredentials, from_async_iterable, recover_auth, to_async_iterable
+from rxauth import MemoryStore, OAuthCredentials, from_async_iterable, presets, recover_auth, to_async_iterable
 from rxauth.testing import FakeProvider, Gate, Reply
 
 pytestmark = pytest.mark.peer
@@ -73,11 +73,6 @@ def agent(client: Any) -> Agent:
     return Agent(OpenAIChatModel("m", provider=OpenAIProvider(openai_client=client)))
 
 
-def says_nothing(chunk: Any) -> bool:
-    """Return whether a chunk of Chat Completions names the role, and nothing more."""
-    return not any(each.delta.content or each.delta.tool_calls or each.finish_reason for each in chunk.choices)
-
-
 def text_of_a_part(event: Any) -> str:
     if event.event_kind == "part_start":
         return str(event.part.content)
@@ -113,14 +108,14 @@ RECIPES = {
         lambda client: client.chat.completions.create(model="m", messages=MESSAGES, stream=True),
         lambda chunk: bool(chunk.choices[0].delta.role),
         lambda chunk: chunk.choices[0].delta.content or "",
-        {"is_prelude": says_nothing},
+        dict(presets.OPENAI_CHAT),
     ),
     "openai, Responses": Recipe(
         openai,
         lambda client: client.responses.create(model="m", input="Hi", stream=True),
         lambda event: event.type == "response.created",
         lambda event: event.delta if event.type == "response.output_text.delta" else "",
-        {"is_error": lambda event: event.type in {"error", "response.failed"}},
+        dict(presets.OPENAI_RESPONSES),
     ),
     "pydantic-ai, Anthropic": Recipe(
         anthropic,
