@@ -53,6 +53,9 @@ def wait_as_asked_or_random(state: RetryCallState) -> float:
     return _random(state) if asked is None else asked
 
 
+wait_as_told_or_random = wait_as_asked_or_random  # an alias: its former name
+
+
 @cache
 def default_retrying() -> Retrying:
     """Return the default policy: three tries of transient exceptions; the last one is raised as it is."""
