@@ -67,7 +67,8 @@ async def _embedded_answer(args: Namespace, prompt: str) -> int:
         own = "--provider fake has an address and a credential of its own"
         raise CommandError(f"{own}: leave out --base-url and --credentials.")
     answer = "I am the embedded provider. Your token was dead when you asked; it was refreshed before you noticed."
-    async with FakeProvider(answer=answer, replies=[Reply(pause=0.03)]) as fake:
+    pause = 0.03 if sys.stdout.isatty() else 0.0  # s; a person sees the words arrive one by one
+    async with FakeProvider(answer=answer, replies=[Reply(pause=pause)]) as fake:
         store = MemoryStore(fake.credential())
         fake.invalidate()
         credentials = OAuthCredentials(store, token_url=fake.token_url, client_id=fake.client_id)

@@ -38,6 +38,7 @@ def test_a_login_is_stored_and_used_until_logout(cli: CommandLine, fake: FakePro
     assert second.out.startswith("Nothing to delete")
 
 
+@pytest.mark.slow
 def test_a_refused_login_exits_with_3_after_a_second_code(cli: CommandLine, fake: FakeProvider) -> None:
     answers = iter([fake.expire_devices, fake.deny])
     done = cli.at(fake)(*LOGIN, stderr=Screen(Enter=lambda: next(answers)()))
@@ -54,6 +55,7 @@ def test_a_login_checks_first_that_it_can_be_stored(cli: CommandLine, fake: Fake
     assert done.sentence.endswith("Set RXAUTH_HOME to a directory that can be written.\n")
 
 
+@pytest.mark.slow
 def test_a_login_waits_for_the_files_lock_only_to_save(cli: CommandLine, fake: FakeProvider) -> None:
     (cli.home / "rxauth").mkdir(parents=True)
     lock = FileLock(cli.home / "rxauth/credentials.json.lock")
@@ -103,6 +105,7 @@ def test_a_login_goes_to_the_deployment_of_the_region(
     assert ("kimi-code is installed for kimi-global" in done.err) == (noted is not None and not flags)
 
 
+@pytest.mark.slow
 def test_logins_at_one_provider_stand_side_by_side(cli: CommandLine, fake: FakeProvider, tmp_path: Path) -> None:
     cli.at(fake)
     file = tmp_path / "mine.json"

@@ -30,7 +30,17 @@ class Failing(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    "command", [ANSWER, f"{ANSWER} --json", "demo", "demo --json", "status", "logout", "--version", "stream --help"]
+    "command",
+    [
+        ANSWER,
+        f"{ANSWER} --json",
+        "demo",
+        pytest.param("demo --json", marks=pytest.mark.slow),
+        "status",
+        "logout",
+        "--version",
+        "stream --help",
+    ],
 )
 @pytest.mark.parametrize(
     ("reason", "code", "err"),

@@ -76,6 +76,7 @@ async def test_whichever_call_fails_the_file_is_whole(
     assert saved > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [OWN, KIMI_CODE], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("system", [FaultyFiles, BindMounted], ids=["renamed", "in place"])
 async def test_killed_at_any_call_it_leaves_the_old_or_the_new(

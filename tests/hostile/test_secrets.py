@@ -33,6 +33,8 @@ from rxauth.events import Error, to_json
 from rxauth.testing import FakeProvider, Reply, SeenRequest
 from tests.hostile.endless import parroting
 
+pytestmark = pytest.mark.slow
+
 REQUEST = {"model": "any", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
 
 ACCESS = "Canary-Access/+Q7_x=="
