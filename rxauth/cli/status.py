@@ -41,7 +41,7 @@ def status(args: Namespace) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class _Status:
-    """What is known of one credential.
+    """Describe one credential.
 
     `valid_for` is in seconds, negative after the expiry, `None` if the lifetime is unknown. `ended`: the server has
     refused its refresh token. `trouble` says in a sentence why the credential cannot be read.

@@ -24,7 +24,7 @@ _LEAVES = 256  # of one exception group
 _LENGTH = 8192  # characters of a text: a refusal says early what it refuses, and a page of HTML is long
 _ALL_TEXT = 2 * _LENGTH  # characters of all texts together
 
-# What a field is for. STATUS and CODE: a status if it is a number, else a word. ERROR: a part, a word, or a sentence.
+# The use of a field. STATUS and CODE: a status if it is a number, else a word. ERROR: a part, a word, or a sentence.
 _STATUS, _CODE, _TYPE, _WORD, _TEXT, _ERROR, _PART, _HEADERS, _METADATA = range(9)
 
 _ATTRIBUTES = {

@@ -76,7 +76,7 @@ WITH_REFRESH = {"bare_retry", "recover_auth", "retry_on_first_auth_error"}
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a scene did: its picture, and the consumer's view and the subscriptions as diagrams."""
+    """Hold the outcome of a scene: its picture, and the consumer's view and the subscriptions as diagrams."""
 
     picture: Diagram
     seen: str
