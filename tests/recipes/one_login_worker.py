@@ -48,7 +48,7 @@ async def main(path: str, url: str, token_url: str, client_id: str, mcp_url: str
             """Ask for a token as a program does that runs a command to get one; on a refusal, say so and ask again."""
             token, rejected = "", False
             async with aiohttp.ClientSession() as plain:
-                for _ in range(6):  # a token may be revoked between the command and the request, more than once
+                for _ in range(3):  # a token may be revoked between the command and the request
                     token = await printed(path, url, rejected=rejected)
                     headers = {"Authorization": f"Bearer {token}"}
                     async with plain.post(f"{url}/v1/messages", json=QUESTION, headers=headers) as response:
