@@ -42,7 +42,7 @@ def mcp_server(fake: FakeProvider) -> Iterator[str]:
         return word.upper()
 
     app = server.streamable_http_app()
-    running = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on"))
+    running = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
