@@ -2,7 +2,7 @@
 
     python -m tests.recipes.one_login_worker FILE API_URL TOKEN_URL CLIENT_ID MCP_URL
 
-It prints a line for each call: the client, and `ok` or the exception.
+It prints `ready` once the packages are imported, and a line for each call: the client, and `ok` or the exception.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ QUESTION: Any = {"model": "m", "max_tokens": 9, "messages": MESSAGES}
 
 
 async def main(path: str, url: str, token_url: str, client_id: str, mcp_url: str) -> None:
+    print("ready", flush=True)
     credentials = OAuthCredentials(FileStore(path, url), token_url=token_url, client_id=client_id)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(

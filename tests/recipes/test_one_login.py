@@ -24,7 +24,7 @@ pytestmark = pytest.mark.peer
 
 CLIENTS = {"aiohttp", "openai", "anthropic", "mcp", "rxauth token"}
 PROCESSES = 10
-ROUNDS = 4  # revocations
+ROUNDS = 8  # revocations
 CALLS_A_ROUND = 40  # that succeed before the next revocation
 KILL_EVERY = 2  # rounds
 
@@ -35,14 +35,14 @@ class Workers:
     def __init__(self, *arguments: str) -> None:
         self._arguments = arguments
         self._readers: dict[Process, asyncio.Task[None]] = {}
-        self._called: dict[Process, set[str]] = {}  # the clients that have ended a call since the last revocation
+        # For each process that has begun, the clients that have ended a call since the last revocation.
+        self._called: dict[Process, set[str]] = {}
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self._printed = asyncio.Condition()
 
     async def start(self) -> None:
         command = [sys.executable, "-m", "tests.recipes.one_login_worker", *self._arguments]
         process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
-        self._called[process] = set()
         self._readers[process] = asyncio.create_task(self._read(process))
 
     async def _read(self, process: Process) -> None:
@@ -50,12 +50,19 @@ class Workers:
         async for line in process.stdout:
             name, _, outcome = line.decode().strip().partition("\t")
             async with self._printed:
-                self.outcomes[name, outcome] += 1
-                self._called[process].add(name)
+                called = self._called.setdefault(process, set())
+                if name != "ready":
+                    self.outcomes[name, outcome] += 1
+                    called.add(name)
                 self._printed.notify_all()
 
+    async def all_ready(self) -> None:
+        """Wait until every process has imported the packages, which takes seconds while others are busy."""
+        async with self._printed:
+            await self._printed.wait_for(lambda: self._called.keys() == self._readers.keys())
+
     async def more_calls(self, count: int) -> None:
-        """Wait until so many more calls have ended, and one of each client of each process at least.
+        """Wait until so many more calls have ended, and one of each client of each process that has begun.
 
         So no call is under way for longer than from one revocation to the next: one that is refused twice has failed,
         since a client refreshes once.
@@ -82,7 +89,7 @@ class Workers:
             process.kill()
             await process.wait()
         await self._readers.pop(process)
-        del self._called[process]
+        self._called.pop(process, None)
 
     async def __aenter__(self) -> Workers:
         return self
@@ -101,7 +108,7 @@ class Workers:
             assert await process.wait() == 0
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300)
 async def test_one_login_survives_early_revocations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "auth.json"
     with FakeProvider() as fake, mcp_server(fake) as mcp_url:
@@ -113,6 +120,7 @@ async def test_one_login_survives_early_revocations(tmp_path: Path, capsys: pyte
         async with Workers(str(path), fake.url, fake.token_url, fake.client_id, mcp_url) as workers:
             for _ in range(PROCESSES):
                 await workers.start()
+            await workers.all_ready()
             for number in range(ROUNDS):
                 await workers.more_calls(CALLS_A_ROUND)
                 fake.invalidate()
@@ -120,6 +128,7 @@ async def test_one_login_survives_early_revocations(tmp_path: Path, capsys: pyte
                     await workers.kill_one(store)
                     await workers.start()
                     killed += 1
+            await workers.all_ready()
             await workers.more_calls(CALLS_A_ROUND)
             await workers.stop()
 
