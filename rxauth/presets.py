@@ -3,7 +3,7 @@
     stream.pipe(recover_auth(refresh, **presets.OPENAI_CHAT))
 
     OPENAI_CHAT         chunks of Chat Completions have no type: the first ones name the role and say nothing
-    OPENAI_RESPONSES    Responses ends a failed answer with `response.failed`, beside `error`
+    OPENAI_RESPONSES    Responses ends a failed answer with `response.failed`, beside `error`; its openers are defaults
 
 Events may be an SDK's objects or mappings.
 """
@@ -19,7 +19,6 @@ from rxauth.failures import type_of
 
 __all__ = ["OPENAI_CHAT", "OPENAI_RESPONSES"]
 
-_OPENERS = frozenset({"response.created", "response.queued", "response.in_progress"})
 _ANSWERS = ("content", "refusal", "tool_calls", "function_call", "reasoning", "reasoning_content")
 
 
@@ -36,8 +35,5 @@ OPENAI_CHAT: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
 )
 
 OPENAI_RESPONSES: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
-    {
-        "is_prelude": lambda event: type_of(event) in _OPENERS,
-        "is_error": lambda event: type_of(event) in {"error", "response.failed"},
-    }
+    {"is_error": lambda event: type_of(event) in {"error", "response.failed"}}
 )

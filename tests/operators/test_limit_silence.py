@@ -262,7 +262,7 @@ class TestClocks:
 
 
 def seen_every(seconds: float, events: list[Any], operator: Any) -> list[tuple[float, str]]:
-    """What a consumer sees, and when, of events that come one every so many seconds."""
+    """Return what a consumer sees, and when, of events that come one every so many seconds."""
     clock = TestScheduler()
     source = rx.timer(0.0, seconds).pipe(ops.take(len(events)), ops.map(events.__getitem__))
     seen: list[tuple[float, str]] = []

@@ -43,7 +43,7 @@ TRACES = {
     "openrouter-signed": "0<thinking 0+H 0+m 0> 1<text 1+Hi 1> stop",
     "vllm": "0<text 0+1 0+, 2 0> stop",
 }
-# What a provider wants back, byte for byte.
+# The fields that a provider wants back, byte for byte.
 RETURNED = {
     "anthropic-pause": ['"srvtoolu_1"', '"query": "rain"'],
     "anthropic-redacted-thinking": ['"data": "EroBCkYIBhgC/w=="', '"data": "EvUBCkYIBhgD+w=="'],

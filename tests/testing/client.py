@@ -15,7 +15,7 @@ MESSAGES, CHAT = "/v1/messages", "/v1/chat/completions"
 
 
 class Seen(NamedTuple):
-    """What a client got: the pieces as they arrived, and the exception that ended it."""
+    """Hold the pieces that a client received, as they arrived, and the exception that ended it."""
 
     status: int | None
     headers: CIMultiDict[str]

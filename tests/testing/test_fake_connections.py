@@ -116,7 +116,7 @@ async def test_a_gate_in_a_body_holds_the_rest(session: aiohttp.ClientSession) -
             assert await response.content.read() == b"second"
 
 
-# What it saw.
+# The requests that it saw.
 
 
 async def test_a_request_is_recorded_as_it_came(session: aiohttp.ClientSession) -> None:
