@@ -176,12 +176,8 @@ def aiohttp_middleware(
         response = await handler(request)
         if response.status not in _REFUSALS or getattr(request.body, "consumed", False):
             return response
-        try:
-            body = await response.read()  # the response keeps it for the caller; the connection is free
-            renewed = await _renewed(credentials, is_auth_error, credential, response.status, body)
-        except BaseException:
-            response.close()
-            raise
+        body = await response.read()  # the response keeps it for the caller; the connection is free
+        renewed = await _renewed(credentials, is_auth_error, credential, response.status, body)
         if renewed is None:
             return response
         request.headers[_AUTHORIZATION] = f"Bearer {renewed.access_token}"
@@ -207,5 +203,5 @@ async def _renewed(
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body[:_LONGEST_BODY])
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or arrays that are nested without end
         return body[:_LONGEST_BODY].decode(errors="replace")

@@ -106,6 +106,7 @@ async def test_dead_login_passes_the_refusal_on(library: str, caplog: pytest.Log
         pytest.param(Reply(status=403), id="a 403 without a reason"),
         pytest.param(Reply(status=400), id="a request that is wrong"),
         pytest.param(Reply(status=503), id="an overload"),
+        pytest.param(Reply(status=403, body="[" * 60_000), id="a body that is nested too deep"),
     ],
 )
 async def test_other_refusal_is_not_refreshed(library: str, refusal: Reply) -> None:
