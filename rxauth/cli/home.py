@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from rxauth.directories import rxauth_home
 from rxauth.errors import StoreError
 
 _KEPT = 200  # notes; the oldest are removed
@@ -15,11 +16,10 @@ _KEPT = 200  # notes; the oldest are removed
 
 def home(environ: Mapping[str, str]) -> Path:
     """Return `$RXAUTH_HOME`, else `~/.rxauth`."""
-    named = environ.get("RXAUTH_HOME") or "~/.rxauth"
     try:
-        return Path(named).expanduser()
+        return rxauth_home(environ)
     except RuntimeError:
-        raise StoreError(f"There is no home directory for {named}. Set RXAUTH_HOME to a directory.") from None
+        raise StoreError("There is no home directory for rxauth. Set RXAUTH_HOME to a directory.") from None
 
 
 def device_id(directory: Path) -> str:

@@ -47,23 +47,13 @@ async def test_store_returns_what_was_saved(kind: Kind, tmp_path: Path) -> None:
     assert (mode(kind.path(tmp_path / "new")), mode(kind.path(tmp_path / "new").parent)) == (0o600, 0o700)
 
 
-@pytest.mark.parametrize(
-    ("layout", "end"),
-    [(2, ""), (2, "\n"), (4, "\n"), ("\t", ""), (None, "")],
-    ids=["2 spaces", "a last line break", "4 spaces", "tabs", "one line"],
-)
-async def test_save_keeps_the_style_of_the_file(kind: Kind, layout: Any, end: str, tmp_path: Path) -> None:
-    """Indentation, the order of the fields, and the fields that are unknown stay: a diff shows the new values alone."""
-    path = kind.write(tmp_path, indent=layout, end=end, theirs={"n": [1.0, None, "é"]})
+async def test_save_keeps_the_order_and_unknown_fields(kind: Kind, tmp_path: Path) -> None:
+    """A diff shows the new values alone."""
+    path = kind.write(tmp_path, theirs={"n": [1.0, None, "é"]})
     before = path.read_text()
-    await kind.store(tmp_path).save(NEW)
+    await kind.store(tmp_path, clock=lambda: 1_800_000_000 - 900).save(NEW)
     expected = before.replace("access-1", "access-2").replace("refresh-1", "refresh-2").replace("17000", "18000")
-    left = path.read_text()
-    if kind.key is None:
-        assert json.loads(left)["expires_in"] > 900, "until it expires: the credential does not say its lifetime"
-        expected = expected.replace('"expires_in": 900', f'"expires_in": {json.loads(left)["expires_in"]}')
-    assert left.rstrip() == expected.rstrip()
-    assert kind is OWN or left.endswith("\n") == bool(end)
+    assert path.read_text() == expected
 
 
 @pytest.mark.parametrize("kind", [OWN, PI], ids=["own", "pi"])

@@ -19,7 +19,7 @@ from rxauth.credentials import (
     LinkedStore,
     MemoryStore,
 )
-from rxauth.credentials._stores._notes import Notes
+from rxauth.credentials._stores._other_program import Notes
 from rxauth.errors import StoreError
 from tests.credentials.faulty_files import FaultyFiles
 from tests.credentials.kinds import KIMI_CODE, OWN, PI, no_time

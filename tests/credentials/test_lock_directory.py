@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rxauth.credentials._stores._lock_directory import HeldDirectory, LockDirectory
+from rxauth.credentials._stores._locks import LockDirectory
 from rxauth.errors import StoreError
 from tests.credentials.kinds import KIMI_CODE, NEW, PI, Kind, Waits
 
@@ -36,8 +36,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "auth.json.lock"
 
 
-def lock(path: Path, **options: Any) -> LockDirectory:
-    return LockDirectory(path, **({"stale": 30.0, "update": 2.0} | options))
+def lock(path: Path, **options: Any) -> Any:
+    class _L:
+        async def acquire(self) -> LockDirectory:
+            made = LockDirectory(path, **({"stale": 30.0, "update": 2.0} | options))
+            await made.acquire()
+            return made
+
+    return _L()
 
 
 async def test_lock_is_a_directory_that_goes_away(path: Path) -> None:
@@ -172,7 +178,7 @@ async def test_an_overslept_lock_that_another_takes_is_lost(path: Path) -> None:
 
 async def test_a_touch_by_another_loses_the_lock(path: Path) -> None:
     """A directory that two took for theirs is the last toucher's."""
-    held: HeldDirectory = await lock(path).acquire()
+    held = await lock(path).acquire()
     held.check()
     os.utime(path, (1, 1))
     with pytest.raises(StoreError, match="lost"):

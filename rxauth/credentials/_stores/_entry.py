@@ -6,16 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from rxauth.credentials._credential import Credential
+from rxauth.credentials._credential import Credential, unix_seconds
 
-__all__ = ["OF_ONE_LOGIN", "credential_from", "entry_from", "in_order", "number", "seconds", "with_extra"]
+__all__ = ["OF_ONE_LOGIN", "credential_from", "entry_from", "in_order", "number", "with_extra"]
 
 _STANDARD = frozenset({"access_token", "refresh_token", "expires_at", "token_type", "scope"})
 
 # These belong to a login and not to the file: one login's must not stay under the next one's tokens.
 OF_ONE_LOGIN = frozenset({"account_id", "expires_in", "id_token", "retry_at", "token_url"})
-
-_MILLISECONDS_FROM = 1e11  # as seconds this is the year 5138
 
 
 def credential_from(entry: object) -> Credential:
@@ -26,7 +24,7 @@ def credential_from(entry: object) -> Credential:
     """
     if not isinstance(entry, Mapping):
         raise ValueError("it is no JSON object")  # noqa: TRY004 - a file's content, not a caller's argument
-    access = entry.get("access_token")
+    access, expires_at = entry.get("access_token"), number(entry.get("expires_at"))
     if not isinstance(access, str) or not access:
         raise ValueError("it has no access_token")
     refresh, kind, scope = entry.get("refresh_token"), entry.get("token_type"), entry.get("scope")
@@ -34,7 +32,7 @@ def credential_from(entry: object) -> Credential:
         return Credential(
             access,
             refresh_token=refresh if isinstance(refresh, str) else None,
-            expires_at=seconds(entry.get("expires_at")),
+            expires_at=None if expires_at is None else unix_seconds(expires_at),
             token_type=kind if isinstance(kind, str) and kind else "Bearer",
             scope=scope if isinstance(scope, str) else None,
             extra={name: value for name, value in entry.items() if name not in _STANDARD and name != "retry_at"},
@@ -54,7 +52,7 @@ def entry_from(credential: Credential, kept: object = None) -> dict[str, Any]:
         "scope": credential.scope,
     }
     fields = {name: value for name, value in standard.items() if value is not None}
-    before = dict(kept) if isinstance(kept, Mapping) else {}
+    before = kept if isinstance(kept, Mapping) else {}
     unknown = {name: value for name, value in before.items() if name not in _STANDARD | OF_ONE_LOGIN}
     extra = {name: value for name, value in credential.extra.items() if name not in _STANDARD}
     return in_order(before, fields | unknown | extra)
@@ -64,23 +62,17 @@ def with_extra(credential: Credential, extra: Mapping[str, Any]) -> Credential:
     """Return the same credential with other extra fields."""
     return Credential(
         credential.access_token,
-        refresh_token=credential.refresh_token,
-        expires_at=credential.expires_at,
-        token_type=credential.token_type,
-        scope=credential.scope,
-        extra=extra,
+        credential.refresh_token,
+        credential.expires_at,
+        credential.token_type,
+        credential.scope,
+        extra,
     )
 
 
 def in_order(before: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return `fields` with those that are in `before` first, in its order."""
     return {name: fields[name] for name in before if name in fields} | dict(fields)
-
-
-def seconds(value: object) -> float | None:
-    """Return a time as Unix seconds; milliseconds are recognized by their size. `None` if it is none."""
-    found = number(value)
-    return found / 1000 if found is not None and found > _MILLISECONDS_FROM else found
 
 
 def number(value: object) -> float | None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Unpack
 
-from rxauth.credentials._credential import Credential
-from rxauth.credentials._stores._entry import credential_from, entry_from, number
-from rxauth.credentials._stores._files import Files, pause, rxauth_home
-from rxauth.credentials._stores._json_store import JsonFileStore
-from rxauth.credentials._stores._json_text import Document, plain, raw
-from rxauth.credentials._stores._lock import Flock
+from rxauth.credentials._stores._entry import number
+from rxauth.credentials._stores._files import name_in_home
+from rxauth.credentials._stores._held import locked_once
+from rxauth.credentials._stores._json_store import JsonFileStore, System
+from rxauth.credentials._stores._locks import Flock
 
 __all__ = ["FileStore"]
 
@@ -31,11 +28,13 @@ class FileStore(JsonFileStore):
     Args:
         path: the file; `~` is expanded. It and its directory need not exist.
         key: the name under which this credential stands in it.
+        system: `clock`, `sleep` and `files` stand in for the time, waiting, and the file calls.
 
     Raises:
         ValueError: no path or no key.
 
     >>> import asyncio, tempfile
+    >>> from rxauth import Credential
     >>> with tempfile.TemporaryDirectory() as home:
     ...     store = FileStore(home + "/auth.json", "kimi")
     ...     asyncio.run(store.save(Credential("secret")))
@@ -45,38 +44,26 @@ class FileStore(JsonFileStore):
 
     _private = True
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        key: str,
-        *,
-        files: Files = os,
-        sleep: Callable[[float], Awaitable[object]] = pause,
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], key: str, **system: Unpack[System]) -> None:
         if not key or not isinstance(key, str):
             raise ValueError("key is a string that is not empty.")
         text = os.fsdecode(path)
         if not text or "\0" in text:
             raise ValueError("path is the path of a file.")
-        text = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 - os wants str
-        super().__init__(text, files=files, sleep=sleep)
-        self._key = key
+        super().__init__(os.path.abspath(os.path.expanduser(text)), key, **system)  # noqa: PTH100, PTH111 - os wants str
 
     async def load_retry_at(self) -> float | None:
         """Return the Unix time before which the token endpoint is not to be asked for this credential."""
-        return number(self._entry(await self._read() or {}).get("retry_at"))
+        entry = self._entry(await self._read())
+        return number(entry.get("retry_at")) if isinstance(entry, dict) else None
 
     async def save_retry_at(self, unix_seconds: float | None) -> None:
         """Keep that time until another credential is stored; `None` removes it."""
-        async with self._locked_once() as mine:
-            document = await self._read() or {}
+        async with locked_once(self) as mine:
+            document = await self._read()
             entry = self._entry(document)
-            if not entry or entry.get("retry_at") == unix_seconds:
-                return
-            entry.pop("retry_at", None)
-            if unix_seconds is not None:
-                entry["retry_at"] = unix_seconds
-            await self._write(mine, document | {self._key: raw(entry)})
+            if isinstance(entry, dict) and entry.get("retry_at") != unix_seconds:
+                await self._write(mine, self._with(document, entry | {"retry_at": unix_seconds}))
 
     def describe(self) -> str:
         """Return the path of the file, and the key."""
@@ -84,28 +71,5 @@ class FileStore(JsonFileStore):
 
     def _lock(self) -> Flock:
         path = self._real_path()
-        paths, home = [f"{path}.lock"], rxauth_home()
-        if home is not None and os.path.exists(path):  # noqa: PTH110
-            paths.append(str(home / "locks" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.lock"))
-        return Flock(*paths, sleep=self._sleep)
-
-    def _entry(self, document: Document) -> dict[str, Any]:
-        """Return what stands under the key; nothing if that is not worth keeping."""
-        try:
-            entry = plain(document[self._key])
-        except (KeyError, ValueError, RecursionError):
-            return {}
-        return entry if isinstance(entry, dict) else {}
-
-    def _has_login(self, document: Document) -> bool:
-        return self._key in document
-
-    def _credential(self, document: Document) -> Credential | None:
-        entry = plain(document[self._key]) if self._key in document else None
-        return None if entry is None else credential_from(entry)
-
-    def _with(self, document: Document, credential: Credential) -> Document:
-        return document | {self._key: raw(entry_from(credential, self._entry(document)))}
-
-    def _without(self, document: Document) -> Document:
-        return {name: value for name, value in document.items() if name != self._key}
+        elsewhere = name_in_home(path, "locks") if os.path.exists(path) else None  # noqa: PTH110
+        return Flock(f"{path}.lock", *([f"{elsewhere}.lock"] if elsewhere else []), sleep=self._sleep)

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import glob
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, TypeAlias
+
+from rxauth.directories import rxauth_home
 
 __all__ = [
     "Files",
-    "Found",
     "NotOurs",
     "Room",
-    "backups_of",
-    "directory_from",
+    "Sleep",
     "explain",
+    "name_in_home",
     "pause",
+    "read_backup",
     "read_whole",
     "remove_backups",
-    "rxauth_home",
 ]
 
+Files: TypeAlias = Any  # the operating system's calls: the module `os`, or a test's stand-in that fails
+Sleep: TypeAlias = Callable[[float], Awaitable[object]]
+
 _CANNOT_RENAME = (errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS)
+
+_NEXT_ACTIONS = {
+    errno.ENOSPC: "the disk is full. Free some space and try again",
+    errno.EDQUOT: "the disk quota is used up. Free some space and try again",
+    errno.EROFS: "the file system is read-only. Make it writable, or keep the login in another file",
+    errno.EACCES: "permission denied. Make the file and its directory writable for this user",
+    errno.EPERM: "permission denied. Make the file and its directory writable for this user",
+}
 
 
 async def pause(seconds: float) -> None:
@@ -37,41 +47,18 @@ async def pause(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-class Files(Protocol):
-    """The operating system's calls that a store makes: the module `os`, or a test's stand-in that fails."""
-
-    def open(self, path: str, flags: int, mode: int = 0o777) -> int: ...
-    def close(self, fd: int, /) -> None: ...
-    def stat(self, path: str) -> os.stat_result: ...
-    def fstat(self, fd: int, /) -> os.stat_result: ...
-    def fchmod(self, fd: int, mode: int, /) -> None: ...
-    def fchown(self, fd: int, uid: int, gid: int, /) -> None: ...
-    def read(self, fd: int, length: int, /) -> bytes: ...
-    def pwrite(self, fd: int, data: Any, offset: int, /) -> int: ...
-    def ftruncate(self, fd: int, length: int, /) -> None: ...
-    def fsync(self, fd: int, /) -> None: ...
-    def replace(self, src: str, dst: str) -> None: ...
-    def unlink(self, path: str) -> None: ...
-    def makedirs(self, name: str, mode: int = 0o777, exist_ok: bool = False) -> None: ...
-    def geteuid(self) -> int: ...
-
-
-class Found(NamedTuple):
-    """A file's content and status."""
-
-    content: bytes
-    status: os.stat_result
-
-    def __repr__(self) -> str:
-        return f"Found({len(self.content)} bytes)"  # a log of local variables gets no token
+def explain(error: OSError) -> str:
+    """Return what the operating system reports, without the path, and what a person can do about it."""
+    reported = type(error).__name__ if error.errno is None else os.strerror(error.errno)
+    return _NEXT_ACTIONS.get(error.errno or 0, reported)
 
 
 class NotOurs(Exception):
     """The file is no regular file, or belongs to another user; the text says which."""
 
 
-def read_whole(path: str, files: Files, *, tighten: bool = False) -> Found | None:
-    """Read the file at `path`; return `None` if there is none.
+def read_whole(path: str, files: Files, *, tighten: bool = False) -> tuple[bytes, os.stat_result] | None:
+    """Return the content of the file at `path`, and its status; `None` if there is none.
 
     Args:
         path: the file.
@@ -97,69 +84,49 @@ def read_whole(path: str, files: Files, *, tighten: bool = False) -> Found | Non
             # On a read-only file system the mode stays, and reading is no worse than before.
             with contextlib.suppress(OSError):
                 files.fchmod(fd, stat.S_IMODE(status.st_mode) & 0o700)
-        return Found(_read(fd, files), status)
+        return _read(fd, files), status
     finally:
         files.close(fd)
 
 
-def backups_of(path: str, content: bytes | None) -> list[str]:
-    """Return where a complete copy may be if writing `path` in place was interrupted.
+def read_backup(path: str, content: bytes | None, files: Files) -> bytes | None:
+    """Return the complete copy that is to replace `content`, if writing `path` in place was interrupted.
 
-    Args:
-        path: the file.
-        content: its content now, which names the copy that was to replace it. `None` finds all copies, newest first.
+    With `None`, which is content that is not whole, return the newest copy.
     """
-    if content is not None:
-        return [f"{stem}.{_digest(content)}.bak" for stem in _stems(path)]
-    found = []
+    copies = []
     for stem in _stems(path):
-        with contextlib.suppress(OSError):
-            found += [
-                each for each in Path(stem).parent.iterdir() if each.match(f"{glob.escape(Path(stem).name)}.*.bak")
-            ]
-    return [str(each) for each in sorted(found, key=lambda each: -each.stat().st_mtime_ns)]
+        with contextlib.suppress(NotOurs, OSError):
+            if found := read_whole(f"{stem}.bak", files):
+                copy, _, replaced = found[0].rpartition(b"\n")
+                if content is None or replaced == _digest(content):
+                    copies.append((found[1].st_mtime_ns, copy))
+    return max(copies)[1] if copies else None
 
 
 def remove_backups(path: str, files: Files) -> None:
     """Remove those copies once `path` is whole, or is removed itself: they hold tokens."""
-    for backup in backups_of(path, None):
+    for stem in _stems(path):
         with contextlib.suppress(OSError):
-            files.unlink(backup)
+            files.unlink(f"{stem}.bak")
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content.strip()).hexdigest()[:16]
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content.strip()).hexdigest().encode()
 
 
-def _stems(path: str) -> tuple[str, ...]:
+def _stems(path: str) -> list[str]:
     """Return the beginnings of the temporary files' names: beside the file, and in rxauth's own directory."""
-    return _stems_with(path, os.environ.get("RXAUTH_HOME"), os.environ.get("HOME"))
+    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")  # noqa: PTH118, PTH119, PTH120
+    own = name_in_home(path, "backups")
+    return [beside] if own is None else [beside, own]
 
 
-@functools.lru_cache(maxsize=64)  # for each load of a credential
-def _stems_with(path: str, *_environ: str | None) -> tuple[str, ...]:
-    directory, name = os.path.split(path)
-    beside = os.path.join(directory, f".{name}")  # noqa: PTH118 - paths are str here, as os wants them
-    home = rxauth_home()
-    if home is None:
-        return (beside,)
-    return beside, str(home / "backups" / hashlib.sha256(os.fsencode(path)).hexdigest()[:32])
-
-
-def rxauth_home(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return `$RXAUTH_HOME`, else `~/.rxauth`; `None` for a user without a home directory."""
-    try:
-        return directory_from(environ, "RXAUTH_HOME", ".rxauth")
-    except RuntimeError:
-        return None
-
-
-def directory_from(environ: Mapping[str, str], variable: str, default: str) -> Path:
-    """Return the directory that an environment variable names, `~` expanded; else `default` in the user's home."""
-    # `$HOME` first, as Node does it.
-    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
-    named = environ.get(variable) or f"~/{default}"
-    return home / named[2:] if named == "~" or named.startswith("~/") else Path(named)
+def name_in_home(path: str, directory: str) -> str | None:
+    """Return a name for `path` in a directory of rxauth's own; `None` for a user without a home directory."""
+    with contextlib.suppress(RuntimeError):
+        return str(rxauth_home() / directory / hashlib.sha256(os.fsencode(path)).hexdigest()[:32])
+    return None
 
 
 class Room:
@@ -185,7 +152,7 @@ class Room:
         self._path = path
         self._files = files
         self._file = self._target = self._length = -1
-        self._stem = self._backup = ""
+        self._stem = ""
         try:
             self._take(size, private)
         except BaseException:
@@ -198,18 +165,16 @@ class Room:
             before = files.stat(self._path)
         except FileNotFoundError:
             before = None
-        stems = _stems(self._path)
+        beside, *elsewhere = _stems(self._path)
         try:
-            self._create(stems[0])
+            self._create(beside)
         except OSError as error:
-            if before is None or error.errno not in _CANNOT_RENAME or len(stems) == 1:
+            if before is None or error.errno not in _CANNOT_RENAME or not elsewhere:
                 raise
-            self._create(stems[1])
+            self._create(*elsewhere)
         _write(self._file, os.urandom(size), files)  # no zeros: a file system may store those without room
         files.fsync(self._file)
-        if before is None:
-            return
-        if self._stem != stems[0] or _is_mount_point(self._path) or not self._like(before, private):
+        if before and (self._stem != beside or _is_mount_point(self._path) or not self._like(before, private)):
             self._open_target(size)
 
     def _create(self, stem: str) -> None:
@@ -235,13 +200,13 @@ class Room:
         files = self._files
         self._target = files.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         before = _read(self._target, files)
-        self._backup = f"{self._stem}.{_digest(before)}.bak"
+        self._replaced = _digest(before)
         self._length = len(before)
         if size > self._length:
             _write(self._target, b" " * (size - self._length), files, self._length)
             files.fsync(self._target)
 
-    def write(self, content: bytes, last_check: Callable[[], None] = lambda: None) -> None:
+    def write(self, content: bytes, last_check: Callable[[], None]) -> None:
         """Make `content` the content of the file. If `last_check` raises, nothing is changed.
 
         Raises:
@@ -254,20 +219,31 @@ class Room:
         last_check()
         if self._target < 0:
             try:
-                files.replace(f"{self._stem}.tmp", self._path)
+                self._rename_to(self._path)
             except OSError as error:
                 if error.errno not in _CANNOT_RENAME:
                     raise
-            else:
-                self._stem = ""
-                _settle(self._path, files)
-                remove_backups(self._path, files)
-                return
-        if self._target < 0:
-            self._open_target(0)
-        files.replace(f"{self._stem}.tmp", self._backup)
+                self._open_target(0)
+        if self._target >= 0:
+            self._write_in_place(content)
+        remove_backups(self._path, files)
+
+    def _rename_to(self, path: str) -> None:
+        self._files.replace(f"{self._stem}.tmp", path)
         self._stem = ""
-        _settle(self._backup, files)
+        # Make the name survive a power cut. A file system that cannot do this is no failure: the name is there.
+        with contextlib.suppress(OSError):
+            fd = self._files.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)  # noqa: PTH120
+            try:
+                self._files.fsync(fd)
+            finally:
+                self._files.close(fd)
+
+    def _write_in_place(self, content: bytes) -> None:
+        files = self._files
+        _write(self._file, b"\n" + self._replaced, files, len(content))
+        files.fsync(self._file)
+        self._rename_to(f"{self._stem}.bak")
         # From the first of these writes to the last, which is one byte, the file is no JSON: no reader takes a mixture
         # of old and new for the credential.
         self._length = -1
@@ -278,7 +254,6 @@ class Room:
         files.fsync(self._target)
         _write(self._target, content[:1], files)
         files.fsync(self._target)
-        remove_backups(self._path, files)
 
     def release(self) -> None:
         """Give the room back. Call it in any case; it raises nothing."""
@@ -311,16 +286,6 @@ def _write(fd: int, content: bytes, files: Files, offset: int = 0) -> None:
         rest, offset = rest[written:], offset + written
 
 
-def _settle(path: str, files: Files) -> None:
-    """Make a new name survive a power cut. A file system that cannot do this is no failure: the name is there."""
-    with contextlib.suppress(OSError):
-        fd = files.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)  # noqa: PTH120
-        try:
-            files.fsync(fd)
-        finally:
-            files.close(fd)
-
-
 def _is_mount_point(path: str) -> bool:
     try:
         mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
@@ -330,16 +295,3 @@ def _is_mount_point(path: str) -> bool:
     for sign in b"\\ \t\n":
         escaped = escaped.replace(bytes([sign]), b"\\%03o" % sign)
     return any(mount.split(b" ")[4] == escaped for mount in mounts)
-
-
-def explain(error: OSError) -> str:
-    """Return what the operating system reports, without the path, and what a person can do about it."""
-    if error.errno == errno.ENOSPC:
-        return "the disk is full. Free some space and try again"
-    if error.errno == errno.EDQUOT:
-        return "the disk quota is used up. Free some space and try again"
-    if error.errno == errno.EROFS:
-        return "the file system is read-only. Make it writable, or keep the login in another file"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "permission denied. Make the file and its directory writable for this user"
-    return os.strerror(error.errno) if error.errno is not None else type(error).__name__

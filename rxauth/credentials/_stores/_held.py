@@ -1,13 +1,13 @@
-"""Know whether this task is inside its own `locked()`: a save there must not wait for the lock that it holds."""
+"""Know whether this task is inside a store's `locked()`: a save there must not wait for the lock that it holds."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["held_here", "holding", "lock_held_here"]
+__all__ = ["held", "holding", "locked_once"]
 
 
 class _Hold:
@@ -20,11 +20,8 @@ _holds: ContextVar[tuple[_Hold, ...]] = ContextVar("rxauth_store_holds", default
 
 
 @contextlib.contextmanager
-def holding(store: object, lock: object = None) -> Iterator[None]:
-    """Make `held_here(store)` true inside, for this task and those it starts; afterwards for none of them.
-
-    `lock_held_here(store)` then returns `lock`.
-    """
+def holding(store: object, lock: object) -> Iterator[None]:
+    """Make `held(store)` return `lock` inside, for this task and those it starts; afterwards for none of them."""
     hold = _Hold(store, lock)
     _holds.set((*_holds.get(), hold))
     try:
@@ -35,11 +32,13 @@ def holding(store: object, lock: object = None) -> Iterator[None]:
         _holds.set(tuple(each for each in _holds.get() if each is not hold))
 
 
-def held_here(store: object) -> bool:
-    """Return whether this task is inside `store.locked()`."""
-    return any(hold.store is store for hold in _holds.get())
+def held(store: object) -> Any:
+    """Return the lock of `store` that this task holds; `None` outside of `store.locked()`."""
+    return next((hold.lock for hold in _holds.get() if hold.store is store), None)
 
 
-def lock_held_here(store: object) -> Any:
-    """Return the lock that `holding` was given; `None` outside."""
-    return next((hold.lock for hold in reversed(_holds.get()) if hold.store is store), None)
+@contextlib.asynccontextmanager
+async def locked_once(store: Any) -> AsyncIterator[Any]:
+    """Take the store's lock, unless this task holds it, and give out what `held(store)` returns."""
+    async with contextlib.nullcontext() if held(store) is not None else store.locked():
+        yield held(store)

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import stat
+import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import ClassVar, NoReturn
+from dataclasses import dataclass
+from typing import Any, ClassVar, NoReturn, TypedDict
+
+import msgspec
 
 from rxauth.credentials._credential import Credential
+from rxauth.credentials._stores._entry import credential_from, entry_from
 from rxauth.credentials._stores._files import (
     Files,
-    Found,
     NotOurs,
     Room,
-    backups_of,
+    Sleep,
     explain,
+    pause,
+    read_backup,
     read_whole,
     remove_backups,
 )
-from rxauth.credentials._stores._held import holding, lock_held_here
-from rxauth.credentials._stores._json_text import Document, Style, decode
-from rxauth.credentials._stores._lock import Held, Lock, Sleep
+from rxauth.credentials._stores._held import holding, locked_once
+from rxauth.credentials._stores._locks import Lock
 from rxauth.errors import StoreError
 
-__all__ = ["JsonFileStore"]
+__all__ = ["Document", "JsonFileStore", "System"]
 
 _READ_AGAIN_AFTER = 0.05  # s
 _READ_AGAIN = 20  # times: another program may be writing its file
@@ -36,14 +42,25 @@ _GROWTH = 2048  # bytes that a new credential may be longer than the one before
 
 _log = logging.getLogger(__name__)
 
+# Every field with its JSON as it is written: foreign fields are not even parsed.
+Document = dict[str, msgspec.Raw]
+
+
+class System(TypedDict, total=False):
+    """What a test puts in place of the operating system: the Unix time, waiting, and the module `os`."""
+
+    clock: Callable[[], float]
+    sleep: Sleep
+    files: Files
+
 
 class JsonFileStore(ABC):
-    """A credential inside a JSON object in a file. A subclass gives the lock and the names of the fields.
+    """A login inside a JSON object in a file. A subclass gives the lock, and says how a login is written.
 
     Args:
         path: the file; symlinks are followed and stay.
-        files: the operating system's calls.
-        sleep: waits for a file that is being written.
+        key: the field that holds the login; `None` if the whole object is the login.
+        clock, sleep, files: see `System`.
     """
 
     # Whether the file is rxauth's own: its mode becomes 0600, and an empty one is an error. Another program's file
@@ -52,28 +69,37 @@ class JsonFileStore(ABC):
     # Locks of several stores are taken in this order, then by path: the order in which other programs take them.
     _lock_rank: ClassVar[int] = 9
 
-    def __init__(self, path: str, *, files: Files, sleep: Sleep) -> None:
+    def __init__(
+        self,
+        path: str,
+        key: str | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Sleep = pause,
+        files: Files = os,
+    ) -> None:
         self._path = path
-        self._files = files
+        self._key = key
+        self._clock = clock
         self._sleep = sleep
-        self._warned = False
-        self._style = Style(b"")
+        self._files = files
+        self._remarks: set[str] = set()
 
     @abstractmethod
     def _lock(self) -> Lock:
-        """Return the lock to write the file under."""
+        """Return a lock to write the file under."""
 
-    @abstractmethod
-    def _credential(self, document: Document) -> Credential | None:
-        """Return the credential in the document. Raises ValueError if that is none."""
+    def _is_login(self, entry: Any) -> bool:
+        """Return whether the program means a login by what stands in its place."""
+        return entry is not None
 
-    @abstractmethod
-    def _with(self, document: Document, credential: Credential) -> Document:
-        """Return the document with that credential in it, and everything else as it was."""
+    def _decoded(self, entry: Any) -> Credential:
+        """Return the credential in a login. Raises ValueError if there is none."""
+        return credential_from(entry)
 
-    @abstractmethod
-    def _without(self, document: Document) -> Document | None:
-        """Return the document without a credential; `None` if the file is to be removed."""
+    def _encoded(self, credential: Credential, before: Any) -> dict[str, Any]:
+        """Return the login to write for a credential in place of another. Raises StoreError if that is to stay."""
+        return entry_from(credential, before)
 
     async def load(self) -> Credential | None:
         """Return what is stored; `None` if nothing is.
@@ -81,7 +107,14 @@ class JsonFileStore(ABC):
         Raises:
             StoreError: it cannot be read or is not a credential.
         """
-        return self._decoded(await self._read())
+        document = await self._read()
+        try:
+            entry = self._entry(document)
+            return self._decoded(entry) if self._is_login(entry) else None
+        except (ValueError, RecursionError) as error:
+            raise StoreError(
+                f"What stands in {self.describe()} is no credential: {error}. Log in again, or mend the file."
+            ) from None
 
     async def save(self, credential: Credential) -> None:
         """Replace what is stored; everything else in the file stays.
@@ -89,12 +122,10 @@ class JsonFileStore(ABC):
         Raises:
             StoreError: it could not be written, or the lock was lost; what was stored is intact.
         """
-        async with self._locked_once() as mine:
-            try:
-                document = self._with(await self._read() or {}, credential)
-            except (TypeError, ValueError, RecursionError):
-                raise StoreError("This credential's extra fields are not JSON; nothing was stored.") from None
-            await self._write(mine, document)
+        async with locked_once(self) as mine:
+            document = await self._read()
+            login = self._encoded(credential, self._entry(document))
+            await self._write(mine, self._with(document, login))
 
     async def delete(self) -> bool:
         """Remove what is stored, and return whether there was anything. Everything else in the file stays.
@@ -102,15 +133,15 @@ class JsonFileStore(ABC):
         Raises:
             StoreError: it could not be removed, or the lock was lost; what was stored is intact.
         """
-        async with self._locked_once() as mine:
+        async with locked_once(self) as mine:
             document = await self._read()
-            if document is None or not self._has_login(document):
+            if document is None or not self._is_login(self._entry(document)):
                 return False
-            rest = self._without(document)
-            if rest is not None:
-                await self._write(mine, rest)
+            if self._key is not None:
+                del document[self._key]
+                await self._write(mine, document)
                 return True
-            await mine.held.confirm()
+            await mine.lock.confirm()
             try:
                 self._files.unlink(self._real_path())
             except OSError as error:
@@ -125,15 +156,15 @@ class JsonFileStore(ABC):
         Raises:
             StoreError: the lock cannot be had at all.
         """
-        held = await self._lock().acquire()
-        mine = _Mine(held)
+        mine = _Mine(self._lock())
+        await mine.lock.acquire()
         try:
             with holding(self, mine):
                 yield
         finally:
             if mine.room is not None:
                 mine.room.release()
-            held.release()
+            mine.lock.release()
 
     async def check_can_save(self) -> None:
         """Make sure that `save` will succeed, and keep room for it on the disk while the lock is held.
@@ -141,11 +172,11 @@ class JsonFileStore(ABC):
         Raises:
             StoreError: the file could not be written; the text says what to do.
         """
-        async with self._locked_once() as mine:
-            found, _ = self._look()
+        async with locked_once(self) as mine:
+            size = len(_encode(await self._read() or {})) + _GROWTH
             if mine.room is not None:
                 mine.room.release()
-            mine.room = self._room(_GROWTH + (0 if found is None else len(found.content)))
+            mine.room = self._room(size)
 
     @property
     def lock_order(self) -> tuple[int, str]:
@@ -159,25 +190,20 @@ class JsonFileStore(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.describe()!r})"
 
-    def _has_login(self, document: Document) -> bool:
-        return self._decoded(document) is not None
+    def _entry(self, document: Document | None) -> Any:
+        """Return what stands in the login's place; `None` if nothing does."""
+        if document is None or self._key is None:
+            return document and {name: json.loads(bytes(value)) for name, value in document.items()}
+        return json.loads(bytes(document[self._key])) if self._key in document else None
 
-    def _decoded(self, document: Document | None) -> Credential | None:
+    def _with(self, document: Document | None, login: Mapping[str, Any]) -> Document:
+        """Return the document with that login in it."""
         try:
-            return None if document is None else self._credential(document)
-        except (ValueError, RecursionError) as error:
-            raise StoreError(
-                f"What stands in {self.describe()} is no credential: {error}. Log in again, or mend the file."
-            ) from None
-
-    @asynccontextmanager
-    async def _locked_once(self) -> AsyncIterator[_Mine]:
-        mine: _Mine | None = lock_held_here(self)
-        if mine is not None:
-            yield mine
-        else:
-            async with self.locked():
-                yield lock_held_here(self)
+            if self._key is None:
+                return {name: _raw(value) for name, value in login.items()}
+            return {**(document or {}), self._key: _raw(login)}
+        except (TypeError, ValueError, RecursionError):
+            raise StoreError("This credential's extra fields are not JSON; nothing was stored.") from None
 
     def _real_path(self) -> str:
         """Return where the file itself is, with every symlink followed, also one to a missing file."""
@@ -189,18 +215,16 @@ class JsonFileStore(ABC):
     async def _read(self) -> Document | None:
         """Return the JSON object in the file; `None` if there is no file. One that is not whole is read again."""
         for _ in range(_READ_OWN_AGAIN if self._private else _READ_AGAIN):
-            found, document = self._look()
-            if document is not None or found is None:
-                self._style = Style(b"" if found is None else found.content)
-                return document
+            with suppress(ValueError):
+                return self._look()
             await self._sleep(_READ_AGAIN_AFTER)
         raise StoreError(
             f"The credential file {self._path} is no JSON object: it is left as it is. "
             "Mend it, or move it away and log in again."
         )
 
-    def _look(self) -> tuple[Found | None, Document | None]:
-        """Return the file, `None` if there is none, and the object in it, `None` if it is not whole."""
+    def _look(self) -> Document | None:
+        """Return the object in the file. Raises ValueError if it is not whole."""
         path = self._real_path()
         try:
             found = read_whole(path, self._files, tighten=self._private)
@@ -211,45 +235,40 @@ class JsonFileStore(ABC):
         except OSError as error:
             self._fail("read", error)
         if found is None:
-            return None, None
+            return None
+        content, status = found
         if self._private:
-            self._warn(found)
-        elif not found.content.strip():
-            return found, {}
-        document = decode(found.content)
-        for backup in backups_of(path, None if document is None else found.content):
-            with suppress(NotOurs, OSError):
-                copy = read_whole(backup, self._files)
-                if copy is not None:
-                    return copy, decode(copy.content)
-        return found, document
+            self._warn(status)
+        elif not content.strip():
+            return {}
+        document = _decode(content)
+        backup = read_backup(path, None if document is None else content, self._files)
+        if backup is not None:
+            document = _decode(backup)
+        if document is None:
+            raise ValueError("It is not whole.")
+        return document
 
-    def _warn(self, found: Found) -> None:
-        """Log a mode that was too open, and a hard link; once, because a file is read for every request."""
-        mode = stat.S_IMODE(found.status.st_mode)
+    def _warn(self, status: os.stat_result) -> None:
+        """Log what is odd about the file; once, because it is read for every request."""
+        remarks = set()
+        mode = stat.S_IMODE(status.st_mode)
         if mode & 0o077:
-            with suppress(OSError):
-                tight = self._files.stat(self._real_path()).st_mode & 0o077 == 0
-                if tight or not self._warned:
-                    _log.warning(
-                        "The credential file %s could be read by others (mode %04o)%s",
-                        self._path,
-                        mode,
-                        "; now it is its owner's alone." if tight else ", and its mode cannot be changed.",
-                    )
-                self._warned = True
-        if found.status.st_nlink > 1 and not self._warned:
-            _log.warning(
-                "The credential file %s has another name (a hard link), which will keep an old credential.", self._path
-            )
-            self._warned = True
+            tight = self._files.stat(self._real_path()).st_mode & 0o077 == 0
+            now = "; now it is its owner's alone" if tight else ", and its mode cannot be changed"
+            remarks.add(f"could be read by others (mode {mode:04o}){now}.")
+        if status.st_nlink > 1:
+            remarks.add("has another name (a hard link), which will keep an old credential.")
+        for remark in remarks - self._remarks:
+            _log.warning("The credential file %s %s", self._path, remark)
+        self._remarks |= remarks
 
     async def _write(self, mine: _Mine, document: Document) -> None:
-        await mine.held.confirm()
-        content = self._style.encode(document)
+        await mine.lock.confirm()
+        content = _encode(document)
         room, mine.room = mine.room or self._room(len(content)), None
         try:
-            room.write(content, mine.held.check)
+            room.write(content, mine.lock.check)
         except OSError as error:
             self._fail("written", error)
         finally:
@@ -267,9 +286,25 @@ class JsonFileStore(ABC):
         ) from error
 
 
+@dataclass
 class _Mine:
     """The lock of a file while this task holds it, and the room that was reserved under it."""
 
-    def __init__(self, held: Held) -> None:
-        self.held = held
-        self.room: Room | None = None
+    lock: Lock
+    room: Room | None = None
+
+
+def _decode(content: bytes) -> Document | None:
+    """Return the object that the text is; `None` if it is none."""
+    try:
+        return msgspec.json.decode(content.removeprefix(b"\xef\xbb\xbf"), type=Document)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _encode(document: Document) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(document), indent=2)
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(value, allow_nan=False).encode())

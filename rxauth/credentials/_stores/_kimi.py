@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Unpack
 
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._stores._entry import credential_from, entry_from, in_order
-from rxauth.credentials._stores._files import Files, directory_from, pause
-from rxauth.credentials._stores._json_text import Document, plain, raw
-from rxauth.credentials._stores._lock import Flock, Lock, ProcessLock
-from rxauth.credentials._stores._lock_directory import LockDirectory
+from rxauth.credentials._stores._json_store import System
+from rxauth.credentials._stores._locks import Flock, Lock, LockDirectory
 from rxauth.credentials._stores._other_program import OtherProgramStore
+from rxauth.directories import directory_from
 
 __all__ = ["KimiCliStore", "KimiCodeStore"]
 
@@ -30,48 +29,27 @@ _REGIONS = {
     "global": ("https://auth.kimi.ai", "https://api.kimi.ai/coding/v1"),
 }
 
+# The fields that both programs read, with the value of one that is not known.
+_UNKNOWN = {"access_token": "", "refresh_token": "", "expires_at": 0, "scope": "", "token_type": "Bearer"}
+
 
 class _KimiStore(OtherProgramStore):
     """A login as both Kimi programs keep it: a file of its own, with RFC 6749's names, `expires_at` and `expires_in`.
 
-    An empty access token is no login: kimi-code leaves that when the server has rejected one. An empty string, or a 0
-    for a time, stands for a value that is not known.
+    An empty access token is no login: kimi-code leaves that when the server has rejected one.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        oauth_host: str,
-        *,
-        environ: Mapping[str, str],
-        clock: Callable[[], float],
-        sleep: Callable[[float], Awaitable[object]],
-        files: Files,
-    ) -> None:
-        super().__init__(str(path), environ, f"{oauth_host}/api/oauth/token", files=files, sleep=sleep)
-        self._clock = clock
+    def _is_login(self, entry: Any) -> bool:
+        return bool(entry) and entry.get("access_token") not in (None, "")
 
-    def _credential(self, document: Document) -> Credential | None:
-        fields = {name: plain(value) for name, value in document.items()}
-        if fields.get("access_token") in (None, ""):
-            return None
-        for name in ("scope", "expires_at"):
-            if fields.get(name) in ("", 0):
-                del fields[name]
-        return credential_from(fields)
+    def _decoded(self, entry: Any) -> Credential:
+        return credential_from({name: value for name, value in entry.items() if value != _UNKNOWN.get(name, ...)})
 
-    def _with(self, document: Document, credential: Credential) -> Document:
-        before = {name: plain(value) for name, value in document.items()}
-        unknown = {"access_token": "", "refresh_token": "", "expires_at": 0, "scope": "", "token_type": "Bearer"}
-        fields = unknown | entry_from(credential, before)
-        if "expires_in" not in fields:
-            # They refresh ahead of time, by half of it.
-            left = 0 if credential.expires_at is None else credential.expires_at - self._clock()
-            fields["expires_in"] = max(0, round(left))
-        return {name: raw(value) for name, value in in_order(before, fields).items()}
-
-    def _without(self, document: Document) -> None:
-        """Return `None`: both programs remove the file."""
+    def _encoded(self, credential: Credential, before: Any) -> dict[str, Any]:
+        # They refresh ahead of time, by half of `expires_in`.
+        left = 0 if credential.expires_at is None else credential.expires_at - self._clock()
+        lifetime = {"expires_in": max(0, round(left))}
+        return in_order(before or {}, _UNKNOWN | lifetime | entry_from(credential, before))
 
 
 class KimiCodeStore(_KimiStore):
@@ -81,14 +59,14 @@ class KimiCodeStore(_KimiStore):
     its own, named after both hosts: `credentials/kimi-code-env-<hash>.json`.
 
     The lock is proper-lockfile's on `oauth/<name of the file>`, so the directory `oauth/kimi-code.lock`; stale after
-    5 s. With `KIMI_DISABLE_OAUTH_LOCK=1` neither program locks: then only the threads and tasks of this process are
-    excluded.
+    5 s. With `KIMI_DISABLE_OAUTH_LOCK=1` kimi-code takes no lock, and this store `flock` on `<file>.lock`.
 
     Args:
         home: its directory, `~` is expanded; default: `$KIMI_CODE_HOME`, else `~/.kimi-code`.
         oauth_host: where the login was made, as in `KIMI_CODE_OAUTH_HOST`.
         base_url: where its token is used, as in `KIMI_CODE_BASE_URL`, with `/v1` at its end if it is there.
-        environ, clock, sleep, files: stand in for the process's environment, the time, waiting, and the file calls.
+        environ: stands in for the process's environment.
+        system: `clock`, `sleep` and `files` stand in for the time, waiting, and the file calls.
 
     >>> KimiCodeStore(environ={"HOME": "/home/ann"})
     KimiCodeStore('/home/ann/.kimi-code/credentials/kimi-code.json')
@@ -103,19 +81,17 @@ class KimiCodeStore(_KimiStore):
         oauth_host: str = _OAUTH_HOST,
         base_url: str = _BASE_URL,
         environ: Mapping[str, str] = os.environ,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[object]] = pause,
-        files: Files = os,
+        **system: Unpack[System],
     ) -> None:
-        root = _home(home, environ)
+        root = _root(home, environ)
         oauth_host, base_url = oauth_host.strip().rstrip("/"), base_url.rstrip("/")
         name = "kimi-code"
         if (oauth_host, base_url) != (_OAUTH_HOST, _BASE_URL):
             hosts = {"oauthHost": oauth_host, "baseUrl": base_url}
             text = json.dumps(hosts, separators=(",", ":"), ensure_ascii=False)  # as JSON.stringify writes it
             name = f"kimi-code-env-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        path = root / "credentials" / f"{name}.json"
-        super().__init__(path, oauth_host, environ=environ, clock=clock, sleep=sleep, files=files)
+        token_url = f"{oauth_host}/api/oauth/token"
+        super().__init__(root / "credentials" / f"{name}.json", token_url=token_url, environ=environ, **system)
         self._lock_path = root / "oauth" / f"{name}.lock"
         self._lock_off = environ.get("KIMI_DISABLE_OAUTH_LOCK") == "1"
         self.base_url = base_url
@@ -125,11 +101,8 @@ class KimiCodeStore(_KimiStore):
         cls, home: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] = os.environ
     ) -> list[KimiCodeStore]:
         """Return a store for each place where a login may be: both regions, and the hosts in the environment."""
-        hosts = dict.fromkeys(_REGIONS.values())
-        oauth_host = environ.get("KIMI_CODE_OAUTH_HOST") or environ.get("KIMI_OAUTH_HOST")
-        base_url = environ.get("KIMI_CODE_BASE_URL")
-        if oauth_host or base_url:
-            hosts[(oauth_host or _OAUTH_HOST, base_url or _BASE_URL)] = None
+        oauth_host = environ.get("KIMI_CODE_OAUTH_HOST") or environ.get("KIMI_OAUTH_HOST") or _OAUTH_HOST
+        hosts = [*_REGIONS.values(), (oauth_host, environ.get("KIMI_CODE_BASE_URL") or _BASE_URL)]
         stores = [cls(home, oauth_host=host, base_url=url, environ=environ) for host, url in hosts]
         return list({store.describe(): store for store in stores}.values())
 
@@ -137,14 +110,14 @@ class KimiCodeStore(_KimiStore):
     def region(home: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] = os.environ) -> str | None:
         """Return the region that its installer noted for the first login, "mainland-cn" or "global"; else `None`."""
         try:
-            noted = (_home(home, environ) / "region").read_text("utf-8").strip()
+            noted = (_root(home, environ) / "region").read_text("utf-8").strip()
         except (OSError, ValueError):
             return None
         return noted if noted in _REGIONS else None
 
     def _lock(self) -> Lock:
         if self._lock_off:
-            return ProcessLock(self._lock_path.absolute(), sleep=self._sleep)
+            return Flock(f"{self._real_path()}.lock", sleep=self._sleep)
         return LockDirectory(self._lock_path, stale=_STALE, update=_UPDATE, clock=self._clock, sleep=self._sleep)
 
 
@@ -155,7 +128,8 @@ class KimiCliStore(_KimiStore):
 
     Args:
         share_dir: its directory, `~` is expanded; default: `$KIMI_SHARE_DIR`, else `~/.kimi`.
-        environ, clock, sleep, files: stand in for the process's environment, the time, waiting, and the file calls.
+        environ: stands in for the process's environment.
+        system: `clock`, `sleep` and `files` stand in for the time, waiting, and the file calls.
 
     >>> KimiCliStore(environ={"HOME": "/home/ann"})
     KimiCliStore('/home/ann/.kimi/credentials/kimi-code.json')
@@ -168,18 +142,16 @@ class KimiCliStore(_KimiStore):
         share_dir: str | os.PathLike[str] | None = None,
         *,
         environ: Mapping[str, str] = os.environ,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[object]] = pause,
-        files: Files = os,
+        **system: Unpack[System],
     ) -> None:
         root = Path(share_dir).expanduser() if share_dir else directory_from(environ, "KIMI_SHARE_DIR", ".kimi")
         path = root / "credentials" / "kimi-code.json"
-        super().__init__(path, _OAUTH_HOST, environ=environ, clock=clock, sleep=sleep, files=files)
+        super().__init__(path, token_url=f"{_OAUTH_HOST}/api/oauth/token", environ=environ, **system)
         self._lock_path = path.with_suffix(".lock")
 
     def _lock(self) -> Lock:
         return Flock(str(self._lock_path), sleep=self._sleep)
 
 
-def _home(home: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Path:
+def _root(home: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Path:
     return Path(home).expanduser() if home is not None else directory_from(environ, "KIMI_CODE_HOME", ".kimi-code")

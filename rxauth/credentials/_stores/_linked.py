@@ -8,14 +8,15 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rxauth.addresses import same_address
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._store import CredentialStore
 from rxauth.credentials._stores._entry import OF_ONE_LOGIN, with_extra
-from rxauth.credentials._stores._held import held_here, holding, lock_held_here
-from rxauth.credentials._stores._notes import Notes, name_of
+from rxauth.credentials._stores._held import held, holding, locked_once
+from rxauth.credentials._stores._other_program import Notes
 from rxauth.errors import StoreError
 
 __all__ = ["LinkedStore"]
@@ -65,7 +66,7 @@ class LinkedStore:
         self._lock_timeout = lock_timeout
         self._clock = clock
         self._notes = Notes(environ)
-        self._dead: dict[str, int] = {}  # how many were known before it
+        self._dead: list[str] = []  # the names of refused logins
 
     async def load(self) -> Credential | None:
         """Return the newest living copy; `None` if nothing is stored.
@@ -74,9 +75,9 @@ class LinkedStore:
             StoreError: nothing is stored that can be read.
         """
         found = await self._find()
-        held: _Held | None = lock_held_here(self)
-        if held is not None:
-            held.found = found
+        locked: _Locked | None = held(self)
+        if locked is not None:
+            locked.found = found
         return None if found.chosen is None else found.chosen.credential
 
     async def save(self, credential: Credential) -> None:
@@ -85,25 +86,25 @@ class LinkedStore:
         Raises:
             StoreError: not one copy could be written.
         """
-        async with self._locked_once() as held:
-            chosen, same = held.found.chosen, held.found.same
+        async with locked_once(self) as locked:
+            chosen, same, _ = locked.found
             if chosen is None:
                 await self.stores[0].save(credential)
                 return
             spent = chosen.credential
-            if len(same) > 1 and _name(credential) != _name(spent):
+            if len(same) > 1 and Notes.name_of(credential) != chosen.name:
                 # Before any file: a process that is killed between two files leaves a copy that is known to be spent.
-                self._notes.put(_name(spent), next=_name(credential))
+                self._notes.put(chosen.name, next=Notes.name_of(credential))
             await _one_at_least(
                 (copy.store, copy.store.save(self._adapted(credential, spent, copy.credential)))
-                for copy in held.copies()
+                for copy in locked.copies()
             )
             self._notes.forget_old()
 
     async def delete(self) -> bool:
         """Remove every copy of the login that `load` returns, and return whether there was any."""
-        async with self._locked_once() as held:
-            return any([await copy.store.delete() for copy in held.copies()])
+        async with locked_once(self) as locked:
+            return any([await copy.store.delete() for copy in locked.copies()])
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
@@ -114,13 +115,14 @@ class LinkedStore:
             TimeoutError: none could be had in time.
         """
         found = await self._find()
-        wanted = [*found.same, *(copy for copy in found.usable if copy not in found.same)]
+        holders = [copy.store for copy in (*found.same, *found.usable)]
+        wanted = [store for store in self.stores if any(store is each for each in holders)]
         async with AsyncExitStack() as stack:
-            locked, failure = await self._lock_all([copy.store for copy in wanted] or self.stores[:1], stack)
-            held = _Held(locked, await self._find())
-            if held.found.chosen is not None and not held.copies():
+            stores, failure = await self._lock_all(wanted or self.stores[:1], stack)
+            locked = _Locked(stores, await self._find())
+            if locked.found.chosen is not None and not locked.copies():
                 raise failure or StoreError("Another login was stored meanwhile. Try again.")
-            with holding(self, held):
+            with holding(self, locked):
                 yield
 
     async def check_can_save(self) -> None:
@@ -129,26 +131,26 @@ class LinkedStore:
         Raises:
             StoreError: none can.
         """
-        async with self._locked_once() as held:
-            stores = [copy.store for copy in held.copies()] or self.stores[:1]
+        async with locked_once(self) as locked:
+            stores = [copy.store for copy in locked.copies()] or self.stores[:1]
             await _one_at_least((store, _call(store, "check_can_save")) for store in stores)
 
     async def load_retry_at(self) -> float | None:
         """Return the latest time that a copy of the login has; `None` if none has one."""
-        found = await self._find()
-        times = [await _call(copy.store, "load_retry_at") for copy in found.same]
+        times = [await _call(copy.store, "load_retry_at") for copy in (await self._find()).same]
         return max((at for at in times if at is not None), default=None)
 
     async def save_retry_at(self, unix_seconds: float | None) -> None:
         """Keep that time with every copy of the login."""
-        held: _Held | None = lock_held_here(self)
-        copies = (await self._find()).same if held is None else held.copies()
-        for copy in copies:
+        locked: _Locked | None = held(self)
+        for copy in (await self._find()).same if locked is None else locked.copies():
             await _call(copy.store, "save_retry_at", unix_seconds)
 
     def mark_dead(self, credential: Credential) -> None:
         """Leave out every copy with this refresh token from the next `load` on: the server refused it."""
-        self._dead.setdefault(_name(credential), len(self._dead))
+        name = Notes.name_of(credential)
+        if name not in self._dead:
+            self._dead.append(name)
 
     def describe(self) -> str:
         """Return where the stores are."""
@@ -166,36 +168,36 @@ class LinkedStore:
                 failure = failure or error  # one unreadable file does not hide the others
                 continue
             if credential is not None:
-                copies.append(_Copy(store, credential))
+                copies.append(_Copy(store, credential, Notes.name_of(credential)))
         usable = [copy for copy in copies if self._is_ours(copy.credential)]
         if not usable:
             if failure is not None:
                 raise failure
             return _Found(None, [], [])
-        names = [_name(copy.credential) for copy in copies]
-        lines = {name: self._line(name) if len(set(names)) > 1 else [name] for name in names}
-        living = [copy for copy in usable if len(lines[name := _name(copy.credential)]) == 1 and name not in self._dead]
+        names = {copy.name for copy in copies}
+        lines = {name: self._line(name) if len(names) > 1 else [name] for name in names}
+        living = [copy for copy in usable if len(lines[copy.name]) == 1 and copy.name not in self._dead]
         if living:
             account = next(filter(None, (copy.credential.account_id for copy in living)), None)
             living = [copy for copy in living if copy.credential.account_id in (None, account)]
-            chosen = max(living, key=lambda copy: self._age(copy.credential))
+            chosen = max(living, key=lambda copy: self._rank(copy.credential))
         else:
             # The one that was refused last: no refresh takes another dead one for a new credential.
-            chosen = max(usable, key=lambda copy: self._dead.get(_name(copy.credential), -1))
-        name = _name(chosen.credential)
-        same = [copy for copy in copies if name in lines[_name(copy.credential)]]
+            order = dict(zip(self._dead, itertools.count(), strict=False))
+            chosen = max(usable, key=lambda copy: order.get(copy.name, -1))
+        same = [copy for copy in copies if chosen.name in lines[copy.name]]
         return _Found(chosen, same, living or usable)
 
     def _is_ours(self, credential: Credential) -> bool:
         issuer = credential.token_url
         return self._token_url is None or issuer is None or same_address(issuer, self._token_url)
 
-    def _age(self, credential: Credential) -> tuple[int, float]:
+    def _rank(self, credential: Credential) -> tuple[int, float]:
         """Rank a copy: one that lives, one that can be refreshed, one that cannot; then by its expiry."""
-        expires_at = credential.expires_at
+        expires_at = credential.expires_at or 0.0
         if not credential.expired(self._clock()):
-            return 2, expires_at or 0.0
-        return (0 if credential.refresh_token is None else 1), expires_at or 0.0
+            return 2, expires_at
+        return (0 if credential.refresh_token is None else 1), expires_at
 
     def _line(self, name: str) -> list[str]:
         """Return the names of the logins that followed a login, itself included."""
@@ -204,17 +206,10 @@ class LinkedStore:
             line.append(after)
         return line
 
-    @asynccontextmanager
-    async def _locked_once(self) -> AsyncIterator[_Held]:
-        if held_here(self):
-            yield lock_held_here(self)
-        else:
-            async with self.locked():
-                yield lock_held_here(self)
-
     async def _lock_all(
         self, stores: Sequence[CredentialStore], stack: AsyncExitStack
     ) -> tuple[list[CredentialStore], Exception | None]:
+        """Return the stores whose locks could be had, and why the first of the others could not."""
         import asyncio  # not for a command that only reads a token
 
         deadline = asyncio.get_running_loop().time() + self._lock_timeout
@@ -234,7 +229,7 @@ class LinkedStore:
                 )
                 continue
             for other in others:
-                stack.enter_context(holding(other, lock_held_here(first)))
+                stack.enter_context(holding(other, held(first)))
             locked += [first, *others]
         return locked, failure
 
@@ -253,6 +248,7 @@ class LinkedStore:
 class _Copy(NamedTuple):
     store: CredentialStore
     credential: Credential
+    name: str  # of its login
 
 
 class _Found(NamedTuple):
@@ -261,20 +257,16 @@ class _Found(NamedTuple):
     usable: list[_Copy]
 
 
-class _Held:
+@dataclass
+class _Locked:
     """The stores whose locks this task holds, and the copies that were found at the last look."""
 
-    def __init__(self, stores: Sequence[CredentialStore], found: _Found) -> None:
-        self.stores = stores
-        self.found = found
+    stores: Sequence[CredentialStore]
+    found: _Found
 
     def copies(self) -> list[_Copy]:
         """Return the copies of the login that this task may replace."""
         return [copy for copy in self.found.same if any(copy.store is store for store in self.stores)]
-
-
-def _name(credential: Credential) -> str:
-    return name_of(credential.refresh_token or credential.access_token)
 
 
 def _lock_order(store: CredentialStore) -> tuple[int, str]:

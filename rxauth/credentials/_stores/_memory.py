@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 
 from rxauth.credentials._credential import Credential
-from rxauth.credentials._stores._held import held_here, holding
+from rxauth.credentials._stores._held import holding, locked_once
 
 __all__ = ["MemoryStore"]
 
@@ -40,9 +40,16 @@ class MemoryStore:
 
     async def save(self, credential: Credential) -> None:
         """Replace what is stored."""
-        async with self._locked_once():
+        async with locked_once(self):
             self._credential = credential
             self._retry_at = None
+
+    async def delete(self) -> bool:
+        """Remove what is stored, and return whether there was anything."""
+        async with locked_once(self):
+            was_there = self._credential is not None
+            self._credential = None
+            return was_there
 
     async def load_retry_at(self) -> float | None:
         """Return the Unix time before which the token endpoint is not to be asked; `None` if it may be now."""
@@ -52,19 +59,12 @@ class MemoryStore:
         """Keep that time until another credential is stored; `None` removes it."""
         self._retry_at = unix_seconds
 
-    async def delete(self) -> bool:
-        """Remove what is stored, and return whether there was anything."""
-        async with self._locked_once():
-            was_there = self._credential is not None
-            self._credential = None
-            return was_there
-
     @contextlib.asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
         """Exclude other threads and tasks. They enter in the order in which they asked."""
         await self._lock.acquire()
         try:
-            with holding(self):
+            with holding(self, self._lock):
                 yield
         finally:
             self._lock.release()
@@ -72,9 +72,6 @@ class MemoryStore:
     def describe(self) -> str:
         """Return where the credential is."""
         return "this process's memory"
-
-    def _locked_once(self) -> contextlib.AbstractAsyncContextManager[None]:
-        return contextlib.nullcontext() if held_here(self) else self.locked()
 
 
 class _Lock:

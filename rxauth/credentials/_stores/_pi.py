@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from rxauth.credentials._credential import Credential
-from rxauth.credentials._stores._entry import credential_from, entry_from, in_order, seconds
-from rxauth.credentials._stores._files import Files, directory_from, pause
-from rxauth.credentials._stores._json_text import Document, plain, raw
-from rxauth.credentials._stores._lock_directory import LockDirectory
+from rxauth.credentials._stores._entry import credential_from, entry_from, in_order
+from rxauth.credentials._stores._json_store import System
+from rxauth.credentials._stores._locks import LockDirectory
 from rxauth.credentials._stores._other_program import OtherProgramStore
+from rxauth.directories import directory_from
 from rxauth.errors import StoreError
 
 __all__ = ["PiStore"]
@@ -23,7 +22,7 @@ __all__ = ["PiStore"]
 _STALE = 30.0
 _UPDATE = 2.0
 
-_PI_NAMES = frozenset({"type", "access", "refresh", "expires"})
+_NAMES = {"access_token": "access", "refresh_token": "refresh", "expires_at": "expires"}  # the last in milliseconds
 
 
 class PiStore(OtherProgramStore):
@@ -41,7 +40,8 @@ class PiStore(OtherProgramStore):
     Args:
         path: `auth.json`, `~` is expanded; default: in `$PI_CODING_AGENT_DIR`, else in `~/.pi/agent`.
         provider: pi's name of the provider.
-        environ, clock, sleep, files: stand in for the process's environment, the time, waiting, and the file calls.
+        environ: stands in for the process's environment.
+        system: `clock`, `sleep` and `files` stand in for the time, waiting, and the file calls.
 
     >>> PiStore(environ={"HOME": "/home/ann"})
     PiStore('/home/ann/.pi/agent/auth.json', provider='kimi-coding')
@@ -55,48 +55,34 @@ class PiStore(OtherProgramStore):
         provider: str = "kimi-coding",
         *,
         environ: Mapping[str, str] = os.environ,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[object]] = pause,
-        files: Files = os,
+        **system: Unpack[System],
     ) -> None:
         if path is None:
             path = directory_from(environ, "PI_CODING_AGENT_DIR", ".pi/agent") / "auth.json"
-        super().__init__(str(Path(path).expanduser()), environ, files=files, sleep=sleep)
-        self._provider = provider
-        self._clock = clock
+        super().__init__(Path(path).expanduser(), provider, token_url=None, environ=environ, **system)
 
     def __repr__(self) -> str:
-        return f"PiStore({self.describe()!r}, provider={self._provider!r})"
+        return f"PiStore({self.describe()!r}, provider={self._key!r})"
 
     def _lock(self) -> LockDirectory:
-        lock = Path(f"{self._real_path()}.lock")
-        return LockDirectory(lock, stale=_STALE, update=_UPDATE, clock=self._clock, sleep=self._sleep)
+        path = Path(f"{self._real_path()}.lock")
+        return LockDirectory(path, stale=_STALE, update=_UPDATE, clock=self._clock, sleep=self._sleep)
 
-    def _login(self, document: Document) -> dict[str, Any] | None:
-        """Return the provider's entry, if it is a login; an API key is not."""
-        entry = plain(document[self._provider]) if self._provider in document else None
-        return entry if isinstance(entry, dict) and entry.get("type") == "oauth" else None
+    def _is_login(self, entry: Any) -> bool:
+        return isinstance(entry, dict) and entry.get("type") == "oauth"
 
-    def _credential(self, document: Document) -> Credential | None:
-        login = self._login(document)
-        if login is None:
-            return None
-        expires = seconds(login.get("expires"))
-        standard = {
-            "access_token": login.get("access"),
-            "refresh_token": login.get("refresh"),
-            "expires_at": expires if expires is not None and expires > 0 else None,
-        }
-        return credential_from(standard | _rest(login))
+    def _decoded(self, entry: Any) -> Credential:
+        fields = {ours: entry[theirs] for ours, theirs in _NAMES.items() if entry.get(theirs)}
+        return credential_from(_rest(entry) | fields)
 
-    def _with(self, document: Document, credential: Credential) -> Document:
-        login = self._login(document)
-        if login is None and self._provider in document:
+    def _encoded(self, credential: Credential, before: Any) -> dict[str, Any]:
+        if before is not None and not self._is_login(before):
             raise StoreError(
-                f"{self.describe()} holds something else than a login for {self._provider} (an API key?); "
+                f"{self.describe()} holds something else than a login for {self._key} (an API key?); "
                 "it is left as it is. Remove it in pi to log in here."
             )
-        fields = entry_from(credential, _rest(login or {}))
+        before = before or {}
+        fields = entry_from(credential, _rest(before))
         if fields["token_type"] == "Bearer":  # noqa: S105 - a type, not a token
             del fields["token_type"]  # pi means it, and does not write it
         written = {
@@ -106,11 +92,8 @@ class PiStore(OtherProgramStore):
             "refresh": fields.pop("refresh_token", ""),
             "expires": round(fields.pop("expires_at", 0) * 1000),
         }
-        return document | {self._provider: raw(in_order(login or {}, written | _rest(fields)))}
-
-    def _without(self, document: Document) -> Document:
-        return {name: value for name, value in document.items() if name != self._provider}
+        return in_order(before, written | _rest(fields))
 
 
 def _rest(login: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in login.items() if name not in _PI_NAMES}
+    return {name: value for name, value in login.items() if name not in ("type", *_NAMES.values())}

@@ -8,15 +8,15 @@ import importlib.util
 import json
 import logging
 import secrets
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
+from rxauth.addresses import is_loopback
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._stores._entry import credential_from, entry_from, number
-from rxauth.credentials._stores._held import holding, lock_held_here
-from rxauth.credentials._stores._redis_server import RedisServer, uninterrupted
+from rxauth.credentials._stores._held import held, holding, locked_once
 from rxauth.errors import StoreError
 
 if TYPE_CHECKING:
@@ -26,12 +26,13 @@ __all__ = ["RedisStore"]
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _POLL = 0.1  # s between two attempts to take the lock
 _RELEASE_TIMEOUT = 1.0  # s for releasing a lock that may have been taken
 
-# KEYS: the credential (a hash: credential, version, writer), the lock (a string: its holder's name, with a TTL), the
-# time of Retry-After (a string, with a TTL). Each script may run twice with the same effect, because a connection may
-# break between the effect and the answer.
+# KEYS: the credential (a hash: credential, version, writer, retry_at), and the lock (a string: its holder, with a TTL).
+# A script may run twice with the same effect: a connection may break between the effect and the answer.
 
 _TAKE = """
 if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[2]) ~= ARGV[1] then
@@ -40,19 +41,8 @@ end
 return redis.call('HGET', KEYS[1], 'version') or '0'
 """
 
-_RENEW = """
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then
-  return 0
-end
-return redis.call('PEXPIRE', KEYS[2], ARGV[2])
-"""
-
-_RELEASE = """
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then
-  return 0
-end
-return redis.call('DEL', KEYS[2])
-"""
+_RENEW = "return redis.call('GET', KEYS[2]) == ARGV[1] and redis.call('PEXPIRE', KEYS[2], ARGV[2]) or 0"
+_RELEASE = "return redis.call('GET', KEYS[2]) == ARGV[1] and redis.call('DEL', KEYS[2]) or 0"
 
 # The lock's name protects against a lock that was lost. The version protects against a lock that Redis itself lost (a
 # failover to a replica that did not have it), and against a writer without one.
@@ -64,25 +54,17 @@ local version = redis.call('HGET', KEYS[1], 'version') or '0'
 if version ~= ARGV[2] and redis.call('HGET', KEYS[1], 'writer') ~= ARGV[1] then
   return 'changed'
 end
-local there = redis.call('HEXISTS', KEYS[1], 'credential')
-if ARGV[3] == '' then
-  redis.call('HDEL', KEYS[1], 'credential')
-else
+local there = redis.call('HDEL', KEYS[1], 'credential')
+if ARGV[3] ~= '' then
   redis.call('HSET', KEYS[1], 'credential', ARGV[3])
 end
 redis.call('HSET', KEYS[1], 'version', tonumber(version) + 1, 'writer', ARGV[1])
-redis.call('DEL', KEYS[3])
+redis.call('HDEL', KEYS[1], 'retry_at')
 return there
 """
 
-_GET = "return redis.call('HGET', KEYS[1], 'credential')"
-_GET_RETRY_AT = "return redis.call('GET', KEYS[3])"
-_PUT_RETRY_AT = """
-if ARGV[1] == '' then
-  return redis.call('DEL', KEYS[3])
-end
-return redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
-"""
+_GET = "return redis.call('HGET', KEYS[1], ARGV[1])"
+_PUT_RETRY_AT = "return redis.call(ARGV[1] == '' and 'HDEL' or 'HSET', KEYS[1], 'retry_at', ARGV[1])"
 
 
 class RedisStore:
@@ -102,7 +84,6 @@ class RedisStore:
         lock_ttl: seconds after which the lock of a holder that died is free.
         allow_plaintext: whether the tokens may travel to another machine unencrypted, over a network that is yours
             alone.
-        clock: Unix time in seconds.
         sleep: waits, in seconds.
 
     Raises:
@@ -121,26 +102,22 @@ class RedisStore:
         timeout: float = 5.0,
         lock_ttl: float = 15.0,
         allow_plaintext: bool = False,
-        clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         if not (timeout > 0 and lock_ttl > 0):
             raise ValueError("timeout and lock_ttl are seconds, more than 0.")
-        tag = key if "{" in key else f"{{{key}}}"  # the slot of the credential, also in a cluster
-        keys = (key, f"{tag}:lock", f"{tag}:retry_at")
-        self._server = RedisServer(url, keys, timeout=timeout, allow_plaintext=allow_plaintext)
         if not key:
             raise ValueError("key is a string that is not empty.")
+        self._place = _place(url, allow_plaintext=allow_plaintext)
         if importlib.util.find_spec("redis") is None:
             raise ImportError("RedisStore needs the package redis: pip install 'rxauth[redis]'.")
+        self._url = url
         self._key = key
+        self._lock_key = (key if "{" in key else f"{{{key}}}") + ":lock"  # in a cluster, in the slot of the credential
         self._timeout = timeout
         self._lock_ttl = lock_ttl
-        self._clock = clock
         self._sleep = sleep
-        self._saves = 0
-        self._loading: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[int, asyncio.Task[_Loaded]]]
-        self._loading = WeakKeyDictionary()
+        self._loading: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[_Loaded]] = WeakKeyDictionary()
 
     async def load(self) -> Credential | None:
         """Return what is stored; `None` if nothing is.
@@ -148,8 +125,7 @@ class RedisStore:
         Raises:
             StoreError: Redis cannot be used, or what is there is not a credential.
         """
-        lock: _Lock | None = lock_held_here(self)
-        loaded = await (self._load_once() if lock is None else self._load(lock.connection))
+        loaded = await (self._load_once() if held(self) is None else self._load())
         if isinstance(loaded, StoreError):
             raise loaded
         try:
@@ -180,15 +156,11 @@ class RedisStore:
 
     async def load_retry_at(self) -> float | None:
         """Return the Unix time before which the token endpoint is not to be asked for this credential."""
-        async with self._connection() as connection:
-            return number(await self._server.run(connection, _GET_RETRY_AT))
+        return number(await self._run(_GET, "retry_at"))
 
     async def save_retry_at(self, unix_seconds: float | None) -> None:
-        """Keep that time until it has passed or another credential is stored; `None` removes it."""
-        left = 0.0 if unix_seconds is None else unix_seconds - self._clock()
-        value = "" if left <= 0 else repr(unix_seconds)
-        async with self._connection() as connection:
-            await self._server.run(connection, _PUT_RETRY_AT, value, _milliseconds(left))
+        """Keep that time until another credential is stored; `None` removes it."""
+        await self._run(_PUT_RETRY_AT, "" if unix_seconds is None else repr(unix_seconds))
 
     @contextlib.asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
@@ -197,31 +169,32 @@ class RedisStore:
         Raises:
             StoreError: Redis cannot be used.
         """
-        async with self._server.connected() as connection:
+        async with self._connected() as connection:
             lock = _Lock(connection)
             try:
-                lock.version = await self._take(lock)
+                await self._take(lock)
                 lock.renewal = asyncio.create_task(self._renew(lock))
                 with holding(self, lock):
                     yield
             finally:
-                await uninterrupted(self._release(lock))
+                await _uninterrupted(self._release(lock))
 
     def describe(self) -> str:
         """Return the address without user, password and options, and the key."""
-        return f"{self._server.place} ({self._key})"
+        return f"{self._place} ({self._key})"
 
     def __repr__(self) -> str:
-        return f"RedisStore({self._server.place!r}, {self._key!r})"
+        return f"RedisStore({self._place!r}, {self._key!r})"
 
     # The lock --------------------------------------------------------------------------------------------------------
 
-    async def _take(self, lock: _Lock) -> str:
+    async def _take(self, lock: _Lock) -> None:
         while True:
             lock.maybe_taken = True  # from here on Redis may hold it for us, whether its answer arrives or not
-            version = await self._server.run(lock.connection, _TAKE, lock.name, _milliseconds(self._lock_ttl))
+            version = await self._run_on(lock.connection, _TAKE, lock.name, round(self._lock_ttl * 1000))
             if version is not None:
-                return str(version)
+                lock.version = version
+                return
             lock.maybe_taken = False
             await self._sleep(_POLL)
 
@@ -229,7 +202,7 @@ class RedisStore:
         while True:
             await self._sleep(self._lock_ttl / 3)
             try:
-                kept = await self._server.run(lock.connection, _RENEW, lock.name, _milliseconds(self._lock_ttl))
+                kept = await self._run_on(lock.connection, _RENEW, lock.name, round(self._lock_ttl * 1000))
             except StoreError as error:
                 log.debug("The lock could not be renewed just now. %s", error)
                 continue
@@ -240,66 +213,100 @@ class RedisStore:
                 return
 
     async def _release(self, lock: _Lock) -> None:
-        held = lock.renewal is not None
+        within = min(self._timeout, _RELEASE_TIMEOUT)
         if lock.renewal is not None:
+            within = self._timeout
             lock.renewal.cancel()
             await asyncio.wait([lock.renewal])
-        if not lock.maybe_taken:
-            return
         try:
-            within = self._timeout if held else min(self._timeout, _RELEASE_TIMEOUT)
-            await self._server.run(lock.connection, _RELEASE, lock.name, within=within)
+            if lock.maybe_taken:
+                await self._run_on(lock.connection, _RELEASE, lock.name, within=within)
         except StoreError:
-            if held:
-                log.warning(
-                    "The lock of %s cannot be released now; it is free in %g s.", self._server.place, self._lock_ttl
-                )
+            if lock.renewal is not None:
+                log.warning("The lock of %s cannot be released now; it is free in %g s.", self._place, self._lock_ttl)
 
     # The credential --------------------------------------------------------------------------------------------------
 
     async def _load_once(self) -> _Loaded:
         """Use one connection for all callers of the same moment on this loop: there may be ten thousand."""
         loop = asyncio.get_running_loop()
-        saves, task = self._loading.get(loop, (-1, None))
-        # One that was begun before a save may miss it.
-        if task is None or task.done() or saves != self._saves:
-            task = loop.create_task(self._load(None))
-            self._loading[loop] = self._saves, task
+        task = self._loading.get(loop)
+        if task is None or task.done():
+            task = self._loading[loop] = loop.create_task(self._load())
         return await asyncio.shield(task)
 
-    async def _load(self, connection: Redis | None) -> _Loaded:
+    async def _load(self) -> _Loaded:
         """Return an error as a value: a shared exception would grow a traceback with each caller, or be logged."""
         try:
-            if connection is not None:
-                content = await self._server.run(connection, _GET)
-            else:
-                async with self._server.connected() as opened:
-                    content = await self._server.run(opened, _GET)
+            content: str | None = await self._run(_GET, "credential")
         except StoreError as error:
             return error
-        return None if content is None else str(content)
+        return content
 
     async def _put(self, content: str) -> bool:
-        async with contextlib.AsyncExitStack() as stack:
-            if lock_held_here(self) is None:
-                await stack.enter_async_context(self.locked())
-            lock: _Lock = lock_held_here(self)
-            was_there = await self._server.run(lock.connection, _PUT, lock.name, lock.version, content)
-            self._saves += 1
+        async with locked_once(self) as lock:
+            was_there = await self._run_on(lock.connection, _PUT, lock.name, lock.version, content)
+            self._loading = WeakKeyDictionary()  # a load that was begun before may miss this
             if was_there == "lost":
                 raise StoreError(f"The lock of {self.describe()} was lost while it was held; nothing was written.")
             if was_there == "changed":
                 raise StoreError(f"Another client wrote to {self.describe()} without its lock; nothing was written.")
             return bool(was_there)
 
+    # The server ------------------------------------------------------------------------------------------------------
+
     @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Redis]:
-        lock: _Lock | None = lock_held_here(self)
-        if lock is not None:
-            yield lock.connection
-        else:
-            async with self._server.connected() as connection:
-                yield connection
+    async def _connected(self) -> AsyncIterator[Redis]:
+        """Connect for one use. A connection that is kept belongs to one loop, but a store is used from several."""
+        from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        connection = Redis.from_url(
+            self._url,
+            decode_responses=True,
+            socket_connect_timeout=self._timeout,
+            socket_timeout=self._timeout,
+            retry=Retry(NoBackoff(), 1),  # a connection may have been cut since it was last used
+        )
+        try:
+            yield connection
+        finally:
+            await _uninterrupted(self._close(connection))
+
+    async def _close(self, connection: Redis) -> None:
+        with contextlib.suppress(Exception):  # a connection that is broken is closed
+            async with asyncio.timeout(self._timeout):
+                await connection.aclose()
+
+    async def _run(self, script: str, argument: str) -> Any:
+        """Run a script on the connection of the lock, where this task holds it."""
+        lock: _Lock | None = held(self)
+        async with self._connected() if lock is None else contextlib.nullcontext(lock.connection) as connection:
+            return await self._run_on(connection, script, argument)
+
+    async def _run_on(self, connection: Redis, script: str, *arguments: str | int, within: float | None = None) -> Any:
+        """Return what the script returns.
+
+        Raises:
+            StoreError: the server cannot be used, or did not answer in time.
+        """
+        # Uninterrupted: after half a conversation it is not known whether the lock is taken or a token stored. And
+        # redis-py swallows about half of all cancellations (8.1, measured).
+        return await _uninterrupted(self._eval(connection, script, arguments, within or self._timeout))
+
+    async def _eval(self, connection: Redis, script: str, arguments: tuple[str | int, ...], within: float) -> Any:
+        from redis.exceptions import RedisError
+
+        try:
+            async with asyncio.timeout(within):
+                return await connection.eval(script, 2, self._key, self._lock_key, *arguments)
+        except TimeoutError:
+            trouble = "did not answer in time"
+        except (RedisError, OSError) as error:
+            trouble = f"cannot be used ({type(error).__name__})"
+        # Outside of `except`: an error of Redis may repeat the arguments, which are tokens.
+        raise StoreError(f"{self._place} {trouble}. Try again later, or check the server.")
 
 
 class _Lock:
@@ -316,5 +323,34 @@ class _Lock:
 _Loaded = str | None | StoreError
 
 
-def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
+def _place(url: str, *, allow_plaintext: bool) -> str:
+    """Return the address without what is secret in it. Raises ValueError if tokens are not to travel there."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "localhost", parts.port
+    except ValueError:
+        raise ValueError("url is not a URL.") from None
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("url is a redis://, rediss:// or unix:// URL.")
+    if parts.scheme == "redis" and not allow_plaintext and not is_loopback(host):
+        raise ValueError(
+            f"Tokens do not travel unencrypted to {host}: use rediss://, "
+            "or allow_plaintext=True on a network that is yours alone."
+        )
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+async def _uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`, which is short. A cancellation takes effect after it."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # retrieved, or asyncio logs it
+        raise cancelled
+    return task.result()
