@@ -9,29 +9,20 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import aiohttp
 import msgspec
 from reactivex import Observable
 
-from rxauth.errors import ProviderError
 from rxauth.events import AssistantEvent, DoneReason, Usage
-from rxauth.sources._errors import Exchange, read_error
+from rxauth.sources._errors import Exchange
 from rxauth.sources._http import stream
-from rxauth.sources._message import (
-    Answer,
-    OpenBlock,
-    OpenText,
-    OpenThinking,
-    OpenToolCall,
-    ProviderBlock,
-    is_complete,
-)
-from rxauth.sources._payload import MALFORMED, count, string
+from rxauth.sources._json import MALFORMED, count, is_complete, joined, mapping, string
+from rxauth.sources._message import Emit, OpenBlock, OpenText, OpenThinking, OpenToolCall, ProviderBlock
 from rxauth.sources._reader import Reader
-from rxauth.sources._request import MAX_EVENT_BYTES, AuthHeader, prepared
+from rxauth.sources._reports import read_error
+from rxauth.sources._request import MAX_EVENT_BYTES, AuthHeader, Call, encoded, endpoint, merged
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from rxauth.credentials import CredentialSource
 
 
@@ -81,13 +72,10 @@ def anthropic_messages(
     ...     auth_header="x-api-key",
     ... )
     """
-    call = prepared(
-        request,
-        {},
-        base_url=base_url,
-        path="/v1/messages",
-        fixed_headers={"anthropic-version": "2023-06-01"},
-        headers=headers,
+    call = Call(
+        url=endpoint(base_url, "/v1/messages"),
+        body=encoded(request, {}),
+        headers=merged({"anthropic-version": "2023-06-01"}, headers),
         auth_header=auth_header,
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
@@ -120,6 +108,13 @@ class _DeltaEvent(msgspec.Struct, gc=False, tag_field="type", tag="content_block
 
 _decode_delta = msgspec.json.Decoder(_DeltaEvent).decode
 
+_DELTAS: dict[str, tuple[type[OpenBlock], str]] = {  # the block of each delta, and the field of its piece
+    "text_delta": (OpenText, "text"),
+    "input_json_delta": (OpenToolCall, "partial_json"),
+    "thinking_delta": (OpenThinking, "thinking"),
+    "signature_delta": (OpenThinking, ""),
+}
+
 _STOP_REASONS: dict[str, DoneReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -144,12 +139,10 @@ class MessagesReader(Reader):
     protocol: ClassVar[str] = "Anthropic Messages"
     api = "anthropic-messages"
 
-    def __init__(self, answer: Answer, exchange: Exchange, *, pings: bool = False) -> None:
-        super().__init__(answer, exchange, pings=pings)
+    def __init__(self, emit: Emit, exchange: Exchange, *, pings: bool = False) -> None:
+        super().__init__(emit, exchange, pings=pings)
         self._blocks: dict[int, OpenBlock | ProviderBlock] = {}  # the open blocks, by the provider's index
         self._block_at = self._blocks.get
-        self._last_thinking: OpenThinking | None = None
-        self._beside: OpenBlock | None = None  # text or thinking under the index of a tool call
 
     def on_event(self, name: bytes, data: bytes) -> None:
         if name == b"content_block_delta":
@@ -165,12 +158,7 @@ class MessagesReader(Reader):
         if not self.answer.ended:
             self.on_data(name, data)
 
-    def complete(self) -> None:
-        super().complete()
-        self._blocks.clear()
-
-    def fail(self, cause: ProviderError) -> None:
-        super().fail(cause)
+    def settle(self) -> None:
         self._blocks.clear()
 
     def on_object(self, body: dict[str, Any], name: str) -> None:
@@ -178,19 +166,21 @@ class MessagesReader(Reader):
         index = place if isinstance(place, int) else 0
         match string(body.get("type")) or name:
             case "content_block_delta":
-                self._on_block_delta(index, _mapping(body.get("delta")))
+                self._on_block_delta(index, mapping(body.get("delta")))
             case "content_block_start":
-                self._on_block_start(index, _mapping(body.get("content_block")))
+                self._on_block_start(index, mapping(body.get("content_block")))
             case "content_block_stop":
                 self._on_block_stop(index)
             case "message_start":
-                self._on_message_start(_mapping(body.get("message")))
+                self._on_message_start(mapping(body.get("message")))
             case "message_delta":
-                self._on_message_delta(_mapping(body.get("delta")), body)
+                self._on_message_delta(mapping(body.get("delta")), body.get("usage"))
             case "message_stop":
                 self.complete()
-            case "message" if isinstance(body.get("content"), list | str):
-                self._on_message(body)
+            case "message" if isinstance(body.get("content"), list | str):  # a whole answer in place of a stream
+                self._on_message_start(body)
+                self._on_message_delta(body, None)
+                self.complete()
             case "ping":
                 self.on_ping()
             case "error":
@@ -198,72 +188,63 @@ class MessagesReader(Reader):
             case _:
                 self.on_foreign_object(body)  # ignored unless it is an error: the protocol may grow
 
-    def _on_message_start(self, message: Mapping[str, Any]) -> None:
+    def _on_message_start(self, message: dict[str, Any]) -> None:
         self._recognized = True
         self.answer.id = string(message.get("id")) or self.answer.id
         self.answer.model = string(message.get("model")) or self.answer.model
-        self._usage(message.get("usage"))
+        self._count(message.get("usage"))
         content = message.get("content")  # empty at the start of a stream, as a rule
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) and content else content
         for index, block in enumerate(blocks if isinstance(blocks, list) else ()):
-            self._on_block_start(index, _mapping(block))
+            self._on_block_start(index, mapping(block))
             self._on_block_stop(index)
 
-    def _on_message_delta(self, delta: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+    def _on_message_delta(self, delta: dict[str, Any], usage: object) -> None:
         self._recognized = True
-        self._usage(event.get("usage"))
+        self._count(usage)
         reason = string(delta.get("stop_reason"))
         if reason is not None:
-            explanation = string(_mapping(delta.get("stop_details")).get("explanation"))
+            explanation = string(mapping(delta.get("stop_details")).get("explanation"))
             self.answer.stop_reason = _STOP_REASONS.get(reason, "stop")
             self.answer.stop_details = explanation or reason
 
-    def _on_message(self, message: dict[str, Any]) -> None:
-        """Read an answer that came as one object, although a stream was asked for."""
-        self._on_message_start(message)
-        self._on_message_delta(message, message)
-        self.complete()
+    def _count(self, usage: object) -> None:
+        wire, old = mapping(usage), self.answer.usage
+        self.answer.usage = Usage(
+            input_tokens=count(wire.get("input_tokens"), old.input_tokens),
+            output_tokens=count(wire.get("output_tokens"), old.output_tokens),
+            cache_read_tokens=count(wire.get("cache_read_input_tokens"), old.cache_read_tokens),
+            cache_write_tokens=count(wire.get("cache_creation_input_tokens"), old.cache_write_tokens),
+        )
 
-    def _usage(self, wire: object) -> None:
-        if isinstance(wire, dict):
-            old = self.answer.usage
-            self.answer.usage = Usage(
-                input_tokens=count(wire.get("input_tokens"), old.input_tokens),
-                output_tokens=count(wire.get("output_tokens"), old.output_tokens),
-                cache_read_tokens=count(wire.get("cache_read_input_tokens"), old.cache_read_tokens),
-                cache_write_tokens=count(wire.get("cache_creation_input_tokens"), old.cache_write_tokens),
-            )
-
-    def _on_block_start(self, index: int, wire: Mapping[str, Any]) -> None:
-        if not wire:
-            return  # a damaged start: the first delta opens the block
-        self._recognized = True
+    def _on_block_start(self, index: int, wire: dict[str, Any]) -> None:
         kind = wire.get("type")
-        if kind == "tool_use" and self._continues(index, wire):
-            return
+        if not wire or (kind == "tool_use" and self._continues(index, wire)):
+            return  # without a block, the first delta opens one
+        self._recognized = True
         self._on_block_stop(index)
-        block: OpenBlock | ProviderBlock
+        block: OpenBlock
         match kind:
             case "text":
-                block = self.answer.open_text()
+                block = self.answer.open(OpenText())
                 block.add(string(wire.get("text")) or "")
             case "thinking" | "redacted_thinking":
-                block = self._last_thinking = self.answer.open_thinking()
+                block = self.answer.open(OpenThinking())
                 block.redacted = kind == "redacted_thinking"
                 block.signature = string(wire.get("data" if block.redacted else "signature")) or ""
                 block.add(string(wire.get("thinking")) or "")
             case "tool_use":
-                block = self.answer.open_tool_call(string(wire.get("id")) or "", string(wire.get("name")) or "")
+                block = OpenToolCall(string(wire.get("id")) or "", string(wire.get("name")) or "")
                 if whole := wire.get("input"):
                     block.whole = whole if isinstance(whole, str) else msgspec.json.encode(whole).decode()
+                self.answer.open(block)
             case _:
-                block = self.answer.add_provider_block(wire)
-        if isinstance(block, OpenBlock):
-            known = _BLOCK_FIELDS[str(kind)]
-            block.keep({name: value for name, value in wire.items() if name not in known and value})
+                self._blocks[index] = self.answer.add_provider_block(wire)
+                return
+        block.extra = {name: value for name, value in wire.items() if name not in _BLOCK_FIELDS[kind] and value}
         self._blocks[index] = block
 
-    def _continues(self, index: int, wire: Mapping[str, Any]) -> bool:
+    def _continues(self, index: int, wire: dict[str, Any]) -> bool:
         """Return whether this start belongs to an open call: some servers repeat it, or give one call two indexes."""
         call_id, name = string(wire.get("id")), string(wire.get("name")) or ""
         for place, block in self._blocks.items():
@@ -275,26 +256,17 @@ class MessagesReader(Reader):
                 return True
         return False
 
-    def _on_block_delta(self, index: int, delta: Mapping[str, Any]) -> None:
+    def _on_block_delta(self, index: int, delta: dict[str, Any]) -> None:
         block = self._blocks.get(index)
-        kind: type[OpenBlock]
-        match delta.get("type"):
-            case "text_delta":
-                kind, piece = OpenText, string(delta.get("text"))
-            case "input_json_delta":
-                kind, piece = OpenToolCall, string(delta.get("partial_json"))
-            case "thinking_delta":
-                kind, piece = OpenThinking, string(delta.get("thinking"))
-            case "signature_delta":
-                kind, piece = OpenThinking, None
-            case "citations_delta":
-                if block is not None:
-                    block.keep({"citations": [delta.get("citation")]})
-                return
-            case _:
-                if block is not None:
-                    block.keep({name: value for name, value in delta.items() if name != "type"})
-                return
+        kind, field = _DELTAS.get(str(delta.get("type")), (None, ""))
+        if kind is None:
+            if block is not None:
+                extra = {name: value for name, value in delta.items() if name != "type"}
+                if delta.get("type") == "citations_delta":
+                    extra = {"citations": [delta.get("citation")]}
+                block.extra = joined(block.extra, extra)
+            return
+        piece, signature = string(delta.get(field)), string(delta.get("signature"))
         if isinstance(block, ProviderBlock):
             block.input_json += piece or ""
             return
@@ -302,49 +274,34 @@ class MessagesReader(Reader):
             if block.__class__ is not kind or block is None:
                 block = self._other_block(index, kind)
             block.add(piece)
-        signature = string(delta.get("signature"))
         if signature is not None:
             self._sign(index, block, signature)
 
     def _sign(self, index: int, block: OpenBlock | None, signature: str) -> None:
-        """Keep a signature on its thinking block, or else on the block that it came with."""
-        thinking = block if isinstance(block, OpenThinking) else None if block is not None else self._last_thinking
-        if thinking is not None:
-            thinking.signature += signature
-        elif block is not None:
-            block.keep({"signature": signature})
+        """Keep a signature on the block that it came with, or else on the last thinking."""
+        if block is None:
+            thinking = [each for each in self.answer.blocks if isinstance(each, OpenThinking)]
+            block = thinking[-1] if thinking else self._other_block(index, OpenThinking)
+        if isinstance(block, OpenThinking):
+            block.signature += signature
         else:
-            opened = self._blocks[index] = self._last_thinking = self.answer.open_thinking()
-            opened.signature = signature
+            block.extra = joined(block.extra, {"signature": signature})
 
     def _other_block(self, index: int, kind: type[OpenBlock]) -> OpenBlock:
         """Return the block for a delta whose index has no block, or one of another kind."""
+        self._recognized = True
         calls = [each for each in self.answer.blocks if isinstance(each, OpenToolCall) and each.is_open]
         if kind is OpenToolCall and calls:
             return calls[-1]  # a wrong index: arguments without the name of a call could not be run
         if isinstance(self._blocks.get(index), OpenToolCall):
             # Text between arguments leaves the call open.
-            if self._beside.__class__ is not kind or not self._beside.is_open:
-                self._beside = self._opened(kind)
-            return self._beside
+            last = self.answer.blocks[-1]
+            return last if last.__class__ is kind and last.is_open else self.answer.open(kind())
         self._on_block_stop(index)
-        block = self._blocks[index] = self._opened(kind)
+        block = self._blocks[index] = self.answer.open(kind())
         return block
-
-    def _opened(self, kind: type[OpenBlock]) -> OpenBlock:
-        self._recognized = True
-        if kind is OpenText:
-            return self.answer.open_text()
-        if kind is OpenToolCall:
-            return self.answer.open_tool_call()
-        self._last_thinking = self.answer.open_thinking()
-        return self._last_thinking
 
     def _on_block_stop(self, index: int) -> None:
         block = self._blocks.pop(index, None)
         if isinstance(block, OpenBlock) and block not in self._blocks.values():  # one call may have several indexes
             block.close()
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -8,40 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-if TYPE_CHECKING:
-    import aiohttp
+import aiohttp
 
 # Seconds that an idle connection waits for the second attempt. Common servers close theirs after 5: a request sent into
 # a connection that is being closed would fail the second attempt, too.
 KEPT_FOR = 4.0
 
 
-class Lease:
-    """Lend the session of the running loop for the time of one stream.
+class Pool:
+    """Lend the session of one loop."""
 
-    Set `comes_back` if another attempt is likely to follow: the connections are kept a little longer then.
-    """
-
-    def __init__(self) -> None:
-        self.comes_back = False
-
-    async def __aenter__(self) -> aiohttp.ClientSession:
-        self._pool = _pool_of(asyncio.get_running_loop())
-        return await self._pool.take()
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._pool.give_back(self.comes_back)
-
-
-class _Pool:
     def __init__(self) -> None:
         self._users = 0
         self._expected = 0  # attempts that may follow a rejected one
         self._session: aiohttp.ClientSession | None = None
-        self._closing: AsyncGenerator[None] | None = None
+        self._sessions: AsyncGenerator[aiohttp.ClientSession] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -52,18 +35,13 @@ class _Pool:
             self._timer.cancel()
             self._timer = None  # it refers to the loop
         if self._session is None or self._session.closed:
-            import aiohttp
-
-            # Streams last; the default limit of 100 connections would make the next one wait for the end of another.
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_FOR)
-            # The streams of different accounts share it: no cookies.
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
             # A loop that ends (asyncio.run) closes the asynchronous generators that are open on it: this one.
-            self._closing = _close_at_the_end(self._session)
-            await anext(self._closing)
+            self._sessions = _session()
+            self._session = await anext(self._sessions)
         return self._session
 
-    async def give_back(self, comes_back: bool) -> None:
+    async def give_back(self, *, comes_back: bool) -> None:
+        """End a use. `comes_back`: another attempt is likely to follow, so the connections are kept a little longer."""
         self._users -= 1
         self._expected += comes_back
         if self._users:
@@ -78,27 +56,27 @@ class _Pool:
         self._task = asyncio.get_running_loop().create_task(self._close())
 
     async def _close(self) -> None:
-        if self._users:
+        if self._users or self._sessions is None:
             return  # a stream came between the timer and this task
-        closing, self._closing, self._session = self._closing, None, None
-        if closing is not None:
-            await closing.aclose()
+        sessions, self._sessions, self._session = self._sessions, None, None
+        await sessions.aclose()
 
 
-async def _close_at_the_end(session: aiohttp.ClientSession) -> AsyncGenerator[None]:
-    try:
-        yield
-    finally:
-        await session.close()
+async def _session() -> AsyncGenerator[aiohttp.ClientSession]:
+    # Streams last; the default limit of 100 connections would make the next one wait for the end of another.
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_FOR)
+    # The streams of different accounts share it: no cookies.
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield session
 
 
-_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = WeakKeyDictionary()
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
 
 
-def _pool_of(loop: asyncio.AbstractEventLoop) -> _Pool:
-    pool = _pools.get(loop)
-    if pool is None:
+def pool_of_running_loop() -> Pool:
+    loop = asyncio.get_running_loop()
+    if loop not in _pools:
         for old in [each for each in _pools if each.is_closed()]:
             del _pools[old]  # its session refers to the loop, so this dictionary would keep both
-        pool = _pools[loop] = _Pool()
-    return pool
+        _pools[loop] = Pool()
+    return _pools[loop]

@@ -11,18 +11,13 @@ import html
 import json
 import string
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlsplit
 
-from rxauth.errors import (
-    CredentialRejected,
-    ProviderError,
-    ProviderUnavailable,
-    RequestRejected,
-)
+from rxauth.errors import CredentialRejected, ProviderError, ProviderUnavailable, RequestRejected
 from rxauth.failures import Kind, Reading, kind_of, seconds_to_wait
+from rxauth.sources._reports import ErrorReport
 
 if TYPE_CHECKING:
     from rxauth.credentials import Credential
@@ -33,59 +28,6 @@ _WORD = 120
 P = TypeVar("P", bound=ProviderError)
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorReport:
-    """Hold an error as the provider reports it.
-
-    Args:
-        message: all messages in the body, in order.
-        type: the provider's name of the error.
-        code: the provider's code, or else the status in the body.
-        body: the whole body, only to judge it: it may hold the token.
-    """
-
-    message: str = ""
-    type: str | None = None
-    code: str | int | None = None
-    body: object = field(default=None, repr=False, compare=False)
-
-
-def read_error(body: object) -> ErrorReport | None:
-    """Find the error in a decoded JSON body or event, in any of the shapes that providers use.
-
-    Returns:
-        `None` if there is none.
-
-    >>> read_error({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
-    ErrorReport(message='Overloaded', type='overloaded_error', code=None)
-    >>> read_error({"error": "invalid_token", "error_description": "expired"})
-    ErrorReport(message='expired', type='invalid_token', code=None)
-    >>> read_error({"errors": [{"code": 10000, "message": "Authentication error"}]})
-    ErrorReport(message='Authentication error', type=None, code=10000)
-    >>> read_error([{"error": {"code": 400, "message": "API key not valid.", "status": "INVALID_ARGUMENT"}}])
-    ErrorReport(message='API key not valid.', type='INVALID_ARGUMENT', code=400)
-    >>> read_error({"choices": []})
-    """
-    whole = body[0] if isinstance(body, list) and body else body
-    if not isinstance(whole, Mapping):
-        return None
-    reading = Reading(whole)
-    has_error = any(whole.get(name) not in _NO_ERROR for name in ("error", "Error", "errors", "fault"))
-    if not has_error and (not (reading.texts or reading.status) or _SUCCESS.intersection(reading.codes)):
-        return None
-    types = [word for word in reading.types if word != "error" and "." not in word]
-    # A message that is JSON is followed by the messages inside it.
-    messages = [text for text in reading.texts if not text.lstrip().startswith(("{", "["))] or reading.texts
-    if not messages and types and isinstance(whole.get("error"), str):
-        messages, types = [types[0]], types[1:]
-    codes = [*(each for each in reading.codes if isinstance(each, str)), *reading.codes, *reading.numbers]
-    return ErrorReport("; ".join(messages), next(iter(types), None), next(iter(codes), None), whole)
-
-
-_NO_ERROR: tuple[object, ...] = (None, False, "", [])
-_SUCCESS = frozenset({0, 200, "0", "200"})
-
-
 class Exchange:
     """Make the exceptions of one request from its credential, the response's headers, and the provider's report.
 
@@ -94,10 +36,11 @@ class Exchange:
         credential: the credential of the request; its tokens are scrubbed from every text.
     """
 
-    def __init__(self, host: str, credential: Credential | None = None) -> None:
+    def __init__(self, host: str, credential: Credential) -> None:
         self.host = host
+        self.credential = credential
+        self._tokens = [each for each in (credential.access_token, credential.refresh_token) if each and each.strip()]
         self._content_type = ""
-        self._credential = credential
         self._status: int | None = None
         self._retry_after: float | None = None
         self._request_id: str | None = None
@@ -131,14 +74,22 @@ class Exchange:
     def failure(self, report: ErrorReport) -> ProviderError:
         """Make the exception that names the caller's next action."""
         word = self._clean_word(report.type or self._error_type)
-        message, code = self.clean(report.message), self._clean_code(report.code)
+        message, code = self.clean(report.message), report.code
         http = f"HTTP {self._status}" if self._status and not 200 <= self._status < 300 else None
         details = ", ".join(filter(None, (http, word)))
         if not message:
-            sentence = f"{self.host} answered {details or 'with an error'} and did not say why."
-        else:
-            sentence = f"{message} ({details})" if details else message
-        return self.error(self._class(report), sentence, type=word, code=code)
+            message = f"{self.host} answered {details or 'with an error'} and did not say why."
+        elif details:
+            message = f"{message} ({details})"
+        if not isinstance(code, int):
+            code = self._clean_word(code)
+        elif self._scrub(str(code)) != str(code):
+            code = None
+        return self.error(_CLASSES[self.kind_of(report)], message, type=word, code=code)
+
+    def kind_of(self, report: ErrorReport) -> Kind:
+        error = {"status": self._status, "code": report.code, "type": report.type, "__type": self._error_type}
+        return kind_of(Reading({**error, "message": report.message, "body": report.body}))
 
     def error(self, kind: type[P], sentence: str, *, type: str | None = None, code: str | int | None = None) -> P:
         """Make an exception with all that is known of the request. `sentence` must be clean already."""
@@ -149,7 +100,7 @@ class Exchange:
             type=type,
             retry_after=self._retry_after,
             request_id=self._clean_word(self._request_id),
-            credential=self._credential,
+            credential=self.credential,
         )
 
     def clean(self, text: object, limit: int = _SENTENCE) -> str:
@@ -159,23 +110,8 @@ class Exchange:
         line = self._scrub(line)  # a token with spaces may have been broken over several lines
         return line if len(line) <= limit else line[: limit - 1] + "…"
 
-    def _class(self, report: ErrorReport) -> type[ProviderError]:
-        error = {"status": self._status, "code": report.code, "type": report.type, "__type": self._error_type}
-        return _CLASSES[kind_of(Reading({**error, "message": report.message, "body": report.body}))]
-
     def _clean_word(self, word: str | None) -> str | None:
         return self.clean(word or "", _WORD) or None
-
-    def _clean_code(self, code: str | int | None) -> str | int | None:
-        if isinstance(code, int):
-            return code if self._scrub(str(code)) == str(code) else None
-        return self._clean_word(code)
-
-    @cached_property
-    def _tokens(self) -> list[str]:
-        credential = self._credential
-        tokens = (credential.access_token, credential.refresh_token) if credential is not None else ()
-        return [token for token in tokens if token and not token.isspace()]
 
     @cached_property
     def _secrets(self) -> list[str]:

@@ -7,10 +7,11 @@ import io
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
+import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError
 from reactivex import Observable
 
 from rxauth.addresses import proxy_for
@@ -24,22 +25,16 @@ from rxauth.errors import (
     RxAuthError,
 )
 from rxauth.events import AssistantEvent, Start
-from rxauth.sources._connections import Lease
-from rxauth.sources._errors import ErrorReport, Exchange
+from rxauth.sources._connections import pool_of_running_loop
+from rxauth.sources._errors import Exchange
 from rxauth.sources._message import Answer, Emit
 from rxauth.sources._reader import Reader
-from rxauth.sources._request import AuthHeader, Call
+from rxauth.sources._reports import ErrorReport, read_body
+from rxauth.sources._request import Call
 from rxauth.sources._sse import EventStreamDecoder, EventTooLargeError
-from rxauth.sources._unframed import read_body
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from rxauth.credentials import CredentialSource
-
-# Makes the header with the token only when it is sent: some tools report the exception of a consumer with the local
-# variables of its stream.
-Authorization: TypeAlias = Callable[[], dict[str, str]]
 
 # Bytes that aiohttp buffers before it stops reading. With its default, four times as many, most have left the
 # processor's cache when they are read: an event in a burst then costs a fifth more.
@@ -55,7 +50,7 @@ def stream(
     call: Call,
     credentials: CredentialSource,
     session: aiohttp.ClientSession | None,
-    make_reader: Callable[[Answer, Exchange], Reader],
+    make_reader: Callable[[Emit, Exchange], Reader],
 ) -> Observable[AssistantEvent]:
     """Stream the answer to a call, as a cold Observable.
 
@@ -67,87 +62,66 @@ def stream(
         raise TypeError("credentials is a credential source: StaticCredentials(token), or OAuthCredentials(...).")
 
     async def produce(emit: Emit) -> None:
-        answer = Answer(emit)
         try:
-            credential = await credentials.current()
-            authorization = _authorization(call.auth_header, credential.access_token)
+            exchange = Exchange(call.host, await credentials.current())
         except Exception as error:
             sentence = f"The credential source failed ({type(error).__name__})."
             if isinstance(error, RxAuthError):
                 sentence = str(error) or sentence
                 # Its frames may lead to the event that holds it: a cycle, which would keep the credential.
                 error.__traceback__ = None
-            answer.fail(error, sentence)
+            Answer(emit).fail(error, sentence)
             return
-        exchange = Exchange(call.host, credential)
-        reader = make_reader(answer, exchange)
+        reader = make_reader(emit, exchange)
         conversation = _Conversation(call, exchange, reader)
-        lease = Lease()
-        async with lease if session is None else nullcontext(session) as connections:
-            try:
-                # A caller's session has proxy settings of its own.
-                proxy = proxy_for(call.url) if session is None else None
-                cause = await conversation.run(connections, authorization, proxy)
-                if cause is not None:
-                    reader.fail(cause)
-            finally:
-                lease.comes_back = isinstance(answer.cause, CredentialRejected)
+        if session is not None:
+            await conversation.run(session, proxy=None)  # a caller's session has proxy settings of its own
+            return
+        pool = pool_of_running_loop()
+        try:
+            await conversation.run(await pool.take(), proxy=proxy_for(call.url))
+        finally:
+            await pool.give_back(comes_back=isinstance(reader.answer.cause, CredentialRejected))
 
     return from_producer(produce, opening=lambda: (Start(),))
 
 
-def _authorization(header: AuthHeader, token: str) -> Authorization:
-    return lambda: {"x-api-key": token} if header == "x-api-key" else {"authorization": f"Bearer {token}"}
-
-
-def _redirect_target(response: aiohttp.ClientResponse, url: str) -> str | None:
-    """Return where a 307 or 308 points, if that is the same server: RFC 9110 section 15.4 keeps method and body."""
-    location = response.headers.get("Location")
-    if response.status not in (307, 308) or location is None:
-        return None
-    try:
-        target = urljoin(url, location)
-        same_server = urlsplit(target)[:2] == urlsplit(url)[:2]
-    except ValueError:
-        return None
-    return target if same_server else None
-
-
 class _Conversation:
-    """Make one request and read its response. A failure is returned; the reader emits the answer."""
+    """Make one request and read its response.
+
+    The methods return why there is no answer, or `None` if the reader has emitted its end.
+    """
 
     def __init__(self, call: Call, exchange: Exchange, reader: Reader) -> None:
         self._call = call
         self._exchange = exchange
         self._reader = reader
 
-    async def run(
-        self, session: aiohttp.ClientSession, authorization: Authorization, proxy: str | None
-    ) -> ProviderError | None:
-        """Return why there is no answer; `None` if the reader has emitted its end."""
+    async def run(self, session: aiohttp.ClientSession, proxy: str | None) -> None:
         try:
             async with asyncio.timeout(self._call.read_timeout) as silence:
-                return await self._send(session, authorization, proxy, silence)
+                cause = await self._send(session, proxy, silence)
         except TimeoutError:
             sentence = f"{self._call.host} sent nothing for {self._call.read_timeout:g} s."
-            return self._exchange.error(ConnectionFailed, sentence)
+            cause = self._exchange.error(ConnectionFailed, sentence)
+        if cause is not None:
+            self._reader.fail(cause)
 
     async def _send(
-        self, session: aiohttp.ClientSession, authorization: Authorization, proxy: str | None, silence: asyncio.Timeout
+        self, session: aiohttp.ClientSession, proxy: str | None, silence: asyncio.Timeout
     ) -> ProviderError | None:
-        import aiohttp
-
-        url, body = self._call.url, self._call.body
+        call = self._call
+        url = call.url
         for redirects_left in range(_REDIRECTS, -1, -1):
             try:
                 response = await session.post(
                     url,
-                    data=body if len(body) <= 2**20 else io.BytesIO(body),  # aiohttp warns of long bytes
-                    headers={**self._call.headers, **authorization()},
+                    data=call.body if len(call.body) <= 2**20 else io.BytesIO(call.body),  # aiohttp warns of long bytes
+                    headers=call.headers_with(self._exchange.credential),
                     proxy=proxy,
                     allow_redirects=False,
                     raise_for_status=False,
-                    timeout=aiohttp.ClientTimeout(total=None, connect=self._call.connect_timeout),
+                    timeout=aiohttp.ClientTimeout(total=None, connect=call.connect_timeout),
                     read_bufsize=_READ_BUFFER,
                 )
             except Exception as error:
@@ -177,17 +151,13 @@ class _Conversation:
         return exchange.failure(read_body(await _short_body(response)) or ErrorReport())
 
     async def _read(self, response: aiohttp.ClientResponse, silence: asyncio.Timeout) -> ProviderError | None:
-        import aiohttp
-        from aiohttp.http_exceptions import ContentEncodingError
-
-        host, exchange, reader = self._call.host, self._exchange, self._reader
+        exchange, reader, answer = self._exchange, self._reader, self._reader.answer
         decoder = EventStreamDecoder(
             reader.on_event,
             on_line=reader.on_line,
             on_comment=reader.on_ping,
             max_event_bytes=self._call.max_event_bytes,
         )
-        answer = reader.answer
         read = response.content.readany
         clock = asyncio.get_running_loop().time
         limit = self._call.read_timeout or math.inf
@@ -202,10 +172,11 @@ class _Conversation:
                 chunk = await read()
             except aiohttp.ClientPayloadError as error:
                 if isinstance(error.__cause__, ContentEncodingError):
-                    return exchange.error(ProtocolError, f"{host} sent a body that is not encoded as it says.")
+                    sentence = f"{exchange.host} sent a body that is not encoded as it says."
+                    return exchange.error(ProtocolError, sentence)
                 reader.is_cut, chunk = True, b""
             except (aiohttp.ClientError, OSError) as error:
-                return self._broken(error)
+                return self._unanswered(error)
             try:
                 if not chunk:
                     reader.on_end(decoder.finish())
@@ -222,32 +193,32 @@ class _Conversation:
         return None
 
     def _unanswered(self, error: Exception) -> ProviderError:
-        """Return the error of a request without a response.
+        """Return the error of a request without a response, or without all of it.
 
         aiohttp's exception is not kept, not even as its cause: it refers to the headers.
         """
-        import aiohttp
-
-        host, exchange = self._call.host, self._exchange
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
-            sentence = f"No connection to {host} within {self._call.connect_timeout:g} s."
-            return exchange.error(ConnectionFailed, sentence)
-        if isinstance(error, aiohttp.ClientConnectorError):
-            reason = getattr(error, "certificate_error", None) or error.os_error
-            return exchange.error(ConnectionFailed, f"No connection to {host}: {exchange.clean(_text(reason))}.")
-        if isinstance(error, aiohttp.ServerDisconnectedError):
-            return exchange.error(ConnectionFailed, f"{host} closed the connection without an answer.")
-        if isinstance(error, aiohttp.ClientHttpProxyError):
-            return exchange.error(ConnectionFailed, f"The proxy makes no connection to {host} (HTTP {error.status}).")
-        if isinstance(error, aiohttp.ClientResponseError):
-            return exchange.error(ProtocolError, self._not_http(error.message))
-        if isinstance(error, aiohttp.ClientConnectionError | OSError):
-            return self._broken(error)
-        name = type(error).__name__
-        return exchange.error(RequestRejected, f"The request could not be made ({name}): {exchange.clean(error)}")
+        host, exchange = self._exchange.host, self._exchange
+        match error:
+            case aiohttp.ConnectionTimeoutError():
+                sentence = f"No connection to {host} within {self._call.connect_timeout:g} s."
+            case aiohttp.ClientConnectorError():
+                reason = getattr(error, "certificate_error", None) or error.os_error
+                sentence = f"No connection to {host}: {exchange.clean(_text(reason))}."
+            case aiohttp.ServerDisconnectedError():
+                sentence = f"{host} closed the connection without an answer."
+            case aiohttp.ClientHttpProxyError():
+                sentence = f"The proxy makes no connection to {host} (HTTP {error.status})."
+            case aiohttp.ClientResponseError():
+                return exchange.error(ProtocolError, self._not_http(error.message))
+            case aiohttp.ClientConnectionError() | OSError():
+                sentence = f"The connection to {host} broke: {exchange.clean(_text(error))}."
+            case _:
+                sentence = f"The request could not be made ({type(error).__name__}): {exchange.clean(error)}"
+                return exchange.error(RequestRejected, sentence)
+        return exchange.error(ConnectionFailed, sentence)
 
     def _not_http(self, message: str) -> str:
-        host = self._call.host
+        host = self._exchange.host
         if "Content-Length" in message and "Transfer-Encoding" in message:
             return (
                 f"{host} sent both Content-Length and Transfer-Encoding, which HTTP forbids because proxies disagree "
@@ -255,15 +226,22 @@ class _Conversation:
             )
         return f"{host} did not answer in HTTP ({self._exchange.clean(message, 80)}): check the base URL."
 
-    def _broken(self, error: Exception) -> ProviderError:
-        reason = self._exchange.clean(_text(error))
-        return self._exchange.error(ConnectionFailed, f"The connection to {self._call.host} broke: {reason}.")
+
+def _redirect_target(response: aiohttp.ClientResponse, url: str) -> str | None:
+    """Return where a 307 or 308 points, if that is the same server: RFC 9110 section 15.4 keeps method and body."""
+    location = response.headers.get("Location")
+    if response.status not in (307, 308) or location is None:
+        return None
+    try:
+        target = urljoin(url, location)
+        same_server = urlsplit(target)[:2] == urlsplit(url)[:2]
+    except ValueError:
+        return None
+    return target if same_server else None
 
 
 async def _short_body(response: aiohttp.ClientResponse) -> bytes:
     """Read the body; return nothing if it is too long or breaks off: half a token could not be found and removed."""
-    import aiohttp
-
     body = bytearray()
     try:
         async with asyncio.timeout(_ERROR_BODY_TIME):

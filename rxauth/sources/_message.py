@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import msgspec
@@ -18,7 +18,6 @@ from rxauth.events import (
     DoneReason,
     Error,
     ErrorReason,
-    Ping,
     Text,
     TextDelta,
     TextEnd,
@@ -33,35 +32,43 @@ from rxauth.events import (
     ToolCallStart,
     Usage,
 )
+from rxauth.sources._json import is_complete
 
 Emit: TypeAlias = Callable[[AssistantEvent], None]
 
 
 class OpenBlock(ABC):
-    """Collect a block whose start has been emitted, and emit its deltas and its end."""
+    """Collect a block, and emit its start, its deltas and its end; until it is opened, collect only.
 
-    __slots__ = ("_emit", "_text", "_write", "after", "extra", "index", "is_open")
+    Attributes:
+        whole: the text from a field that holds all of it; used if no delta brings the text.
+        extra: fields of the provider that have no event.
+        after: blocks without events that follow, in the order in which they came.
+    """
 
     _delta: ClassVar[type[TextDelta | ThinkingDelta | ToolCallDelta]]
 
-    def __init__(self, index: int, emit: Emit) -> None:
-        self.index = index
-        self.is_open = True
-        self.extra: dict[str, Any] | None = None
-        self.after: list[ProviderBlock] = []  # blocks without events, in the order in which they came
-        self._emit = emit
+    def __init__(self) -> None:
+        self.index = -1
+        self.is_open = False
+        self.whole = ""
+        self.extra: dict[str, Any] = {}
+        self.after: list[ProviderBlock] = []
+        self._emit: Emit = lambda _: None
         self._text = io.StringIO()  # a list would keep an object for every delta
         self._write = self._text.write
+
+    def open(self, index: int, emit: Emit) -> None:
+        self.index, self.is_open, self._emit = index, True, emit
+        emit(self._start())
+        if self.content:
+            emit(self._delta(index, self.content))
 
     def add(self, delta: str) -> None:
         """Add the next piece, and emit it unless it is empty."""
         if delta:
             self._write(delta)
             self._emit(self._delta(self.index, delta))
-
-    def keep(self, extra: Mapping[str, Any]) -> None:
-        """Keep fields of the provider that have no event; pieces of one field are joined."""
-        self.extra = joined(self.extra, extra) if self.extra else dict(extra)
 
     def close(self) -> None:
         """Emit the end of the block, unless it is closed already."""
@@ -78,6 +85,9 @@ class OpenBlock(ABC):
         """Return the block with all pieces so far."""
 
     @abstractmethod
+    def _start(self) -> AssistantEvent: ...
+
+    @abstractmethod
     def _end(self) -> AssistantEvent: ...
 
     def _kept_fields(self) -> dict[str, str]:
@@ -86,62 +96,52 @@ class OpenBlock(ABC):
 
 
 class OpenText(OpenBlock):
-    __slots__ = ()
-
     _delta = TextDelta
 
     def block(self) -> Text:
         return Text(self.content, **self._kept_fields())
+
+    def _start(self) -> TextStart:
+        return TextStart(self.index)
 
     def _end(self) -> TextEnd:
         return TextEnd(self.index, self.content)
 
 
 class OpenThinking(OpenBlock):
-    """Collect thinking. `repeated` is its text from fields that repeat it, used if no delta brings the text itself."""
-
-    __slots__ = ("field", "redacted", "repeated", "signature")
-
     _delta = ThinkingDelta
 
-    def __init__(self, index: int, emit: Emit) -> None:
-        super().__init__(index, emit)
+    def __init__(self) -> None:
+        super().__init__()
         self.signature = ""
         self.redacted = False
         self.field = ""
-        self.repeated = ""
 
     def block(self) -> Thinking:
-        text = self.content or self.repeated
+        text = self.content or self.whole
         return Thinking(text, self.signature or None, self.redacted and not text, self.field, **self._kept_fields())
+
+    def _start(self) -> ThinkingStart:
+        return ThinkingStart(self.index)
 
     def _end(self) -> ThinkingEnd:
         return ThinkingEnd(self.index, self.content, self.signature or None, self.redacted)
 
 
 class OpenToolCall(OpenBlock):
-    __slots__ = ("custom", "id", "name", "whole")
-
     _delta = ToolCallDelta
 
-    def __init__(self, index: int, emit: Emit, id: str, name: str, custom: bool) -> None:
-        super().__init__(index, emit)
+    def __init__(self, id: str = "", name: str = "") -> None:
+        super().__init__()
         self.id = id
         self.name = name
-        self.custom = custom
-        self.whole = ""  # arguments that came in one piece at the start, used if no deltas follow
+        self.custom = False
 
     def add(self, delta: str) -> None:
         """Add a piece of the arguments, unless it repeats all of them, as some servers do at the end."""
-        if (
-            delta[:1] == "{"
-            and not self.custom
-            and len(delta) == self._text.tell()
-            and delta == self.content
-            and is_complete(delta)
-        ):
-            return
-        super().add(delta)
+        may_repeat = delta[:1] == "{" and not self.custom and len(delta) == self._text.tell()
+        if not (may_repeat and delta == self.content and is_complete(delta)):
+            super().add(delta)
 
     def close(self) -> None:
         if self.is_open and not self.content:
@@ -151,27 +151,25 @@ class OpenToolCall(OpenBlock):
     def block(self) -> ToolCall:
         return ToolCall(self.id, self.name, self.content or self.whole, self.custom, **self._kept_fields())
 
+    def _start(self) -> ToolCallStart:
+        return ToolCallStart(self.index, self.id, self.name)
+
     def _end(self) -> ToolCallEnd:
         return ToolCallEnd(self.index, self.block())
 
 
 class ProviderBlock:
-    """Collect a block without events. Its deltas bring its input as JSON, and further fields."""
+    """Collect a block without events. Its deltas bring its input as JSON, and further fields (`extra`)."""
 
-    __slots__ = ("_data", "input_json")
-
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        self._data = dict(data)
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.extra = data
         self.input_json = ""
-
-    def keep(self, extra: Mapping[str, Any]) -> None:
-        self._data = joined(self._data, extra)
 
     @property
     def content(self) -> dict[str, Any]:
         if not self.input_json:
-            return self._data
-        return self._data | {"input": ToolCall("", "", self.input_json).arguments}
+            return self.extra
+        return self.extra | {"input": ToolCall("", "", self.input_json).arguments}
 
 
 B = TypeVar("B", bound=OpenBlock)
@@ -180,10 +178,9 @@ B = TypeVar("B", bound=OpenBlock)
 class Answer:
     """Build the message and emit its events. Blocks are numbered as they open; nothing follows `done` or `fail`."""
 
-    __slots__ = ("_blocks", "_emit", "api", "cause", "ended", "id", "model", "stop_details", "stop_reason", "usage")
-
     def __init__(self, emit: Emit, api: Api | None = None) -> None:
-        self.api = api
+        self.emit = emit
+        self.blocks: list[OpenBlock] = []
         self.ended = False
         self.cause: Exception | None = None
         self.id: str | None = None
@@ -191,124 +188,55 @@ class Answer:
         self.usage = Usage()
         self.stop_reason: DoneReason | None = None
         self.stop_details: str | None = None
-        self._emit = emit
-        self._blocks: list[OpenBlock] = []
+        self._api = api
 
-    @property
-    def blocks(self) -> tuple[OpenBlock, ...]:
-        return tuple(self._blocks)
+    def open(self, block: B) -> B:
+        """Emit the start of a block, and what it has collected."""
+        index = len(self.blocks)
+        if isinstance(block, OpenToolCall) and not block.id:
+            # The caller answers a call by its id: without one it could not tell two calls apart.
+            block.id = f"{self.id or 'call'}_{index}"
+        self.blocks.append(block)
+        block.open(index, self.emit)
+        return block
 
-    def open_text(self) -> OpenText:
-        block = OpenText(len(self._blocks), self._emit)
-        return self._open(block, TextStart(block.index))
-
-    def open_thinking(self) -> OpenThinking:
-        block = OpenThinking(len(self._blocks), self._emit)
-        return self._open(block, ThinkingStart(block.index))
-
-    def open_tool_call(self, id: str = "", name: str = "", custom: bool = False) -> OpenToolCall:
-        index = len(self._blocks)
-        # The caller answers a call by its id: without one it could not tell two calls apart.
-        block = OpenToolCall(index, self._emit, id or f"{self.id or 'call'}_{index}", name, custom)
-        return self._open(block, ToolCallStart(index, block.id, name))
-
-    def add_provider_block(self, data: Mapping[str, Any]) -> ProviderBlock:
+    def add_provider_block(self, data: dict[str, Any]) -> ProviderBlock:
         """Keep a block without events after the last block, or after an empty text if it is the first."""
-        if not self._blocks:
-            self.open_text().close()
+        if not self.blocks:
+            self.open(OpenText()).close()
         block = ProviderBlock(data)
-        self._blocks[-1].after.append(block)
+        self.blocks[-1].after.append(block)
         return block
-
-    def _open(self, block: B, start: AssistantEvent) -> B:
-        self._blocks.append(block)
-        self._emit(start)
-        return block
-
-    def ping(self) -> None:
-        """Emit that the connection is alive."""
-        self._emit(Ping())
 
     def done(self) -> None:
         """Complete the answer: close the open blocks in order, then emit `done`."""
         self.ended = True
-        for block in self._blocks:
+        for block in self.blocks:
             block.close()
         reason = self.stop_reason or "stop"
-        if reason == "stop" and any(isinstance(block, OpenToolCall) for block in self._blocks):
+        if reason == "stop" and any(isinstance(block, OpenToolCall) for block in self.blocks):
             # Some providers send "stop" for a forced tool call: a caller that relies on it would not answer the call.
             reason = "toolUse"
-        self._emit(Done(reason, self._message(reason)))
+        self.emit(Done(reason, self._message(reason)))
 
     def fail(self, cause: Exception, message: str) -> None:
-        """End the answer with an error. Open blocks stay open (half a tool call must not run) and in the message.
-
-        Does nothing once the answer has ended: damage after a complete answer is no failure.
-        """
-        if self.ended:
-            return
+        """End the answer with an error. Open blocks stay open (half a tool call must not run) and in the message."""
         self.ended = True
         self.cause = cause
-        self._emit(Error("error", self._message("error", message), cause))
+        self.emit(Error("error", self._message("error", message), cause))
 
     def _message(self, reason: DoneReason | ErrorReason, error: str | None = None) -> AssistantMessage:
         return AssistantMessage(
-            content=tuple(block.block() for block in self._blocks),
+            content=tuple(block.block() for block in self.blocks),
             id=self.id,
             model=self.model,
             usage=self.usage,
             stop_reason=reason,
             stop_details=self.stop_details,
             error_message=error,
-            api=self.api,
+            api=self._api,
         )
 
 
 def _encoded(value: object) -> str:
     return msgspec.json.encode(value).decode() if value else ""
-
-
-def is_complete(text: str) -> bool:
-    """Return whether the text is one whole JSON value."""
-    try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
-        return False
-    return True
-
-
-def joined(old: Any, new: Any) -> Any:
-    """Join two pieces of one value: mappings by key, lists by their items' `index`, strings one after the other.
-
-    A string that is repeated as it was, such as an id, stays as it is; so does a value followed by `null`.
-
-    >>> joined({"id": "a", "text": "Hel"}, {"id": "a", "text": "lo", "data": None})
-    {'id': 'a', 'text': 'Hello', 'data': None}
-    >>> joined([{"index": 0, "text": "a"}], [{"index": 0, "text": "b"}, {"index": 1}])
-    [{'index': 0, 'text': 'ab'}, {'index': 1}]
-    """
-    if new is None or old == new:
-        return old
-    if isinstance(old, dict) and isinstance(new, Mapping):
-        return old | {name: joined(old.get(name), value) for name, value in new.items()}
-    if isinstance(old, list) and isinstance(new, list):
-        items = list(old)
-        for item in new:
-            last = items[-1] if items else None
-            if _is_continued(last, item):
-                items[-1] = joined(last, item)
-            else:
-                items.append(item)
-        return items
-    if isinstance(old, str) and isinstance(new, str):
-        return old + new
-    return new
-
-
-def _is_continued(last: Any, item: Any) -> bool:
-    return (
-        isinstance(last, dict)
-        and isinstance(item, dict)
-        and isinstance(item.get("index"), int)
-        and all(last.get(name) == item.get(name) for name in ("index", "type"))
-    )

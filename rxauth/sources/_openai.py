@@ -10,22 +10,21 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import aiohttp
 import msgspec
 from reactivex import Observable
 
-from rxauth.errors import ProviderError
 from rxauth.events import AssistantEvent, DoneReason, Usage
-from rxauth.sources._errors import ErrorReport, Exchange, read_error
+from rxauth.sources._errors import Exchange
 from rxauth.sources._http import stream
-from rxauth.sources._message import Answer, OpenBlock, OpenText, OpenThinking
-from rxauth.sources._payload import MALFORMED, count, string
-from rxauth.sources._reader import Reader, is_error
-from rxauth.sources._request import MAX_EVENT_BYTES, AuthHeader, prepared
+from rxauth.sources._json import MALFORMED, count, joined, mapping, string
+from rxauth.sources._message import Emit, OpenBlock, OpenText, OpenThinking, OpenToolCall
+from rxauth.sources._reader import Reader
+from rxauth.sources._reports import ErrorReport, is_error, read_error
+from rxauth.sources._request import MAX_EVENT_BYTES, AuthHeader, Call, encoded, endpoint, merged
 from rxauth.sources._tool_calls import ToolCalls
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from rxauth.credentials import CredentialSource
 
 
@@ -68,13 +67,10 @@ def openai_chat(
     ...     credentials=StaticCredentials("secret"),
     ... )
     """
-    call = prepared(
-        request,
-        {"stream_options": {"include_usage": True}} if include_usage else {},
-        base_url=base_url,
-        path="/chat/completions",
-        fixed_headers={},
-        headers=headers,
+    call = Call(
+        url=endpoint(base_url, "/chat/completions"),
+        body=encoded(request, {"stream_options": {"include_usage": True}} if include_usage else {}),
+        headers=merged({}, headers),
         auth_header=auth_header,
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
@@ -137,12 +133,12 @@ class ChatReader(Reader):
     protocol: ClassVar[str] = "Chat Completions"
     api = "openai-chat"
 
-    def __init__(self, answer: Answer, exchange: Exchange, *, pings: bool = False) -> None:
-        super().__init__(answer, exchange, pings=pings)
-        self._current: OpenText | OpenThinking | None = None
-        self._last: dict[type[OpenBlock], OpenBlock] = {}  # the last block of each kind, open or closed
-        self._refusal: list[str] = []
-        self._calls = ToolCalls(answer, self._close_current)
+    def __init__(self, emit: Emit, exchange: Exchange, *, pings: bool = False) -> None:
+        super().__init__(emit, exchange, pings=pings)
+        self._current: OpenBlock | None = None  # the open text or thinking
+        self._last: dict[type[OpenBlock], Any] = {}  # the last block of each kind, open or closed
+        self._calls = ToolCalls(self._open_call)
+        self._refusal = ""
         self._had_delta = False
         self._answer_fields: dict[str, Any] = {}
 
@@ -160,6 +156,13 @@ class ChatReader(Reader):
                 return
         self.on_data(name, data)
 
+    def settle(self) -> None:
+        self._calls.settle()
+        if self._refusal:
+            self.answer.stop_reason, self.answer.stop_details = "refusal", self._refusal
+        if self._answer_fields and OpenText in self._last:
+            self._last[OpenText].extra |= self._answer_fields
+
     def on_object(self, body: dict[str, Any], name: str) -> None:
         choices = body.get("choices")
         if not isinstance(choices, list) or body.get("error"):
@@ -171,39 +174,21 @@ class ChatReader(Reader):
         for choice in choices:
             if isinstance(choice, dict) and not choice.get("index") and not self.answer.ended:
                 self._choice(choice)
-        if "usage" in body:
-            self._usage(body["usage"])
+        self._count(body.get("usage"))
         self._answer_fields |= {field: body[field] for field in _ANSWER_FIELDS if body.get(field)}
         if not choices and not body.get("usage") and (report := read_error(body)) and is_error(body, report):
             self.on_error(report)
 
     def _without_choices(self, body: dict[str, Any]) -> None:
         """Handle a body without choices: an error, the token counts alone, a ping, or a foreign object."""
-        error = body.get("error")
-        if error or body.get("object") == "error":
+        if body.get("error") or body.get("object") == "error":
             self.on_error(read_error(body))
         elif isinstance(body.get("usage"), dict):
-            self._usage(body["usage"])
+            self._count(body["usage"])
         elif body.get("type") == "ping":
             self.on_ping()
         else:
             self.on_foreign_object(body)
-
-    def complete(self) -> None:
-        self._settle()
-        super().complete()
-
-    def fail(self, cause: ProviderError) -> None:
-        self._settle()
-        super().fail(cause)
-
-    def _settle(self) -> None:
-        """Open the calls that waited for their id or name, and store the refusal: the stream has ended."""
-        self._calls.settle()
-        if self._refusal:
-            self.answer.stop_reason, self.answer.stop_details = "refusal", "".join(self._refusal)
-        if self._answer_fields and (block := self._last.get(OpenText)):
-            block.extra = (block.extra or {}) | self._answer_fields
 
     def _choice(self, choice: dict[str, Any]) -> None:
         delta, message = choice.get("delta"), choice.get("message")
@@ -214,35 +199,47 @@ class ChatReader(Reader):
             self._delta(self._not_yet_emitted(message) if self._had_delta else message)
         elif isinstance(text := choice.get("text"), str):  # the older Completions API
             self._add(OpenText, text)
-        if choice.get("usage"):
-            self._usage(choice["usage"])
+        self._count(choice.get("usage"))
+        reason = string(choice.get("finish_reason"))
         if choice.get("error"):
             self.on_error(read_error({"error": choice["error"]}))
-        elif isinstance(reason := choice.get("finish_reason"), str) and reason:
-            self._finish(reason)
+        elif reason in _FAILURES:
+            self.on_error(ErrorReport(f"The provider stopped the answer: {reason}.", "server_error", reason))
+        elif reason is not None:
+            self.answer.stop_reason = _FINISH_REASONS.get(reason, "stop")
+            self.answer.stop_details = reason
 
     def _delta(self, delta: dict[str, Any]) -> None:
         thinking = [field for field, value in delta.items() if value and _is_thinking(field, value)]
         if thinking:  # the first alone: servers repeat the text under a second name
             self._add(OpenThinking, delta[thinking[0]], thinking[0])
         self._add(OpenText, delta.get("content"))
-        if delta.get("tool_calls") and (others := self._calls.on_tool_calls(delta["tool_calls"])):
-            self._keep("tool_calls", others)
-        if delta.get("function_call"):
-            self._calls.on_function_call(delta["function_call"])
-        if refusal := string(delta.get("refusal")):
-            self._refusal.append(refusal)
+        if isinstance(calls := delta.get("tool_calls"), list):
+            self._tool_calls([each for each in calls if isinstance(each, dict)])
+        if isinstance(function := delta.get("function_call"), dict):  # the older form: one call, without an id
+            call_id = f"{self.answer.id or 'call'}_function"
+            self._calls.on_piece({"index": -1, "id": call_id, "function": function})
+        self._refusal += string(delta.get("refusal")) or ""
         for field, value in delta.items():
             if value and field not in _READ_FIELDS and field not in thinking:
                 self._keep(field, value)
 
+    def _tool_calls(self, pieces: list[dict[str, Any]]) -> None:
+        tools_of_the_provider = []
+        for piece in pieces:
+            if isinstance(piece.get("custom"), dict) or piece.get("type") in (None, "", "function", "custom"):
+                self._calls.on_piece(piece)
+            else:
+                tools_of_the_provider.append(piece)
+        if tools_of_the_provider:
+            self._keep("tool_calls", tools_of_the_provider)
+
     def _not_yet_emitted(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return the rest of a whole message at the end, which repeats what the deltas have brought."""
-        texts = [block.content for block in self.answer.blocks if isinstance(block, OpenText)]
-        emitted, content = "".join(texts), message.get("content")
+        emitted = "".join(block.content for block in self.answer.blocks if isinstance(block, OpenText))
         had_thinking = OpenThinking in self._last
         new = {field: value for field, value in message.items() if not (had_thinking and _is_thinking(field, value))}
-        if isinstance(content, str):
+        if isinstance(content := message.get("content"), str):
             new["content"] = content.removeprefix(emitted)
         if self._calls:
             new.pop("tool_calls", None)
@@ -250,33 +247,33 @@ class ChatReader(Reader):
             new.pop("refusal", None)
         return new
 
-    def _add(self, kind: type[OpenText | OpenThinking], piece: object, field: str = "") -> None:
+    def _add(self, kind: type[OpenBlock], piece: object, field: str = "") -> None:
         """Add a piece of text or thinking: a string, or a list of parts."""
-        if isinstance(piece, str):
+        if isinstance(piece, str) and piece:
             block = self._current
             if block.__class__ is not kind or block is None:
-                if not piece:
-                    return
-                block = self._opened(kind)
+                block = self._open(kind)
             if isinstance(block, OpenThinking):
                 block.field = block.field or field
             block.add(piece)
-            return
         for part in piece if isinstance(piece, list) else ():
             if not isinstance(part, dict):
                 continue
             if refusal := string(part.get("refusal")):
-                self._refusal.append(refusal)
+                self._refusal += refusal
             elif thinking := part.get("thinking"):
                 self._add(OpenThinking, thinking, "content")
             else:
                 self._add(kind, part.get("text") or [])
 
-    def _opened(self, kind: type[OpenText | OpenThinking]) -> OpenText | OpenThinking:
+    def _open(self, kind: type[OpenBlock]) -> OpenBlock:
         self._close_current()
-        self._current = self.answer.open_text() if kind is OpenText else self.answer.open_thinking()
-        self._last[kind] = self._current
+        self._current = self._last[kind] = self.answer.open(kind())
         return self._current
+
+    def _open_call(self, call: OpenToolCall) -> None:
+        self._close_current()
+        self.answer.open(call)
 
     def _close_current(self) -> None:
         if self._current is not None:
@@ -285,43 +282,31 @@ class ChatReader(Reader):
 
     def _keep(self, field: str, value: Any) -> None:
         """Keep a field that has no event, on the block that it belongs to."""
+        is_signature, is_thinking = _SIGNATURE.search(field), _THINKING.search(field)
         thinking = self._last.get(OpenThinking)
-        if _SIGNATURE.search(field) or _THINKING.search(field):
-            block = thinking or self._opened(OpenThinking)
+        if is_signature or is_thinking:
+            block = thinking or self._open(OpenThinking)
         else:
-            block = self._current or self._last.get(OpenText) or thinking or self._opened(OpenText)
-        block.keep({field: value})
+            block = self._current or self._last.get(OpenText) or thinking or self._open(OpenText)
+        block.extra = joined(block.extra, {field: value})
         if not isinstance(block, OpenThinking):
             return
-        if isinstance(value, str) and _SIGNATURE.search(field):
+        if isinstance(value, str) and is_signature:
             block.signature += value
-        for detail in value if isinstance(value, list) and _THINKING.search(field) else ():
-            if isinstance(detail, dict):
-                block.signature += string(detail.get("signature")) or ""
-                texts = (string(detail.get(name)) for name in ("text", "thinking", "summary"))
-                block.repeated += next(filter(None, texts), "")
-                block.redacted = block.redacted or detail.get("type") == "reasoning.encrypted"
+        for detail in filter(None, map(mapping, value)) if isinstance(value, list) and is_thinking else ():
+            block.signature += string(detail.get("signature")) or ""
+            texts = (string(detail.get(name)) for name in ("text", "thinking", "summary"))
+            block.whole += next(filter(None, texts), "")
+            block.redacted = block.redacted or detail.get("type") == "reasoning.encrypted"
 
-    def _finish(self, reason: str) -> None:
-        if reason in _FAILURES:
-            self.on_error(ErrorReport(f"The provider stopped the answer: {reason}.", "server_error", reason))
-            return
-        self.answer.stop_reason = _FINISH_REASONS.get(reason, "stop")
-        self.answer.stop_details = reason
-
-    def _usage(self, wire: object) -> None:
-        if not isinstance(wire, dict):
-            return
-        report = wire.get("prompt_tokens_details")
-        details = report if isinstance(report, dict) else {}
-        old = self.answer.usage
+    def _count(self, usage: object) -> None:
+        wire, old = mapping(usage), self.answer.usage
+        details = mapping(wire.get("prompt_tokens_details"))
+        cached = details.get("cached_tokens", wire.get("prompt_cache_hit_tokens", wire.get("cached_tokens")))
         self.answer.usage = Usage(
             input_tokens=count(wire.get("prompt_tokens"), old.input_tokens),
             output_tokens=count(wire.get("completion_tokens"), old.output_tokens),
-            cache_read_tokens=count(
-                details.get("cached_tokens", wire.get("prompt_cache_hit_tokens", wire.get("cached_tokens"))),
-                old.cache_read_tokens,
-            ),
+            cache_read_tokens=count(cached, old.cache_read_tokens),
             cache_write_tokens=count(details.get("cache_write_tokens"), old.cache_write_tokens),
         )
 

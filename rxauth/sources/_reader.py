@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from rxauth.errors import ProtocolError, ProviderError, StreamCut
-from rxauth.events import Api
-from rxauth.sources._errors import ErrorReport, Exchange, read_error
-from rxauth.sources._message import Answer, OpenToolCall
-from rxauth.sources._payload import NotJSONError, decoded
-from rxauth.sources._unframed import headline, is_page, read_body, read_words
+from rxauth.events import Api, Ping
+from rxauth.failures import Kind
+from rxauth.sources._errors import Exchange
+from rxauth.sources._json import NotJSONError, decoded
+from rxauth.sources._message import Answer, Emit, OpenToolCall
+from rxauth.sources._reports import ErrorReport, is_error, read_body, read_error, read_words
 
 _WORDS = 64 * 2**10  # bytes of unframed lines that are kept, enough for an error and its page
 _JSON = 16 * 2**20  # bytes of them if they are JSON, which can be a whole answer
@@ -24,7 +24,7 @@ class Reader(ABC):
     error of an answer that is not complete.
 
     Args:
-        answer: emits the events.
+        emit: receives the events.
         exchange: makes the causes of errors.
         pings: whether a ping or a comment of the server is a `ping` event.
     """
@@ -32,16 +32,15 @@ class Reader(ABC):
     protocol: ClassVar[str]
     api: ClassVar[Api]
 
-    def __init__(self, answer: Answer, exchange: Exchange, *, pings: bool = False) -> None:
-        answer.api = self.api
-        self.answer = answer
+    def __init__(self, emit: Emit, exchange: Exchange, *, pings: bool = False) -> None:
+        self.answer = Answer(emit, self.api)
         self.exchange = exchange
+        self.is_cut = False  # set before `on_end` where the connection broke off
         self._pings = pings
         self._recognized = False  # the body has had an event of this protocol
         self._foreign_text = ""  # the first object of another protocol, as text
         self._warning: ErrorReport | None = None  # an object that is an error if the answer does not become complete
         self._lines = bytearray()  # unframed lines
-        self.is_cut = False  # set before `on_end` where the connection broke off
 
     @abstractmethod
     def on_event(self, name: bytes, data: bytes) -> None:
@@ -51,6 +50,10 @@ class Reader(ABC):
     def on_object(self, body: dict[str, Any], name: str) -> None:
         """Handle an event whose data is decoded."""
 
+    @abstractmethod
+    def settle(self) -> None:
+        """Settle what waits for the end: the answer is about to be completed, or to fail."""
+
     def on_data(self, name: bytes, data: bytes) -> None:
         """Handle an event of any kind: a ping, an object of any protocol, an error, the end mark, a text."""
         if name == b"ping":
@@ -59,11 +62,11 @@ class Reader(ABC):
         try:
             body = decoded(data)
         except NotJSONError:
-            self._on_words(name, data)
+            self._on_words(name, data.strip())
             return
         report = read_error(body) if isinstance(body, list) or name == b"error" else None
         if report is not None or name == b"error":
-            self.on_error(report or read_body(data))
+            self.on_error(report)
         elif isinstance(body, dict):
             self.on_object(body, name.decode("utf-8", "replace"))
         else:
@@ -72,7 +75,7 @@ class Reader(ABC):
     def on_ping(self) -> None:
         """Handle a ping or a comment; its content is ignored."""
         if self._pings and not self.answer.ended:
-            self.answer.ping()
+            self.answer.emit(Ping())
 
     def on_line(self, line: bytes) -> None:
         """Handle a line outside of an event: an error, a page of HTML, a text."""
@@ -106,28 +109,35 @@ class Reader(ABC):
         if self.answer.stop_reason is not None and not self.is_cut:
             self.complete()
         else:
-            self.fail(self.incomplete())
-
-    def incomplete(self) -> ProviderError:
-        """Return the error of an answer that is not complete, with the server's text if there is one."""
-        lines = bytes(self._lines)
-        report = self._warning or read_body(lines)
-        if report is not None and (self._recognized or self._warning or self._is_known(report)):
-            return self.exchange.failure(report)
-        words = report.message if report is not None else self._foreign_text
-        if not self._recognized and (words or not self.exchange.is_event_stream):
-            return self.not_this_protocol(words)
-        ended = "cut the stream off" if self.is_cut else "ended the stream"
-        return self.exchange.error(StreamCut, f"{self.exchange.host} {ended} before the answer was complete.")
+            self._fail_incomplete()
 
     def complete(self) -> None:
         """Complete the answer, unless it has a tool call that no program can run."""
-        calls = [block for block in self.answer.blocks if isinstance(block, OpenToolCall)]
-        if all(call.name for call in calls):
+        self.settle()
+        if all(block.name for block in self.answer.blocks if isinstance(block, OpenToolCall)):
             self.answer.done()
         else:
             sentence = f"{self.exchange.host} sent a tool call without a name; its arguments are in the message."
             self.fail(self.exchange.error(ProtocolError, sentence))
+
+    def fail(self, cause: ProviderError) -> None:
+        """End the answer with an error, unless it has ended: damage after a complete answer is no failure."""
+        if not self.answer.ended:
+            self.settle()
+            self.answer.fail(cause, str(cause))
+
+    def on_error(self, report: ErrorReport | None) -> None:
+        """End the answer with an error of the provider."""
+        self.fail(self.exchange.failure(report or ErrorReport()))
+
+    def on_foreign_object(self, body: dict[str, Any]) -> None:
+        """Handle an object of another protocol: an error, or a warning that is one if the answer stays incomplete."""
+        report = read_error(body)
+        if report is not None and is_error(body, report):
+            self.on_error(report)
+            return
+        self._warning = self._warning or report
+        self._foreign_text = self._foreign_text or str(body)[:_WORDS]
 
     def not_this_protocol(self, words: str = "") -> ProtocolError:
         """Return the error of a body of another protocol; its text quotes the beginning of `words`."""
@@ -140,71 +150,54 @@ class Reader(ABC):
         )
         return exchange.error(ProtocolError, sentence)
 
-    def on_error(self, report: ErrorReport | None) -> None:
-        """End the answer with an error of the provider."""
-        self.fail(self.exchange.failure(report or ErrorReport()))
-
-    def fail(self, cause: ProviderError) -> None:
-        self.answer.fail(cause, str(cause))
-
-    def on_foreign_object(self, body: Mapping[str, Any]) -> None:
-        """Handle an object of another protocol: an error, or a warning that is one if the answer stays incomplete."""
-        report = read_error(body)
-        if report is not None and is_error(body, report):
-            self.on_error(report)
-            return
-        self._warning = self._warning or report
-        self._foreign_text = self._foreign_text or str(body)[:_WORDS]
-
     def _on_words(self, name: bytes, data: bytes) -> None:
-        text = data.decode("utf-8", "replace").strip()
-        if text == "[DONE]":
-            self.on_end_mark()
-        elif name == b"error" and not text:
-            self.on_error(None)
-        elif text:
-            report = read_words(headline(data) if is_page(data) else text)
-            if report is not None and (name == b"error" or self._recognized or self._is_known(report)):
-                self.on_error(report)
-            else:
-                self.fail(self.not_this_protocol(text if report is None else report.message))
+        if data == b"[DONE]":
+            self._on_end_mark()
+            return
+        report = read_words(data)
+        if name == b"error" or (report is not None and (self._recognized or self._is_known(report))):
+            self.on_error(report)
+        elif data:
+            self.fail(self.not_this_protocol(report.message if report is not None else data.decode("utf-8", "replace")))
 
-    def on_end_mark(self) -> None:
-        """Handle `[DONE]`: the answer is complete if it has begun."""
+    def _on_end_mark(self) -> None:
+        """Handle `[DONE]`: the answer is complete if it has begun and no error came instead of its end."""
         report = read_body(bytes(self._lines))
         is_failed = self._warning is not None or (report is not None and self._is_known(report))
         if self._recognized and (self.answer.stop_reason is not None or not is_failed):
             self.complete()
         else:
-            self.fail(self.incomplete())
+            self._fail_incomplete()
+
+    def _fail_incomplete(self) -> None:
+        """Fail an answer that is not complete, with the server's text if there is one."""
+        exchange = self.exchange
+        report = self._warning or read_body(bytes(self._lines))
+        if report is not None and (self._recognized or self._warning or self._is_known(report)):
+            self.on_error(report)
+            return
+        words = report.message if report is not None else self._foreign_text
+        if not self._recognized and (words or not exchange.is_event_stream):
+            self.fail(self.not_this_protocol(words))
+            return
+        ended = "cut the stream off" if self.is_cut else "ended the stream"
+        self.fail(exchange.error(StreamCut, f"{exchange.host} {ended} before the answer was complete."))
 
     def _is_known(self, report: ErrorReport) -> bool:
         """Return whether the text of a report shows by itself that it is an error."""
         is_called_error = report.message.lstrip().casefold().startswith("error")
-        return report.code is not None or is_called_error or type(self.exchange.failure(report)) is not ProviderError
+        return report.code is not None or is_called_error or self.exchange.kind_of(report) is not Kind.UNKNOWN
 
 
 _BRACKETS = (b"{", b"[")
-_SUCCESS = ("ok", "success", "succeeded")
-
-
-def is_error(body: Mapping[str, Any], report: ErrorReport) -> bool:
-    """Return whether an object is an error for certain; one that has only a message may be a notice."""
-    if any(body.get(name) for name in ("error", "errors", "error_message", "error_type", "errorMessage")):
-        return True
-    if isinstance(report.code, int):
-        return report.code != 0 and not 200 <= report.code < 300
-    if isinstance(report.code, str):
-        return report.code.casefold() not in _SUCCESS
-    return "error" in str(body.get("type")).casefold() or body.get("object") == "error" or body.get("success") is False
 
 
 def _is_whole(text: bytes) -> bool:
     """Return whether the text is one JSON object or list, or the end mark."""
-    if text[:1] + text[-1:] in (b"{}", b"[]"):
-        try:
-            decoded(text)
-        except NotJSONError:
-            return text == b"[DONE]"
-        return True
-    return False
+    if text[:1] + text[-1:] not in (b"{}", b"[]"):
+        return False
+    try:
+        decoded(text)
+    except NotJSONError:
+        return text == b"[DONE]"
+    return True

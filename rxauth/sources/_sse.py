@@ -43,22 +43,6 @@ class EventStreamDecoder:
     b'greeting' b'hello'
     """
 
-    __slots__ = (
-        "_after_cr",
-        "_begun",
-        "_data",
-        "_more_data",
-        "_name",
-        "_needs_normalizing",
-        "_on_comment",
-        "_on_event",
-        "_on_line",
-        "_partial_line",
-        "_possible_bom",
-        "_room",
-        "max_event_bytes",
-    )
-
     def __init__(
         self,
         on_event: Callable[[bytes, bytes], object],
@@ -72,14 +56,11 @@ class EventStreamDecoder:
         self._on_line = on_line
         self._on_comment = on_comment
         self._name = b""
-        self._data: bytes | None = None
-        self._more_data: list[bytes] = []  # the data lines after the first: most events have one
+        self._data: list[bytes] = []  # the data lines of the event that has begun
         self._room = max_event_bytes  # bytes that the next line may have
         self._partial_line = bytearray()  # an incomplete line, grown in place: joining anew would cost quadratic time
-        self._possible_bom = b""
-        self._begun = False
+        self._begun = False  # before, a BOM is skipped
         self._after_cr = False
-        self._needs_normalizing = True  # at the start, for a BOM, and after a CR, for its LF
 
     def feed(self, chunk: bytes) -> None:
         """Decode the next bytes of the stream.
@@ -87,29 +68,28 @@ class EventStreamDecoder:
         Raises:
             EventTooLargeError: the rest of the stream cannot be decoded.
         """
-        if self._needs_normalizing or _CR in chunk:
-            chunk = self._normalized(chunk)
-        if self._data is None and not (self._partial_line or self._name) and self._dispatched_at_once(chunk):
+        if self._after_cr or _CR in chunk:
+            chunk = self._with_line_feeds(chunk)
+        if not (self._data or self._partial_line or self._name) and self._dispatched_at_once(chunk):
             return
         lines = chunk.split(b"\n")
         rest = lines.pop()
         if lines and self._partial_line:
             lines[0] = bytes(self._partial_line + lines[0])
             self._partial_line = bytearray()
-        name, data, more, room = self._name, self._data, self._more_data, self._room
-        on_event = self._on_event
+        if lines and not self._begun:
+            self._begun, lines[0] = True, lines[0].removeprefix(_BOM)
+        name, data, room = self._name, self._data, self._room
         for line in lines:
             if not line:
-                if data is not None:
-                    if more:
-                        data, more = b"\n".join((data, *more)), []
-                    on_event(name, data)
-                    data, room = None, self.max_event_bytes
+                if data:
+                    self._on_event(name, b"\n".join(data))
+                    data, room = [], self.max_event_bytes
                 name = b""
             elif len(line) > room:
                 self._refuse()
-            elif line[:6] == b"data: " and data is None:  # nearly every line; quicker than `startswith`
-                data = line[6:]
+            elif line[:6] == b"data: ":  # nearly every line; quicker than `startswith`
+                data.append(line[6:])
                 room -= len(line)
             elif line[:7] == b"event: ":
                 name = line[7:]
@@ -117,10 +97,7 @@ class EventStreamDecoder:
                 field, _, value = line.partition(b":")
                 value = value.removeprefix(b" ")
                 if field == b"data":
-                    if data is None:
-                        data = value
-                    else:
-                        more.append(value)
+                    data.append(value)
                     room -= len(line)
                 elif field == b"event":
                     name = value
@@ -128,9 +105,11 @@ class EventStreamDecoder:
                     self._on_comment()
                 elif field not in _RECONNECTING:
                     self._on_line(line)
-        self._name, self._data, self._more_data, self._room = name, data, more, room
+        self._name, self._data, self._room = name, data, room
         if rest:
             self._partial_line += rest
+            if not self._begun and len(self._partial_line) >= len(_BOM):
+                self._begun, self._partial_line = True, self._partial_line.removeprefix(_BOM)
             if len(self._partial_line) > room:
                 self._refuse()
 
@@ -147,12 +126,14 @@ class EventStreamDecoder:
             unnamed = _UNNAMED.findall(chunk)
             if chunk.count(b"\n") != 2 * len(unnamed):
                 return False
+            self._begun = self._begun or bool(unnamed)
             for data in unnamed:
                 on_event(b"", data)
         else:
             named = _NAMED.findall(chunk)
             if chunk.count(b"\n") != 3 * len(named):
                 return False
+            self._begun = self._begun or bool(named)
             for name, data in named:
                 on_event(name, data)
         self._partial_line += chunk[chunk.rfind(b"\n") + 1 :]
@@ -166,27 +147,18 @@ class EventStreamDecoder:
         Raises:
             EventTooLargeError: as `feed`.
         """
-        if self._possible_bom or self._partial_line:
-            self._begun = True  # half a byte order mark is data
-            self._partial_line[:0], self._possible_bom = self._possible_bom.removeprefix(_BOM), b""
+        if self._partial_line:
             self.feed(b"\n")
-        if self._data is None:
+        if not self._data:
             return None
-        data, self._data = b"\n".join((self._data, *self._more_data)), None
+        data, self._data = b"\n".join(self._data), []
         return self._name, data
 
     def _refuse(self) -> NoReturn:
         raise EventTooLargeError(f"An event is larger than {self.max_event_bytes} bytes.")
 
-    def _normalized(self, chunk: bytes) -> bytes:
-        """Return the chunk with LF for every line end, without the BOM that a stream may start with."""
-        if not self._begun:
-            chunk = self._possible_bom + chunk
-            if _BOM.startswith(chunk):
-                self._possible_bom = chunk
-                return b""
-            self._begun, self._possible_bom = True, b""
-            chunk = chunk.removeprefix(_BOM)
+    def _with_line_feeds(self, chunk: bytes) -> bytes:
+        """Return the chunk with a line feed for every line end."""
         if self._after_cr and chunk:
             # The CR at the end of the last chunk has ended its line already: an LF after it must not end another one.
             chunk = chunk.removeprefix(b"\n")
@@ -194,5 +166,4 @@ class EventStreamDecoder:
         if _CR in chunk:
             self._after_cr = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        self._needs_normalizing = self._after_cr
         return chunk

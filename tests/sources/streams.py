@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -35,7 +36,6 @@ from rxauth.events import (
 from rxauth.sources import anthropic_messages
 from rxauth.sources._anthropic import MessagesReader
 from rxauth.sources._errors import Exchange
-from rxauth.sources._message import Answer
 from rxauth.sources._openai import ChatReader
 from rxauth.sources._reader import Reader
 from rxauth.sources._sse import EventStreamDecoder
@@ -47,6 +47,9 @@ REQUEST = {"model": "m", "max_tokens": 99, "messages": [{"role": "user", "conten
 
 ANTHROPIC: type[Reader] = MessagesReader
 OPENAI: type[Reader] = ChatReader
+
+
+NO_TOKENS: Any = SimpleNamespace(access_token="", refresh_token=None)
 
 
 class Holder:
@@ -95,10 +98,9 @@ def read(
 ) -> list[AssistantEvent]:
     """What a reader makes of a body that comes cut at these places and ends cleanly."""
     events: list[AssistantEvent] = []
-    answer = Answer(events.append)
-    exchange = Exchange("provider")
+    exchange = Exchange("provider", NO_TOKENS)
     exchange.answered(200, {"Content-Type": content_type}, now=0)
-    listener = reader(answer, exchange, pings=pings)
+    listener = reader(events.append, exchange, pings=pings)
     decoder = EventStreamDecoder(
         listener.on_event, on_line=listener.on_line, on_comment=listener.on_ping, max_event_bytes=2**24
     )

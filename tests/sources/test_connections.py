@@ -17,7 +17,7 @@ from rxauth.errors import CredentialRejected
 from rxauth.events import AssistantEvent
 from rxauth.operators import recover_auth
 from rxauth.sources import anthropic_messages
-from rxauth.sources._connections import KEPT_FOR, Lease
+from rxauth.sources._connections import KEPT_FOR, pool_of_running_loop
 from rxauth.testing import FakeProvider, Gate, Reply
 from tests.sources.streams import REQUEST, Counted, Holder, collect, done, failed
 
@@ -91,15 +91,15 @@ async def test_a_late_attempt_makes_a_new_connection() -> None:
 async def test_an_attempt_at_the_last_moment_keeps_its_session() -> None:
     async def second() -> None:
         await asyncio.sleep(KEPT_FOR)
-        async with Lease() as session:
-            await asyncio.sleep(1)
-            assert not session.closed
+        session = await pool_of_running_loop().take()
+        await asyncio.sleep(1)
+        assert not session.closed
+        await pool_of_running_loop().give_back(comes_back=False)
 
     attempt = asyncio.ensure_future(second())
     await asyncio.sleep(0)  # its timer is the first of two that fire together
-    lease = Lease()
-    async with lease as session:
-        lease.comes_back = True
+    session = await pool_of_running_loop().take()
+    await pool_of_running_loop().give_back(comes_back=True)
     await attempt
     assert session.closed
 
@@ -187,9 +187,8 @@ def test_a_closed_loop_is_freed_when_the_next_one_comes() -> None:
         gc.collect()
         assert not any(each() for each in loops[:-1])
         loops.append(weakref.ref(asyncio.get_running_loop()))
-        lease = Lease()
-        async with lease:
-            lease.comes_back = True
+        await pool_of_running_loop().take()
+        await pool_of_running_loop().give_back(comes_back=True)
 
     for _ in range(3):
         asyncio.run(main())
@@ -202,8 +201,8 @@ async def test_a_running_loop_keeps_its_connections() -> None:
         failed(await collect(messages(fake, holder)))
 
         async def elsewhere() -> None:
-            async with Lease():
-                pass
+            await pool_of_running_loop().take()
+            await pool_of_running_loop().give_back(comes_back=False)
 
         await asyncio.to_thread(asyncio.run, elsewhere())
         holder.credential = fake.credential()
@@ -213,11 +212,13 @@ async def test_a_running_loop_keeps_its_connections() -> None:
 
 @pytest.mark.filterwarnings("ignore:asynchronous generator:ResourceWarning")
 async def test_a_loop_without_generators_gets_another_session() -> None:
-    async with Lease() as first:
-        await asyncio.get_running_loop().shutdown_asyncgens()
-        assert first.closed
-        async with Lease() as second:
-            assert not second.closed
+    pool = pool_of_running_loop()
+    first = await pool.take()
+    await asyncio.get_running_loop().shutdown_asyncgens()
+    assert first.closed
+    assert not (await pool.take()).closed
+    for _ in range(2):
+        await pool.give_back(comes_back=False)
 
 
 async def _rejected_then_answered(fake: FakeProvider, holder: Holder) -> None:

@@ -20,8 +20,10 @@ from rxauth.errors import (
     TransientError,
 )
 from rxauth.failures import is_auth_error
-from rxauth.sources._errors import ErrorReport as Report
-from rxauth.sources._errors import Exchange, read_error
+from rxauth.sources._errors import Exchange
+from rxauth.sources._reports import ErrorReport as Report
+from rxauth.sources._reports import read_error
+from tests.sources.streams import NO_TOKENS
 
 from ..failures.refusals import AUTH, REFUSED, TRANSIENT
 
@@ -29,7 +31,7 @@ from ..failures.refusals import AUTH, REFUSED, TRANSIENT
 def exchange(
     status: int = 200, headers: dict[str, str] | None = None, credential: Credential | None = None
 ) -> Exchange:
-    made = Exchange("api.example.com", credential)
+    made = Exchange("api.example.com", credential or NO_TOKENS)
     made.answered(status, headers or {}, now=0)
     return made
 
@@ -247,5 +249,5 @@ def test_huge_message_is_cut_before_it_is_read() -> None:
 
 
 def test_connection_error_has_no_status() -> None:
-    cause = Exchange("api.example.com").error(ConnectionFailed, "No connection to api.example.com.")
+    cause = Exchange("api.example.com", NO_TOKENS).error(ConnectionFailed, "No connection to api.example.com.")
     assert (cause.status, cause.retry_after, cause.request_id) == (None, None, None)
