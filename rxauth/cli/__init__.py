@@ -7,29 +7,31 @@ Exit codes: 0 done, 1 the stream ended in an error, 2 usage or a credential file
 
 from __future__ import annotations
 
-import time
 from argparse import Namespace
 from collections.abc import Sequence
 from importlib import import_module
 
 from rxauth.cli import screen
-from rxauth.cli.running import DONE, FAILED, INTERRUPTED, USAGE, CommandError, exit_code, process_start
+from rxauth.cli.running import DONE, FAILED, INTERRUPTED, USAGE, CommandError, exit_code
 from rxauth.credentials import finish_refreshes, is_refreshing
 from rxauth.errors import RxAuthError
 
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command in `argv`, by default in `sys.argv[1:]`, and return its exit code.
+def main(argv: Sequence[str] | None = None, *, pace: float = 1.0) -> int:
+    """Run a command, and return its exit code.
 
     A second Ctrl-C ends the wait for a token request that the first one left under way.
+
+    Args:
+        argv: the arguments; by default those of the process.
+        pace: the factor of every pause that the command makes; 0 for a test.
     """
-    screen.prepare_streams()
-    screen.show_remarks()
-    args = Namespace(logins=None, started=process_start() if argv is None else time.time())
+    screen.prepare()
+    args = Namespace(argv=argv, pace=pace, logins=None, account=None, credentials=None, header=())
     try:
-        code = _run(argv, args)
+        code = _run(args)
         finish_refreshes()
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -41,11 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(argv: Sequence[str] | None, args: Namespace) -> int:
+def _run(args: Namespace) -> int:
     from rxauth.cli.parser import parse
 
     try:
-        parse(argv, args)
+        parse(args)
         # Not before the arguments are known to be good: to import a command takes longer than to parse them.
         code: int = getattr(import_module(f"rxauth.cli.{args.module}"), args.function)(args)
     except KeyboardInterrupt:

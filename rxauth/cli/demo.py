@@ -35,9 +35,10 @@ Refresh: TypeAlias = Callable[[object], Awaitable[object]]
 
 def demo(args: Namespace) -> int:
     """Ask one question in three ways, with a token that the embedded provider has invalidated."""
-    scenes = run(run_demo())
+    scenes = run(run_demo(args.pace))
+    recovered = scenes[-1].is_whole()
     if args.json:
-        screen.write(json.dumps({"scenes": [scene.as_json() for scene in scenes], "ok": scenes[-1].whole}))
+        screen.write(json.dumps({"scenes": [scene.as_json() for scene in scenes], "ok": recovered}))
     else:
         color = args.color == "always" or (args.color == "auto" and screen.has_color(sys.stdout))
         problem = "The token has not expired on this machine, but the server no longer accepts it."
@@ -45,47 +46,41 @@ def demo(args: Namespace) -> int:
         for scene in scenes:
             scene.show(color)
         screen.write("Your own streams:\n  stream.pipe(recover_auth(credentials.refresh))")
-    return DONE if scenes[-1].whole else FAILED
+    return DONE if recovered else FAILED
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One way to ask, and its outcome."""
+    """One way to ask, and its outcome; a request is one to the server, with its status."""
 
     name: str
     remark: str
     diagram: Diagram
-    events: tuple[AssistantEvent, ...]
+    events: list[AssistantEvent]
     transcript: tuple[TranscriptEntry, ...]
-    requests: tuple[tuple[str, int | None], ...]
+    requests: list[dict[str, Any]]
 
-    @property
-    def whole(self) -> bool:
-        """Whether there is exactly one message, complete, after exactly one refresh."""
-        requests = [request for request, _ in self.requests]
+    def is_whole(self) -> bool:
+        """Return whether there is exactly one message, complete, after exactly one refresh."""
+        requests = ["POST /v1/messages", "POST /oauth/token", "POST /v1/messages"]
         return (
             [(entry.open, entry.message.text) for entry in self.transcript] == [(False, ANSWER)]
             and [type(event) for event in self.events if isinstance(event, Start | Done)] == [Start, Done]
-            and requests.count("POST /oauth/token") == 1
-            and requests.count("POST /v1/messages") == 2
+            and [each["request"] for each in self.requests] == requests
         )
 
     def as_json(self) -> dict[str, Any]:
         """Return its events, transcript and requests."""
         entries = [{"open": entry.open, "message": json.loads(to_json(entry.message))} for entry in self.transcript]
-        return {
-            "name": self.name,
-            "events": [json.loads(to_json(event)) for event in self.events],
-            "transcript": entries,
-            "requests": [{"request": request, "status": status} for request, status in self.requests],
-        }
+        events = [json.loads(to_json(event)) for event in self.events]
+        return {"name": self.name, "events": events, "transcript": entries, "requests": self.requests}
 
     def show(self, color: bool) -> None:
         """Write its timelines and its transcript."""
         bold, dim, plain = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if color else ("", "", "")
         width = screen.width(sys.stdout)
         screen.write(f"{bold}{self.name}{plain}\n{textwrap.fill(self.remark, width)}\n")
-        screen.write(self.diagram.text(width, color=color, ascii_only=not screen.can_draw(sys.stdout)))
+        screen.write(self.diagram.text(width, color=color, ascii_only=not _can_draw()))
         screen.write(f"\n{dim}saved in the transcript:{plain}")
         for number, entry in enumerate(self.transcript, start=1):
             text = json.dumps(entry.message.text, ensure_ascii=False) if entry.message.text else "(empty)"
@@ -95,25 +90,25 @@ class Scene:
         screen.write("\n")
 
 
-async def run_demo() -> tuple[Scene, ...]:
+def _can_draw() -> bool:
+    """Return whether the output's encoding has the characters of a diagram."""
+    try:
+        "─│╰╯●‹›×…".encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+async def run_demo(pace: float = 1.0) -> list[Scene]:
     """Run the three scenes; the last one is rxauth's."""
-    return (
-        await _scene(
-            "1. no filter",
-            "The stream emits start before the server has answered; the 401 reaches the user.",
-            lambda stream, refresh: stream,
-        ),
-        await _scene(
-            "2. a retry, but no buffer",
-            "The first start is already on the screen: an empty message stays for ever.",
-            _retry_without_buffer,
-        ),
-        await _scene(
-            "3. rxauth",
-            "start is held until the stream is live: one message, as if nothing had happened.",
-            lambda stream, refresh: stream.pipe(recover_auth(refresh)),
-        ),
-    )
+    unfiltered = "The stream emits start before the server has answered; the 401 reaches the user."
+    phantom = "The first start is already on the screen: an empty message stays for ever."
+    whole = "start is held until the stream is live: one message, as if nothing had happened."
+    return [
+        await _scene("1. no filter", unfiltered, lambda stream, _: stream, pace),
+        await _scene("2. a retry, but no buffer", phantom, _retry_without_buffer, pace),
+        await _scene("3. rxauth", whole, lambda stream, refresh: stream.pipe(recover_auth(refresh)), pace),
+    ]
 
 
 def _retry_without_buffer(stream: Stream, refresh: Refresh) -> Stream:
@@ -129,28 +124,21 @@ def _retry_without_buffer(stream: Stream, refresh: Refresh) -> Stream:
     return stream.pipe(ops.flat_map(thrown), ops.catch(again))
 
 
-async def _scene(name: str, remark: str, recover: Callable[[Stream, Refresh], Stream]) -> Scene:
-    async with FakeProvider(answer=ANSWER, replies=[Reply(pause=0.02)], latency=0.04) as fake:
-        credentials = OAuthCredentials(
-            MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id
-        )
+async def _scene(name: str, remark: str, recover: Callable[[Stream, Refresh], Stream], pace: float) -> Scene:
+    async with FakeProvider(answer=ANSWER, replies=[Reply(pause=0.02 * pace)], latency=0.04 * pace) as fake:
+        store = MemoryStore(fake.credential())
+        credentials = OAuthCredentials(store, token_url=fake.token_url, client_id=fake.client_id)
         fake.invalidate()
         stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
-        screen, transcript = Recorder("screen"), Transcript()
-        shown = recover(stream, credentials.refresh).pipe(screen, ops.do(transcript))
+        recorder, transcript = Recorder("screen"), Transcript()
+        shown = recover(stream, credentials.refresh).pipe(recorder, ops.do(transcript))
         # Not an async for: after a Ctrl-C the garbage collector would close its iterator when the loop is gone.
         events = await shown.pipe(ops.to_list())
-        seen = [(f"{each.method} {each.path}", each.status, each.at) for each in fake.requests]
-    (shown_to_user,) = screen.timelines
-    starts = [mark.time for mark in shown_to_user.marks if isinstance(mark.value, Start)]
+        seen = [(each.at, f"{each.method} {each.path}", each.status) for each in fake.requests]
+    (user,) = recorder.timelines
+    starts = [mark.time for mark in user.marks if isinstance(mark.value, Start)]
     if len(starts) > 1:
-        shown_to_user = shown_to_user.with_note(PHANTOM, at=starts[0])
-    server = Timeline.of_marks("server", [(at, f"{request} {status}") for request, status, at in seen])
-    return Scene(
-        name=name,
-        remark=remark,
-        diagram=Diagram(shown_to_user, server),
-        events=tuple(events),
-        transcript=transcript.entries,
-        requests=tuple((request, status) for request, status, _ in seen),
-    )
+        user = user.with_note(PHANTOM, at=starts[0])
+    server = Timeline.of_marks("server", [(at, f"{request} {status}") for at, request, status in seen])
+    requests = [{"request": request, "status": status} for _, request, status in seen]
+    return Scene(name, remark, Diagram(user, server), events, transcript.entries, requests)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import shutil
 import sys
+import textwrap
+import webbrowser
 from argparse import Namespace
 from contextlib import suppress
 
 from rxauth.cli import screen
-from rxauth.cli.logins import logins_of
+from rxauth.cli.logins import Logins, logins_of
 from rxauth.cli.running import DONE, CommandError, run
-from rxauth.credentials import CredentialStore, KimiCodeStore, device_login
+from rxauth.credentials import DevicePrompt, DeviceWaiting, KimiCodeStore, device_login
 from rxauth.errors import LoginRequired, StoreError
 
 
@@ -28,9 +30,9 @@ async def _log_in(args: Namespace) -> int:
     if app is None:
         variable = logins.preset.key_env or "RXAUTH_TOKEN"
         raise CommandError(f"There is no login at {args.provider}. Set {variable} to an API key.")
-    await _check_storable(logins.stores()[0], args)
+    await _check_storable(logins)
     store = await logins.own_store(new=True)
-    prompt = screen.LoginPrompt(sys.stderr, browser=not args.no_browser)
+    prompt = LoginPrompt(browser=not args.no_browser)
     try:
         credential = await device_login(
             device_url=app.device_url,
@@ -40,6 +42,7 @@ async def _log_in(args: Namespace) -> int:
             headers=logins.headers(),
             on_prompt=prompt.show,
             on_waiting=prompt.tick,
+            sleep=logins.sleep,
         )
     finally:
         prompt.end()
@@ -54,7 +57,7 @@ async def _deployment(args: Namespace) -> str:
     regions = logins.preset.regions
     if args.region is not None or not logins.at_usual_host():
         return regions[args.region or "mainland-cn"]
-    noted = regions[KimiCodeStore.region(environ=os.environ) or "mainland-cn"]
+    noted = regions[KimiCodeStore.region() or "mainland-cn"]
     if noted != args.provider:
         with suppress(LoginRequired):  # kimi-code too goes by its region only before the first login
             await logins.load()
@@ -63,16 +66,58 @@ async def _deployment(args: Namespace) -> str:
     return noted
 
 
-async def _check_storable(store: CredentialStore, args: Namespace) -> None:
+async def _check_storable(logins: Logins) -> None:
     """Fail before a person goes to the browser, where nothing can be stored."""
     try:
-        async with asyncio.timeout(1), store.locked():
+        async with asyncio.timeout(1 * logins.pace), logins.stores()[0].locked():
             pass
     except TimeoutError:  # another process has the lock, so there can be one
         pass
     except StoreError as error:
-        action = "Set RXAUTH_HOME to a directory that can be written." if args.credentials is None else ""
+        action = "Set RXAUTH_HOME to a directory that can be written." if logins.file is None else ""
         raise CommandError(f"{error} {action}".rstrip()) from None
+
+
+class LoginPrompt:
+    """Show the code and the address of a device login, and one line that says how long it has been waiting."""
+
+    def __init__(self, *, browser: bool) -> None:
+        self._browser = browser
+        self._one_line = screen.can_erase(sys.stderr)
+        self._prompted = False
+        self._waiting = False
+
+    def show(self, prompt: DevicePrompt) -> None:
+        """Show a code, and open the address in a browser."""
+        self.end()
+        if self._prompted:
+            screen.aside("That code has expired. Here is a new one.")
+        self._prompted = True
+        address = prompt.verification_uri_complete or prompt.verification_uri
+        screen.aside(f"Open   {prompt.verification_uri}\nEnter  {prompt.user_code}")
+        if address != prompt.verification_uri:
+            screen.aside(f"Or open {address}")
+        if self._browser:
+            with suppress(webbrowser.Error):
+                webbrowser.open(address)
+
+    def tick(self, waiting: DeviceWaiting) -> None:
+        """Show how long the login has been waiting, and how long the code is good."""
+        doing = f"{waiting.trouble} Trying again" if waiting.trouble else f"Waiting for you, {waiting.elapsed:.0f} s"
+        line = f"{doing}; the code is good for {waiting.remaining:.0f} s more."
+        if self._one_line:
+            # The next tick cannot erase a line that wraps.
+            line = textwrap.shorten(line, max(8, shutil.get_terminal_size().columns - 1), placeholder="…")
+            screen.aside(f"\r\x1b[K{line}", end="")
+        elif not self._waiting or waiting.trouble:
+            screen.aside(line)
+        self._waiting = True
+
+    def end(self) -> None:
+        """Erase the waiting line."""
+        if self._one_line and self._waiting:
+            screen.aside("\r\x1b[K", end="")
+        self._waiting = False
 
 
 def logout(args: Namespace) -> int:

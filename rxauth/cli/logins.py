@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rxauth import __version__
 from rxauth.addresses import checked_url, same_address
-from rxauth.cli.home import Notes, device_id, home
+from rxauth.cli.notes import device_id, home, note_ended
 from rxauth.credentials import FileStore, StaticCredentials
 from rxauth.errors import LoginRequired, StoreError
 from rxauth.providers import PROVIDERS, OAuthApp, Protocol, Provider
@@ -25,43 +23,40 @@ if TYPE_CHECKING:
     from rxauth.credentials import Credential, CredentialSource, CredentialStore
 
 
-@dataclass(eq=False, repr=False)  # a repr would show the keys in the environment
 class Logins:
     """The places that may hold a login for one provider.
 
-    `account` tells several logins at one provider apart; only our own file has those. `file` is a credential file that
-    is used instead of all others. `more_headers` go with every request.
+    `args.account` tells several logins at one provider apart; only our own file has those. `args.credentials` is a
+    file that is used instead of all others. `args.header` goes with every request.
     """
 
-    environ: Mapping[str, str]
-    preset: Provider
-    account: str | None = None
-    file: Path | None = None
-    more_headers: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.name = self.preset.name if self.account is None else f"{self.preset.name}/{self.account}"
-        self.app = oauth_app(self.environ, self.preset)
-        self._only_own = self.account is not None or self.file is not None
+    def __init__(self, args: Namespace, preset: Provider) -> None:
+        self.preset = preset
+        self.file = args.credentials
+        self.name = preset.name if args.account is None else f"{preset.name}/{args.account}"
+        self.app = oauth_app(preset)
+        self.pace = args.pace
+        self._account, self._headers = args.account, dict(args.header or ())
+        self._only_own = args.account is not None or self.file is not None
         self._renewing: CredentialSource | None = None
 
-    # A key in the environment -----------------------------------------------------------------------------------------
+    async def sleep(self, seconds: float) -> None:
+        """Wait, at the pace of the command."""
+        import asyncio
+
+        await asyncio.sleep(seconds * self.pace)
 
     def key(self) -> StaticCredentials | None:
         """Return the key in the environment, if there is one."""
         variable = self._key_variable()
-        if variable is None:
-            return None
         try:
-            return StaticCredentials(self.environ[variable].strip())
+            return StaticCredentials(os.environ[variable].strip()) if variable else None
         except ValueError:
             raise ValueError(f"{variable} does not hold a token: it has characters that no header takes.") from None
 
     def _key_variable(self) -> str | None:
         variables = () if self._only_own else ("RXAUTH_TOKEN", self.preset.key_env)
-        return next((each for each in variables if each and self.environ.get(each, "").strip()), None)
-
-    # A stored login ---------------------------------------------------------------------------------------------------
+        return next((each for each in variables if each and os.environ.get(each, "").strip()), None)
 
     async def credentials(self) -> CredentialSource:
         """Return the key in the environment, else the stored login."""
@@ -79,13 +74,15 @@ class Logins:
 
     def renewing(self, credential: Credential) -> CredentialSource:
         """Return a source of the stored login's tokens, which renews them where that is possible."""
-        app = self.app or _app_of(credential)
-        if app is None or credential.refresh_token is None:
+        # A login at a server that is no preset says itself how to renew it.
+        token_url = self.app.token_url if self.app else credential.token_url
+        client_id = self.app.client_id if self.app else credential.extra.get("client_id")
+        if credential.refresh_token is None or token_url is None or not isinstance(client_id, str):
             return StaticCredentials(credential)
         from rxauth.credentials import OAuthCredentials
 
         self._renewing = OAuthCredentials(
-            self.store, token_url=app.token_url, client_id=app.client_id, headers=self.headers()
+            self.store, token_url=token_url, client_id=client_id, headers=self.headers(), sleep=self.sleep
         )
         return self._renewing
 
@@ -98,25 +95,24 @@ class Logins:
 
     async def note_end(self) -> None:
         """Note that the server has refused the refresh token of the login, for `status`."""
-        if credential := await self.store.load():
-            Notes(home(self.environ)).add_ended(credential.refresh_token)
+        credential = await self.store.load()
+        if credential and credential.refresh_token:
+            note_ended(credential.refresh_token)
 
     def headers(self) -> dict[str, str]:
         """Return the headers of every request: those that tell the provider who asks, and those that were given."""
         prefix = self.preset.device_header_prefix
         if prefix is None:
-            return dict(self.more_headers)
-        return {
-            f"{prefix}Platform": "rxauth",
-            f"{prefix}Version": __version__,
-            f"{prefix}Device-Name": _ascii(platform.node()),
-            f"{prefix}Device-Model": _ascii(f"{platform.system()} {platform.release()} {platform.machine()}"),
-            f"{prefix}Os-Version": _ascii(platform.version()),
-            f"{prefix}Device-Id": device_id(home(self.environ)),
-            **self.more_headers,
+            return self._headers
+        device = {
+            "Platform": "rxauth",
+            "Version": __version__,
+            "Device-Name": platform.node(),
+            "Device-Model": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "Os-Version": platform.version(),
+            "Device-Id": device_id(),
         }
-
-    # Its places -------------------------------------------------------------------------------------------------------
+        return {prefix + name: _header_text(value) for name, value in device.items()} | self._headers
 
     @cached_property
     def store(self) -> CredentialStore:
@@ -126,7 +122,7 @@ class Logins:
             return stores[0]
         from rxauth.credentials import LinkedStore
 
-        return LinkedStore(stores, token_url=None if self.app is None else self.app.token_url, environ=self.environ)
+        return LinkedStore(stores, token_url=None if self.app is None else self.app.token_url)
 
     def stores(self) -> Sequence[CredentialStore]:
         """Return the places that may hold a login: ours first, then those of other programs."""
@@ -135,10 +131,8 @@ class Logins:
             return own
         from rxauth.credentials import KimiCliStore, KimiCodeStore, PiStore
 
-        environ = self.environ
         try:
-            others = [*KimiCodeStore.of_all_regions(environ=environ), KimiCliStore(environ=environ)]
-            return [*own, PiStore(environ=environ), *others]
+            return [*own, PiStore(), *KimiCodeStore.of_all_regions(), KimiCliStore()]
         except RuntimeError:  # a user without a home directory, as in containers
             return own
 
@@ -147,19 +141,19 @@ class Logins:
 
         A new login replaces none of another host, nor one that may be of another host.
         """
-        first, *at_host = self._own_stores()
-        if at_host and not new and await at_host[0].load() is not None:
-            return at_host[0]
+        first, last = self._own_stores()[0], self._own_stores()[-1]
+        if not new and await last.load() is not None:
+            return last
         credential = await first.load()
         unknown = not new or self.at_usual_host()
-        return first if not at_host or credential is None or self._is_ours(credential, unknown=unknown) else at_host[0]
+        return first if credential is None or self._is_ours(credential, unknown=unknown) else last
 
     def _own_stores(self) -> list[FileStore]:
         """Return one entry of our file, and a second where a login at another host may stand under the first key."""
-        if self.file is not None:
-            return [FileStore(self.file, self.name)]
-        at_host = [] if self.app is None else [f"{self.name}@{urlsplit(self.app.token_url).netloc}"]
-        return [FileStore(home(self.environ) / "credentials.json", key) for key in (self.name, *at_host)]
+        keys = [self.name]
+        if self.file is None and self.app is not None:
+            keys.append(f"{self.name}@{urlsplit(self.app.token_url).netloc}")
+        return [FileStore(self.file or home() / "credentials.json", key, sleep=self.sleep) for key in keys]
 
     def at_usual_host(self) -> bool:
         """Return whether the environment names no other login host."""
@@ -170,8 +164,6 @@ class Logins:
         if self.app is None or credential.token_url is None:
             return unknown
         return same_address(credential.token_url, self.app.token_url)
-
-    # Sentences --------------------------------------------------------------------------------------------------------
 
     async def _nothing_found(self) -> str:
         for store in self.stores():
@@ -194,20 +186,18 @@ class Logins:
             return f"Check {variable}."
         if self.app is not None:
             return f"Run `{self._login_command()}`."
-        return f"Check the credential in {self.file or home(self.environ)}."
+        return f"Check the credential in {self.file or home()}."
 
     def _login_command(self) -> str:
-        return f"rxauth login {self.preset.name}" + (f" --account {self.account}" if self.account else "")
+        return f"rxauth login {self.preset.name}" + (f" --account {self._account}" if self._account else "")
 
 
 def logins_of(args: Namespace, preset: Provider | None = None) -> Logins:
-    """Return the places for the login that the arguments name, and note them in `args.logins`."""
+    """Return the places for the login that the arguments name, and keep them in `args.logins`."""
     if preset is None:
-        preset = preset_at(args.provider)[0] if "://" in args.provider else preset_named(args.provider)
-    headers = dict(getattr(args, "header", None) or {})
-    logins = Logins(os.environ, preset, args.account, args.credentials, headers)
-    args.logins = logins
-    return logins
+        preset = preset_at(args.provider) if "://" in args.provider else preset_named(args.provider)
+    args.logins = Logins(args, preset)
+    return args.logins  # type: ignore[no-any-return]
 
 
 def preset_named(name: str, choices: Sequence[str] = (*PROVIDERS, "or give a base URL")) -> Provider:
@@ -218,46 +208,26 @@ def preset_named(name: str, choices: Sequence[str] = (*PROVIDERS, "or give a bas
         raise ValueError(f"There is no provider named {name!r} here: choose {', '.join(choices)}.") from None
 
 
-def preset_at(base_url: str, protocol: Protocol | None = None) -> tuple[Provider, Protocol]:
+def preset_at(base_url: str, protocol: Protocol | None = None) -> Provider:
     """Return the preset with this address, which knows where a key goes; else a provider without a preset."""
-    for known in PROVIDERS.values():
-        for spoken_there, url in known.base_urls.items():
-            if url == base_url.rstrip("/") and protocol in (None, spoken_there):
-                return known, spoken_there
-    spoken: Protocol = protocol or "anthropic-messages"
+    for preset in PROVIDERS.values():
+        for spoken, url in preset.base_urls.items():
+            if url == base_url.rstrip("/") and protocol in (None, spoken):
+                return replace(preset, base_urls={spoken: base_url})
+    spoken = protocol or "anthropic-messages"
     usual = next(each for each in PROVIDERS.values() if spoken in each.base_urls)
-    return Provider(name=base_url, base_urls={spoken: base_url}, model=usual.model), spoken
+    return Provider(name=base_url, base_urls={spoken: base_url}, model=usual.model)
 
 
-def oauth_app(environ: Mapping[str, str], preset: Provider) -> OAuthApp | None:
+def oauth_app(preset: Provider) -> OAuthApp | None:
     """Return how to log in at a provider, at the host that the environment names."""
     app = preset.oauth
-    if app is None:
-        return None
-    name = next((each for each in app.host_envs if environ.get(each, "").strip()), None)
-    if name is None:
+    name = next((each for each in app.host_envs if os.environ.get(each, "").strip()), None) if app else None
+    if app is None or name is None:
         return app
-    host = checked_url(environ[name].strip().rstrip("/"), name)
+    host = checked_url(os.environ[name].strip().rstrip("/"), name)
     return replace(app, device_url=host + urlsplit(app.device_url).path, token_url=host + urlsplit(app.token_url).path)
 
 
-def own_stores(environ: Mapping[str, str]) -> dict[str, FileStore]:
-    """Return a store for each key of our own credential file; none if the file cannot be read."""
-    path = home(environ) / "credentials.json"
-    try:
-        entries = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return {key: FileStore(path, key) for key in entries if key} if isinstance(entries, dict) else {}
-
-
-def _app_of(credential: Credential) -> OAuthApp | None:
-    """Return how to renew a login at a server that is no preset, from what is stored with it."""
-    client_id = credential.extra.get("client_id")
-    if credential.token_url is None or not isinstance(client_id, str):
-        return None
-    return OAuthApp(client_id=client_id, device_url="", token_url=credential.token_url)
-
-
-def _ascii(text: str) -> str:
+def _header_text(text: str) -> str:
     return "".join(each for each in text if each.isascii() and each.isprintable()).strip() or "unknown"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,7 +29,7 @@ exit codes:
 """
 
 
-def parse(argv: Sequence[str] | None, args: argparse.Namespace) -> None:
+def parse(args: argparse.Namespace) -> None:
     """Put the arguments of a command into `args`, with the module and the name of the function that carries it out."""
     parser = _Parser(
         prog="rxauth",
@@ -56,21 +56,23 @@ def parse(argv: Sequence[str] | None, args: argparse.Namespace) -> None:
     protocol = "default: that of the provider; anthropic-messages at an unknown --base-url"
     add("--protocol", choices=["anthropic-messages", "openai-chat"], help=protocol)
     _add_login(add)
+    _add_header(add)
     add("--model", help="default: the provider's usual model")
     max_tokens = "the longest answer that anthropic-messages may give; default: %(default)s"
     add("--max-tokens", type=_positive, default=8192, metavar="N", help=max_tokens)
     add("--json", action="store_true", help="print one event per line")
 
     add = command("login", "log in with a code in a browser on this or another device")
-    _add_login(add, provider=True)
+    _add_provider(add)
+    _add_header(add)
     add("--region", choices=["mainland-cn", "global"], help="of kimi: global is the same as kimi-global")
     add("--no-browser", action="store_true", help="show the address, but do not open it")
 
-    add = command("logout", "delete the stored login of a provider", "login")
-    _add_login(add, provider=True, header=False)
+    _add_provider(command("logout", "delete the stored login of a provider", "login"))
 
     add = command("token", "print one access token, for a program that runs a command to get one")
-    _add_login(add, provider=True)
+    _add_provider(add)
+    _add_header(add)
     min_ttl = "renew a token that is valid for less, such as 10m; default: 2m, or half of its lifetime if that is less"
     add("--min-ttl", type=_duration, metavar="TIME", help=min_ttl)
     add("--rejected", action="store_true", help="a server refused the token that was printed last: renew it")
@@ -78,17 +80,22 @@ def parse(argv: Sequence[str] | None, args: argparse.Namespace) -> None:
 
     add = command("status", "list the stored credentials: where they are and how long they last")
     add("--json", action="store_true", help="print JSON")
-    parser.parse_args(argv, args)
+    parser.parse_args(args.argv, args)
 
 
-def _add_login(add: Callable[..., object], *, provider: bool = False, header: bool = True) -> None:
-    if provider:
-        add("provider", nargs="?", default="kimi", metavar="PROVIDER", help="a name, or a base URL; default: kimi")
+def _add_provider(add: Callable[..., object]) -> None:
+    add("provider", nargs="?", default="kimi", metavar="PROVIDER", help="a name, or a base URL; default: kimi")
+    _add_login(add)
+
+
+def _add_login(add: Callable[..., object]) -> None:
     add("--account", type=_account, metavar="NAME", help="one of several logins at the same provider")
     add("--credentials", type=Path, metavar="FILE", help="default: in $RXAUTH_HOME, else in ~/.rxauth")
-    if header:
-        every = "one more header of every request, also for a token; may be repeated"
-        add("--header", action="append", type=_header, metavar="'NAME: VALUE'", help=every)
+
+
+def _add_header(add: Callable[..., object]) -> None:
+    every = "one more header of every request, also for a token; may be repeated"
+    add("--header", action="append", type=_header, metavar="'NAME: VALUE'", help=every)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any, TypeVar
 
 from rxauth.errors import LoginRequired, StoreError
@@ -59,13 +56,3 @@ def run_without_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         pass
     work.close()
     return run(function())
-
-
-def process_start() -> float:
-    """Return the Unix time at which this process was started, or a little later."""
-    try:
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)  # first: a pause here must not make the start earlier
-        return time.time() - since_boot + (ticks + 1) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, AttributeError):  # not on Linux
-        return time.time()

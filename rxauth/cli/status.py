@@ -6,22 +6,21 @@ import json
 import os
 import time
 from argparse import Namespace
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
 from rxauth.cli import screen
-from rxauth.cli.home import Notes, home
-from rxauth.cli.logins import Logins, oauth_app, own_stores
+from rxauth.cli.logins import Logins, oauth_app
+from rxauth.cli.notes import has_ended, home
 from rxauth.cli.running import DONE, USAGE, run
-from rxauth.credentials import CredentialStore
+from rxauth.credentials import CredentialStore, FileStore
 from rxauth.errors import StoreError
 from rxauth.providers import PROVIDERS
 
 
 def status(args: Namespace) -> int:
     """List the credentials that a stream would find."""
-    found = run(_statuses(os.environ))
+    found = run(_statuses(args))
     if args.json:
         screen.write(json.dumps({"credentials": [asdict(each) for each in found]}))
     elif not found:
@@ -55,46 +54,55 @@ class _Status:
     trouble: str | None = None
 
 
-async def _statuses(environ: Mapping[str, str]) -> list[_Status]:
+async def _statuses(args: Namespace) -> list[_Status]:
     """Return every credential that a stream would find, and every file that cannot be read."""
     keys = {"any": "RXAUTH_TOKEN"} | {each.name: each.key_env for each in PROVIDERS.values() if each.key_env}
-    found = [_Status(provider=name, where=f"${key}") for name, key in keys.items() if environ.get(key, "").strip()]
+    found = [_Status(provider=name, where=f"${key}") for name, key in keys.items() if os.environ.get(key, "").strip()]
     stores: dict[str, tuple[str, CredentialStore]] = {}
     for preset in PROVIDERS.values():
-        for store in Logins(environ, preset).stores():
+        for store in Logins(args, preset).stores():
             stores.setdefault(store.describe(), (preset.name, store))
-    for key, store in own_stores(environ).items():  # logins at a base URL, named accounts, logins at other hosts
+    for store, key in _own_stores():  # logins at a base URL, named accounts, logins at other hosts
         stores.setdefault(store.describe(), (key, store))
-    found += [each for name, store in stores.values() if (each := await _status(environ, name, store))]
+    found += [each for name, store in stores.values() if (each := await _status(name, store))]
     return sorted(found, key=lambda each: (each.provider != "any", each.provider))
 
 
-async def _status(environ: Mapping[str, str], provider: str, store: CredentialStore) -> _Status | None:
+def _own_stores() -> list[tuple[FileStore, str]]:
+    """Return a store for each key of our own credential file; none if the file cannot be read."""
+    path = home() / "credentials.json"
+    try:
+        entries = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return []
+    return [(FileStore(path, key), key) for key in entries if key] if isinstance(entries, dict) else []
+
+
+async def _status(provider: str, store: CredentialStore) -> _Status | None:
     try:
         credential = await store.load()
     except StoreError as error:
         return _Status(provider=provider, where=store.describe(), trouble=str(error))
     if credential is None:
         return None
-    ends = credential.expires_at
+    ends, refresh_token = credential.expires_at, credential.refresh_token
     return _Status(
-        provider=_at_its_server(environ, provider, credential.token_url),
+        provider=_at_its_server(provider, credential.token_url),
         where=store.describe(),
         valid_for=None if ends is None else round(ends - time.time(), 1),
-        refreshable=credential.refresh_token is not None,
-        ended=Notes(home(environ)).has_ended(credential.refresh_token),
+        refreshable=refresh_token is not None,
+        ended=refresh_token is not None and has_ended(refresh_token),
     )
 
 
-def _at_its_server(environ: Mapping[str, str], provider: str, token_url: str | None) -> str:
+def _at_its_server(provider: str, token_url: str | None) -> str:
     """Return the name under which a login is used: the files of one program may hold logins at several servers."""
     if token_url is None or provider not in PROVIDERS:
         return provider
-    for name in (provider, *PROVIDERS):
-        app = oauth_app(environ if name == provider else {}, PROVIDERS[name])
-        if app is not None and app.token_url == token_url:
-            return name
-    return f"{provider}@{urlsplit(token_url).netloc}"
+    apps = {provider: oauth_app(PROVIDERS[provider])}  # at the host that the environment names
+    apps |= {name: preset.oauth for name, preset in PROVIDERS.items() if name != provider}
+    names = (name for name, app in apps.items() if app is not None and app.token_url == token_url)
+    return next(names, f"{provider}@{urlsplit(token_url).netloc}")
 
 
 def _life(status: _Status) -> str:

@@ -7,6 +7,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rxauth.addresses import checked_url
@@ -32,30 +33,22 @@ _CHOICES = sorted([*PROVIDERS, _EMBEDDED])
 
 def stream(args: Namespace) -> int:
     """Stream the answer to a prompt."""
-    prompt = _prompt(args.prompt)
-    if args.json and isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8 whatever the terminal takes: RFC 8259 section 8.1
-    return run(_answer(args, prompt))
-
-
-def _prompt(given: str) -> str:
     try:
-        prompt = sys.stdin.buffer.read().decode() if given == "-" else given
+        prompt = sys.stdin.buffer.read().decode() if args.prompt == "-" else args.prompt
         prompt.encode()
     except UnicodeError:
         raise CommandError("The prompt is not text: give it as UTF-8.") from None
     if not prompt.strip():
         raise CommandError('The prompt is empty: say what to ask, as in `rxauth stream "hello"`.')
-    return prompt
+    if args.json and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8 whatever the terminal takes: RFC 8259 section 8.1
+    return run(_embedded_answer(args, prompt) if args.provider == _EMBEDDED else _answer(args, prompt))
 
 
 async def _answer(args: Namespace, prompt: str) -> int:
-    if args.provider == _EMBEDDED:
-        return await _embedded_answer(args, prompt)
-    preset, protocol = preset_of(args.provider, args.base_url, args.protocol)
-    base_url = args.base_url or base_url_of(preset, protocol, os.environ)
-    logins = logins_of(args, preset)
-    return await _show(args, prompt, preset, protocol, base_url, await logins.credentials(), logins.headers())
+    provider = provider_of(args)
+    logins = logins_of(args, provider)
+    return await _show(args, prompt, provider, await logins.credentials(), logins.headers())
 
 
 async def _embedded_answer(args: Namespace, prompt: str) -> int:
@@ -72,35 +65,30 @@ async def _embedded_answer(args: Namespace, prompt: str) -> int:
         store = MemoryStore(fake.credential())
         fake.invalidate()
         credentials = OAuthCredentials(store, token_url=fake.token_url, client_id=fake.client_id)
-        preset = Provider(name=_EMBEDDED, base_urls={}, model="fake-model")
         protocol: Protocol = args.protocol or "anthropic-messages"
         base_url = fake.url + "/v1" if protocol == "openai-chat" else fake.url
-        return await _show(args, prompt, preset, protocol, base_url, credentials, {})
+        provider = Provider(name=_EMBEDDED, base_urls={protocol: base_url}, model="fake-model")
+        return await _show(args, prompt, provider, credentials, {})
 
 
 async def _show(
-    args: Namespace,
-    prompt: str,
-    preset: Provider,
-    protocol: Protocol,
-    base_url: str,
-    credentials: CredentialSource,
-    headers: Mapping[str, str],
+    args: Namespace, prompt: str, provider: Provider, credentials: CredentialSource, headers: Mapping[str, str]
 ) -> int:
     from rxauth.bridge import to_async_iterable
     from rxauth.events import to_json
     from rxauth.operators import recover_auth, suppress_empty_response
     from rxauth.sources import anthropic_messages, openai_chat
 
-    request = {"model": args.model or preset.model, "messages": [{"role": "user", "content": prompt}]}
+    ((protocol, base_url),) = provider.base_urls.items()
+    request = {"model": args.model or provider.model, "messages": [{"role": "user", "content": prompt}]}
     if protocol == "anthropic-messages":
         ask, request["max_tokens"] = anthropic_messages, args.max_tokens
     else:
         ask = openai_chat
-    events = ask(request, base_url=base_url, credentials=credentials, headers=headers, auth_header=preset.auth_header)
-    if preset.wraps_empty:
+    events = ask(request, base_url=base_url, credentials=credentials, headers=headers, auth_header=provider.auth_header)
+    if provider.wraps_empty:
         events = events.pipe(suppress_empty_response())
-    answer = screen.Answer()
+    answer = Answer()
     async for event in to_async_iterable(events.pipe(recover_auth(credentials.refresh))):
         if args.json:
             screen.write(to_json(event))
@@ -111,24 +99,49 @@ async def _show(
     return DONE
 
 
-def preset_of(provider: str | None, base_url: str | None, protocol: Protocol | None) -> tuple[Provider, Protocol]:
-    """Return the provider that the flags name, and the protocol to speak."""
-    if base_url:
-        checked_url(base_url, "--base-url")
-    if provider is None:
-        if not base_url:
+class Answer:
+    """Show events as they arrive: text on standard output, thinking and tool calls on standard error."""
+
+    def __init__(self) -> None:
+        self._dim, self._plain = ("\x1b[2m", "\x1b[0m") if screen.has_color(sys.stderr) else ("", "")
+        self._at_line_start = True
+
+    def show(self, event: Any) -> None:
+        """Show one event."""
+        match event.type:
+            case "text_delta":
+                screen.write(event.delta, end="")
+                self._at_line_start = event.delta.endswith("\n")
+            case "text_end" | "error" if not self._at_line_start:
+                screen.write("")
+                self._at_line_start = True
+            case "thinking_delta":
+                screen.aside(f"{self._dim}{event.delta}{self._plain}", end="")
+            case "thinking_end":
+                screen.aside("")
+            case "toolcall_end":
+                call = event.tool_call
+                screen.aside(f"{self._dim}[calls {call.name}({call.arguments_json})]{self._plain}")
+
+
+def provider_of(args: Namespace) -> Provider:
+    """Return the provider that the flags name, with the one protocol to speak and the address to ask."""
+    if args.base_url:
+        checked_url(args.base_url, "--base-url")
+    if args.provider is None:
+        if not args.base_url:
             raise ValueError(f"Say where to ask: --provider {'|'.join(_CHOICES)}, or --base-url URL.")
-        return preset_at(base_url, protocol)
-    preset = preset_named(provider, (*_CHOICES, "or give --base-url"))
-    spoken: Protocol = next(iter(preset.base_urls)) if protocol is None else protocol
+        return preset_at(args.base_url, args.protocol)
+    preset = preset_named(args.provider, (*_CHOICES, "or give --base-url"))
+    spoken: Protocol = args.protocol or next(iter(preset.base_urls))
     if spoken not in preset.base_urls:
         raise ValueError(f"{preset.name} does not speak {spoken}; it speaks {' and '.join(preset.base_urls)}.")
-    return preset, spoken
+    return replace(preset, base_urls={spoken: args.base_url or _address(preset, spoken)})
 
 
-def base_url_of(preset: Provider, protocol: Protocol, environ: Mapping[str, str]) -> str:
+def _address(preset: Provider, protocol: Protocol) -> str:
     """Return the address of a provider's API, or the one that the environment names."""
-    given = environ.get(preset.base_url_env or "", "").strip().rstrip("/")
+    given = os.environ.get(preset.base_url_env or "", "").strip().rstrip("/")
     if not given:
         return preset.base_urls[protocol]
     # One variable for both protocols: by the SDKs' convention OpenAI's URL ends with /v1 and Anthropic's does not.

@@ -6,10 +6,11 @@ import json
 import os
 import time
 from argparse import Namespace
+from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rxauth.cli import screen
-from rxauth.cli.home import Notes, home
+from rxauth.cli import notes, screen
 from rxauth.cli.logins import Logins, logins_of
 from rxauth.cli.running import DONE, FAILED, CommandError, exit_code, run, run_without_loop
 from rxauth.errors import CredentialError, CredentialRejected, LoginRequired
@@ -24,19 +25,13 @@ _NEW = 10.0  # s; a token that was renewed so shortly ago is not the one that an
 def token(args: Namespace) -> int:
     """Print one access token."""
     logins = logins_of(args)
-    if key := logins.key():
-        if args.rejected:
-            raise CommandError(f"The key was refused. {logins.next_action()}", FAILED)
-        credential = run_without_loop(key.current)
+    key = logins.key()
+    if key is None:
+        credential = _stored(args, logins)
+    elif args.rejected:
+        raise CommandError(f"The key was refused. {logins.next_action()}", FAILED)
     else:
-        credential = run_without_loop(logins.load)
-        notes, caller = Notes(home(os.environ)), os.getppid()
-        refused = args.rejected and _is_refused(
-            credential, notes.has_printed(logins.name, caller, credential.access_token, before=args.started)
-        )
-        if refused or _left(credential) < _wanted(credential, args.min_ttl):
-            credential = _renewed(logins, credential, needed=refused or credential.expired(time.time()))
-        notes.add_printed(logins.name, caller, credential.access_token)
+        credential = run_without_loop(key.current)
     if args.json:
         left = None if credential.expires_at is None else round(_left(credential), 1)
         fields = {"access_token": credential.access_token, "token_type": credential.token_type}
@@ -46,30 +41,25 @@ def token(args: Namespace) -> int:
     return DONE
 
 
-def _is_refused(credential: Credential, printed: bool | None) -> bool:
-    """Return whether the stored token is the one that a server refused, and not a newer one.
-
-    A caller that starts several processes at once means an older token than the one that the first of them prints.
-    """
-    if printed is not None:
-        return printed
-    lifetime = _lifetime(credential)
-    return lifetime is None or lifetime - _left(credential) > _NEW
-
-
-def _left(credential: Credential) -> float:
-    return float("inf") if credential.expires_at is None else credential.expires_at - time.time()
-
-
-def _lifetime(credential: Credential) -> float | None:
-    seconds = credential.extra.get("expires_in")
-    return seconds if isinstance(seconds, int | float) and seconds > 0 else None
-
-
-def _wanted(credential: Credential, min_ttl: float | None) -> float:
-    """Return the seconds that a token must have left; one that has just been renewed has enough in any case."""
-    lifetime = _lifetime(credential) or float("inf")
-    return min(_MIN_TTL, lifetime / 2) if min_ttl is None else min(min_ttl, lifetime * 0.9)
+def _stored(args: Namespace, logins: Logins) -> Credential:
+    """Return the stored credential, renewed if it was refused or ends too soon, and note that the caller got it."""
+    started = _process_start() if args.argv is None else time.time()
+    credential, caller = run_without_loop(logins.load), os.getppid()
+    left = _left(credential)
+    expires_in = credential.extra.get("expires_in")
+    lifetime = expires_in if isinstance(expires_in, int | float) and expires_in > 0 else inf
+    refused = False
+    if args.rejected:
+        # A caller that starts several processes at once means an older token than the one that the first of them
+        # prints. A token that has just been renewed is not the one that an unknown caller saw refused.
+        printed = notes.has_printed(logins.name, caller, credential.access_token, before=started)
+        refused = not lifetime - left <= _NEW if printed is None else printed
+    # One that has just been renewed has enough left in any case.
+    wanted = min(_MIN_TTL, lifetime / 2) if args.min_ttl is None else min(args.min_ttl, lifetime * 0.9)
+    if refused or left < wanted:
+        credential = _renewed(logins, credential, needed=refused or left <= 0)
+    notes.note_printed(logins.name, caller, credential.access_token)
+    return credential
 
 
 def _renewed(logins: Logins, stored: Credential, *, needed: bool) -> Credential:
@@ -88,3 +78,17 @@ def _renewed(logins: Logins, stored: Credential, *, needed: bool) -> Credential:
     if renewed is None and needed:
         raise LoginRequired(f"The token in {logins.store.describe()} cannot be renewed. {logins.next_action()}")
     return renewed or stored
+
+
+def _left(credential: Credential) -> float:
+    return inf if credential.expires_at is None else credential.expires_at - time.time()
+
+
+def _process_start() -> float:
+    """Return the Unix time at which this process was started, or a little later."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)  # first: a pause here must not make the start earlier
+        return time.time() - since_boot + (ticks + 1) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, AttributeError):  # not on Linux
+        return time.time()

@@ -6,13 +6,14 @@ import contextlib
 import io
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from unittest.mock import patch
 
 from rxauth.cli import main
@@ -44,6 +45,7 @@ class CommandLine:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.environ = {"HOME": str(home), "RXAUTH_HOME": str(home / "rxauth")}
+        self.file = home / "rxauth/credentials.json"
 
     def at(self, fake: FakeProvider) -> CommandLine:
         """Let Kimi's variables name a fake provider."""
@@ -56,29 +58,35 @@ class CommandLine:
         typed: bytes = b"",
         encoding: str = "utf-8",
         env: Mapping[str, str] | None = None,
+        from_process: bool = False,
         **streams: io.StringIO | None,
     ) -> Outcome:
-        """Call `main(args)` with streams of its own, or with the given `stdout` and `stderr`."""
+        """Call `main` with these arguments, or with those of one line as a person types it, variables included.
+
+        The command gets streams of its own, or the given `stdout` and `stderr`. It does not wait. `from_process`: it
+        takes its arguments from the process, and so began when the process did.
+        """
+        variables = dict(env or {})
+        words = shlex.split(args[0]) if len(args) == 1 else list(args)
+        while words and re.match("[A-Z_]+=", words[0]):
+            name, _, variables[name] = words.pop(0).partition("=")
         usual = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
         given: dict[str, Any] = {"stdin": io.TextIOWrapper(io.BytesIO(typed), "ascii"), "stdout": usual}
-        given |= {"stderr": io.StringIO()} | streams
-        with (
-            patch.dict(os.environ, self.environ | dict(env or {}), clear=True),
-            patch.multiple(sys, **given),
-        ):
-            code = main(args)
+        given |= {"stderr": io.StringIO(), "argv": ["rxauth", *words]} | streams
+        with patch.dict(os.environ, self.environ | variables, clear=True), patch.multiple(sys, **given):
+            code = main(None if from_process else words, pace=0)
             for name, stream in given.items():
                 if stream is None:
                     getattr(sys, name).close()
-        written = usual.buffer.getvalue().decode("utf-8" if "--json" in args else encoding)
+        written = usual.buffer.getvalue().decode("utf-8" if "--json" in words else encoding)
         return Outcome(code, written, given["stderr"].getvalue() if given["stderr"] else "")
 
     @contextlib.contextmanager
     def process(self, *args: str, code: str = "", env: Mapping[str, str] | None = None) -> Iterator[Process]:
-        """Start `python -m rxauth`, or a program in its place; it is killed at the end."""
+        """Start the installed command, or a program in its place; it is killed at the end."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("KIMI", "PI_", "RXAUTH"))}
         with subprocess.Popen(
-            [sys.executable, *(["-c", code] if code else ["-m", "rxauth"]), *args],
+            [*([sys.executable, "-c", code] if code else [Path(sys.executable).with_name("rxauth")]), *args],
             env=kept | self.environ | dict(env or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -97,7 +105,7 @@ class Process:
 
     def read(self, characters: int = 0, *, err: bool = False) -> str:
         """Read that many characters, or a line."""
-        pipe: IO[str] | None = self.popen.stderr if err else self.popen.stdout
+        pipe = self.popen.stderr if err else self.popen.stdout
         assert pipe is not None
         return pipe.read(characters) if characters else pipe.readline()
 
@@ -107,16 +115,14 @@ class Process:
 
 
 class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-class Screen(Terminal):
-    """Standard error with a person in front of it, who answers a line that begins with a word."""
+    """A terminal with a person in front of it, who answers a line that begins with a word."""
 
     def __init__(self, **answers: Callable[[], object]) -> None:
         super().__init__()
         self._answers = answers
+
+    def isatty(self) -> bool:
+        return True
 
     def write(self, text: str, /) -> int:
         for line in text.splitlines():
@@ -136,30 +142,7 @@ def write(path: Path, content: Any) -> Path:
     return path
 
 
-def own_file(cli: CommandLine, **entries: Any) -> Path:
-    """Write our credential file."""
-    return write(cli.home / "rxauth/credentials.json", entries)
-
-
 def login_at(fake: FakeProvider, path: Path, *, name: str | None = None) -> Path:
     """Write a credential file with a login at a fake provider that is no preset."""
     login = entry(fake.credential(), token_url=fake.token_url, client_id=fake.client_id)
     return write(path, {name or fake.url: login})
-
-
-def pi_file(home: Path, access: str = "of pi", refresh: str = "r", **more: Any) -> Path:
-    login = {"type": "oauth", "access": access, "refresh": refresh, "expires": (time.time() + 900) * 1000, **more}
-    return write(home / ".pi/agent/auth.json", {"other": {"type": "api_key", "key": "k"}, "kimi-coding": login})
-
-
-def kimi_code_file(home: Path, access: str = "of kimi-code", refresh: str = "r", **more: Any) -> Path:
-    return write(home / ".kimi-code/credentials/kimi-code.json", _kimi_login(access, refresh, **more))
-
-
-def kimi_cli_file(home: Path, access: str = "of kimi-cli", refresh: str = "r", **more: Any) -> Path:
-    return write(home / ".kimi/credentials/kimi-code.json", _kimi_login(access, refresh, **more))
-
-
-def _kimi_login(access: str, refresh: str, **more: Any) -> dict[str, Any]:
-    times = {"expires_at": time.time() + 900, "expires_in": 900}
-    return {"access_token": access, "refresh_token": refresh, "scope": "", "token_type": "Bearer", **times, **more}

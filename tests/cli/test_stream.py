@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from rxauth.events import Block, Text, Thinking, ToolCall
 from rxauth.testing import FakeProvider, Reply
 
-from .running import CLIENT_ID, KEY, CommandLine, entry, login_at, own_file
+from .running import CLIENT_ID, KEY, CommandLine, Terminal, entry, login_at, write
 
 PLAN = "Your current subscription does not have access to K3"
 PLAN_LIMIT = {"error": {"type": "authentication_error", "message": PLAN}, "type": "error"}
@@ -19,35 +19,42 @@ PLAN_LIMIT = {"error": {"type": "authentication_error", "message": PLAN}, "type"
 
 @pytest.mark.parametrize(("protocol", "path"), [("anthropic-messages", ""), ("openai-chat", "/v1")])
 def test_any_compatible_server_answers(cli: CommandLine, fake: FakeProvider, protocol: str, path: str) -> None:
-    flags = ["--base-url", fake.url + path, "--protocol", protocol, "--model", "m", "--header", "X-Gateway: me"]
-    done = cli("stream", "-", *flags, typed="from a pipe: ü".encode(), env={"RXAUTH_TOKEN": KEY})
+    flags = f"--base-url {fake.url}{path} --protocol {protocol} --model m --header 'X-Gateway: me'"
+    done = cli(f"RXAUTH_TOKEN={KEY} stream - {flags}", typed="from a pipe: ü".encode())
     assert (done.code, done.out, done.err) == (0, "Hello from the other side.\n", "")
     (request,) = fake.api_requests
     assert (request.json()["model"], request.headers["X-Gateway"]) == ("m", "me")
     assert request.json()["messages"] == [{"role": "user", "content": "from a pipe: ü"}]
+    assert [each for each in request.headers if each.startswith("x-msh")] == []
+    assert not cli.file.parent.exists()
 
 
 @pytest.mark.parametrize("protocol", ["anthropic-messages", "openai-chat"])
 def test_the_embedded_provider_answers_with_a_dead_token(cli: CommandLine, protocol: str) -> None:
-    args = ["stream", "hi", "--provider", "fake", "--protocol", protocol]
-    text, events = cli(*args), cli(*args, "--json")
+    line = f"stream hi --provider fake --protocol {protocol}"
+    text, events = cli(line), cli(f"{line} --json")
     assert (text.code, text.err, events.code, events.err) == (0, "", 0, "")
     assert re.fullmatch(r"I am the embedded provider\..*\n", text.out)
     types = [json.loads(line)["type"] for line in events.out.splitlines()]
     assert (types[0], types[-1], types.count("start")) == ("start", "done", 1)
 
 
-def test_a_login_in_a_file_is_renewed_and_other_fields_stay(cli: CommandLine, fake: FakeProvider) -> None:
+def test_thinking_and_tool_calls_are_shown_aside(cli: CommandLine) -> None:
+    answer: list[Block] = [Thinking("Hm."), Text("One moment."), ToolCall("1", "look", '{"at": "it"}')]
+    with FakeProvider(answer=answer, api_keys=[KEY]) as fake:
+        line = f"RXAUTH_TOKEN={KEY} TERM=xterm stream hi --base-url {fake.url}"
+        plain, colored = cli(line), cli(line, stderr=Terminal())
+    assert (plain.out, plain.err) == ("One moment.\n", 'Hm.\n[calls look({"at": "it"})]\n')
+    assert colored.err == '\x1b[2mHm.\x1b[0m\n\x1b[2m[calls look({"at": "it"})]\x1b[0m\n'
+
+
+def test_a_login_in_a_file_is_renewed_there(cli: CommandLine, fake: FakeProvider) -> None:
     file = login_at(fake, cli.home / "credentials.json")
-    before = json.loads(file.read_text())
-    before[fake.url]["mine"] = "kept"
-    file.write_text(json.dumps(before | {"other": {"access_token": "untouched"}}))
+    before = json.loads(file.read_text())[fake.url]["access_token"]
     fake.invalidate()
-    done = cli("stream", "hello", "--base-url", fake.url, "--credentials", str(file), "--header", "X-Gateway: me")
+    done = cli(f"stream hello --base-url {fake.url} --credentials {file} --header 'X-Gateway: me'")
     assert (done.code, done.out, done.err) == (0, "Hello from the other side.\n", "")
-    after = json.loads(file.read_text())
-    assert after[fake.url]["access_token"] != before[fake.url]["access_token"]
-    assert (after[fake.url]["mine"], after["other"]) == ("kept", {"access_token": "untouched"})
+    assert json.loads(file.read_text())[fake.url]["access_token"] not in ("", before)
     assert fake.token_requests[0].headers["X-Gateway"] == "me"
 
 
@@ -71,12 +78,12 @@ def test_a_failed_stream_is_one_sentence_with_an_action(
     """No refresh token is spent for it, and the credential file stays as it is."""
     dead = Reply(status=400, error="invalid_grant")
     with FakeProvider(client_id=CLIENT_ID, replies=[reply], token_replies=[dead]) as fake:
-        file = own_file(cli.at(fake), kimi=entry(fake.credential()))
-        before = file.read_bytes()
+        write(cli.at(fake).file, {"kimi": entry(fake.credential())})
+        before = cli.file.read_bytes()
         if code == 3:
             fake.invalidate()
-        done = cli("stream", "hi", "--provider", "kimi")
-        assert (done.code, file.read_bytes()) == (code, before)
+        done = cli("stream hi --provider kimi")
+        assert (done.code, cli.file.read_bytes()) == (code, before)
         assert part in done.sentence
         assert (len(fake.api_requests), len(fake.token_requests)) == (1, code == 3)
     for shown in (done.sentence, cli("status").out):
@@ -84,7 +91,7 @@ def test_a_failed_stream_is_one_sentence_with_an_action(
 
 
 def test_a_refused_key_is_named_but_not_printed(cli: CommandLine, fake: FakeProvider) -> None:
-    done = cli("stream", "hi", "--base-url", fake.url, env={"RXAUTH_TOKEN": "canary-token-4711"})
+    done = cli(f"RXAUTH_TOKEN=canary-token-4711 stream hi --base-url {fake.url}")
     assert done.code == 1
     assert "Check RXAUTH_TOKEN" in done.sentence
     assert "4711" not in done.err + done.out
@@ -92,10 +99,9 @@ def test_a_refused_key_is_named_but_not_printed(cli: CommandLine, fake: FakeProv
 
 
 def test_a_file_that_others_can_read_is_tightened(cli: CommandLine, fake: FakeProvider, tmp_path: Path) -> None:
-    file = tmp_path / "credentials.json"
-    file.write_text(json.dumps({fake.url: {"access_token": KEY}}))
+    file = write(tmp_path / "credentials.json", {fake.url: {"access_token": KEY}})
     file.chmod(0o644)
-    done = cli("stream", "hi", "--base-url", fake.url, "--credentials", str(file))
+    done = cli(f"stream hi --base-url {fake.url} --credentials {file}")
     assert (done.code, done.out) == (0, "Hello from the other side.\n")
     assert "could be read by others" in done.sentence
     assert file.stat().st_mode & 0o777 == 0o600
@@ -104,6 +110,6 @@ def test_a_file_that_others_can_read_is_tightened(cli: CommandLine, fake: FakePr
 @pytest.mark.parametrize("provider", ["kimi", None])
 def test_a_made_up_block_is_dropped_where_a_provider_makes_it_up(cli: CommandLine, provider: str | None) -> None:
     with FakeProvider(answer="(Empty response: the model only thought)", api_keys=[KEY]) as fake:
-        flags: list[Any] = ["--provider", provider] if provider else ["--base-url", fake.url]
-        done = cli.at(fake)("stream", "hi", *flags, env={"RXAUTH_TOKEN": KEY})
+        flags = f"--provider {provider}" if provider else f"--base-url {fake.url}"
+        done = cli.at(fake)(f"RXAUTH_TOKEN={KEY} stream hi {flags}")
     assert (done.code, bool(done.out)) == (0, provider is None)
