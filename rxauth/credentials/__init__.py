@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rxauth.credentials._credential import Credential as Credential
     from rxauth.credentials._credential import CredentialSource as CredentialSource
+    from rxauth.credentials._credential import StaticCredentials as StaticCredentials
+    from rxauth.credentials._device_login import DevicePrompt as DevicePrompt
+    from rxauth.credentials._device_login import DeviceWaiting as DeviceWaiting
     from rxauth.credentials._device_login import device_login as device_login
-    from rxauth.credentials._device_prompt import DevicePrompt as DevicePrompt
-    from rxauth.credentials._device_prompt import DeviceWaiting as DeviceWaiting
     from rxauth.credentials._oauth import OAuthCredentials as OAuthCredentials
     from rxauth.credentials._single_flight import SingleFlight
-    from rxauth.credentials._static import StaticCredentials as StaticCredentials
     from rxauth.credentials._store import CredentialStore as CredentialStore
     from rxauth.credentials._stores._file import FileStore as FileStore
     from rxauth.credentials._stores._kimi import KimiCliStore as KimiCliStore
@@ -40,7 +40,7 @@ _MODULES = {
     "Credential": "_credential",
     "CredentialSource": "_credential",
     "CredentialStore": "_store",
-    "StaticCredentials": "_static",
+    "StaticCredentials": "_credential",
     "OAuthCredentials": "_oauth",
     "MemoryStore": "_stores._memory",
     "FileStore": "_stores._file",
@@ -50,8 +50,8 @@ _MODULES = {
     "LinkedStore": "_stores._linked",
     "RedisStore": "_stores._redis",
     "device_login": "_device_login",
-    "DevicePrompt": "_device_prompt",
-    "DeviceWaiting": "_device_prompt",
+    "DevicePrompt": "_device_login",
+    "DeviceWaiting": "_device_login",
     "rejected_credential": ".failures",
 }
 

@@ -1,4 +1,4 @@
-"""A credential as a value, and the interface of a credential source. No I/O."""
+"""A credential as a value, the interface of a credential source, and the source of a chosen key. No I/O."""
 
 from __future__ import annotations
 
@@ -31,15 +31,10 @@ class Credential:
     'secret'
     """
 
-    # An empty __dict__ beside the slots, so that vars() works and shows no secret.
-    __slots__ = ("__dict__", "_access_token", "_expires_at", "_extra", "_refresh_token", "_scope", "_token_type")
+    # An empty __dict__ beside the slot, so that vars() works and shows no secret.
+    __slots__ = ("__dict__", "_fields")
 
-    _access_token: str
-    _expires_at: float | None
-    _extra: Mapping[str, Any]
-    _refresh_token: str | None
-    _scope: str | None
-    _token_type: str
+    _fields: tuple[str, str | None, float | None, str, str | None, Mapping[str, Any]]
 
     def __init__(
         self,
@@ -56,81 +51,70 @@ class Credential:
             raise ValueError("access_token has characters that a header does not allow (RFC 6750 section 2.1).")
         if refresh_token is not None and not isinstance(refresh_token, str):
             raise ValueError("refresh_token is a string, or None.")
-        if expires_at is not None and not _is_time(expires_at):
+        try:
+            end = None if expires_at is None else float(expires_at + 0)  # a string is refused
+        except (TypeError, OverflowError):
+            end = math.nan
+        if end is not None and not math.isfinite(end):
             raise ValueError("expires_at is a Unix time in seconds; give None if it is unknown.")
-        put = super().__setattr__  # this class's own refuses
-        put("_access_token", access_token)
-        put("_refresh_token", refresh_token or None)
-        put("_expires_at", None if expires_at is None else float(expires_at))
-        put("_token_type", token_type)
-        put("_scope", scope)
-        put("_extra", MappingProxyType(dict(extra or {})))
+        fields = (access_token, refresh_token or None, end, token_type, scope, MappingProxyType(dict(extra or {})))
+        super().__setattr__("_fields", fields)  # this class's own refuses
 
     @property
     def access_token(self) -> str:
         """The token for the Authorization header."""
-        return self._access_token
+        return self._fields[0]
 
     @property
     def refresh_token(self) -> str | None:
         """The token that is exchanged for the next access token."""
-        return self._refresh_token
+        return self._fields[1]
 
     @property
     def expires_at(self) -> float | None:
         """Unix time in seconds; `None` if unknown."""
-        return self._expires_at
+        return self._fields[2]
 
     @property
     def token_type(self) -> str:
         """`Bearer`, as a rule."""
-        return self._token_type
+        return self._fields[3]
 
     @property
     def scope(self) -> str | None:
         """Space separated, as the server sent it."""
-        return self._scope
+        return self._fields[4]
 
     @property
     def extra(self) -> Mapping[str, Any]:
         """Every other field."""
-        return self._extra
+        return self._fields[5]
 
     @property
     def account_id(self) -> str | None:
         """The account that the credential belongs to, where it is known."""
-        account = self._extra.get("account_id")
+        account = self.extra.get("account_id")
         return None if account is None else str(account)
 
     @property
     def token_url(self) -> str | None:
         """The token endpoint that issued the credential, where it is known."""
-        url = self._extra.get("token_url")
+        url = self.extra.get("token_url")
         return url if isinstance(url, str) and url else None
 
     def expired(self, now: float) -> bool:
         """Return whether the credential is known to have expired at the Unix time `now`."""
-        return self._expires_at is not None and now >= self._expires_at
+        return self.expires_at is not None and now >= self.expires_at
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Credential) and self._values() == other._values()
+        return isinstance(other, Credential) and self._fields == other._fields
 
     def __hash__(self) -> int:
-        return hash((self._access_token, self._refresh_token, self._expires_at))
-
-    def _values(self) -> tuple[Any, ...]:
-        return (
-            self._access_token,
-            self._refresh_token,
-            self._expires_at,
-            self._token_type,
-            self._scope,
-            dict(self._extra),
-        )
+        return hash(self._fields[:3])
 
     def __repr__(self) -> str:
         # A credential that __init__ refused has no fields, but its repr stands in a traceback with local variables.
-        expires_at, refresh_token = getattr(self, "_expires_at", None), getattr(self, "_refresh_token", None)
+        _, refresh_token, expires_at, *_ = getattr(self, "_fields", (None, None, None))
         known = [] if expires_at is None else [f"expires_at={expires_at}"]
         if refresh_token:
             known.append("refreshable")
@@ -152,11 +136,9 @@ class Credential:
         raise TypeError("A Credential cannot be pickled. Keep it in a store, and load it where it is needed.")
 
 
-def _is_time(value: Any) -> bool:
-    try:
-        return math.isfinite(value)
-    except (TypeError, OverflowError):
-        return False
+def same_tokens(one: Credential, other: Credential) -> bool:
+    """Return whether two credentials have the same tokens, whatever else is known of each."""
+    return (one.access_token, one.refresh_token) == (other.access_token, other.refresh_token)
 
 
 _LATEST = 1e11  # Unix seconds: the year 5138. A larger number counts milliseconds, or smaller units.
@@ -188,3 +170,41 @@ class CredentialSource(Protocol):
     async def refresh(self, failure: object) -> Credential | None:
         """Return a credential newer than the one that `failure` rejected; `None` if there is no newer one."""
         ...
+
+
+class StaticCredentials:
+    """Use one token or API key, and never replace it, whatever is stored.
+
+    Args:
+        token: the token, or a `Credential` made from it.
+
+    Raises:
+        ValueError: the token is empty, or has characters that a header does not allow.
+
+    >>> import asyncio
+    >>> key = StaticCredentials("secret")
+    >>> asyncio.run(key.token())
+    'secret'
+    >>> asyncio.run(key.refresh(RuntimeError("401"))) is None
+    True
+    """
+
+    __slots__ = ("_credential",)
+
+    def __init__(self, token: str | Credential) -> None:
+        self._credential = token if isinstance(token, Credential) else Credential(token)
+
+    async def current(self) -> Credential:
+        """Return the token as a credential."""
+        return self._credential
+
+    async def token(self) -> str:
+        """Return the token: for a client that takes a coroutine function as its `api_key`."""
+        return self._credential.access_token
+
+    async def refresh(self, failure: object) -> None:
+        """Return `None`: a chosen key is not exchanged for a stored token."""
+        return
+
+    def __repr__(self) -> str:
+        return "StaticCredentials()"

@@ -3,11 +3,11 @@
     refresh(failure)
         find the credential that was rejected
         a refresh of it is under way               join it (see `_single_flight`)
-        take the store's lock, read the store
+        take the store's lock, read the store      (see `_refresh`)
             another credential is stored           adopt it: no request
             the rejected one is stored             exchange its refresh token, store the answer, return it
 
-The refresh itself is in `_refresh`. It runs on a private thread, so that it goes on when the loop of its caller ends.
+The refresh runs on a private thread, so that it goes on when the loop of its caller ends.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from rxauth import backoff
 from rxauth.credentials._credential import Credential
-from rxauth.credentials._lifetime import Lifetimes
+from rxauth.credentials._login import Login, fingerprint
 from rxauth.credentials._post import BodyFormat, SessionOption
 from rxauth.credentials._refresh import Refresh
-from rxauth.credentials._refresh_tokens import TokenMemory, fingerprint
-from rxauth.credentials._shared import Shared
 from rxauth.credentials._single_flight import Interrupted, flights
 from rxauth.credentials._stored import Stored
 from rxauth.credentials._token_endpoint import ClientAuth, DeadRefreshToken, ExtraParams, TokenEndpoint
@@ -44,7 +42,12 @@ log = logging.getLogger(__name__)
 _NEW_FOR = 10.0  # s for which a new credential is not the rejected one, if the failure names none
 _PAUSE = 15.0  # s between two attempts to refresh ahead of time, or to store an unsaved credential
 
-Outcome: TypeAlias = "Credential | CredentialError"
+
+class _Given(NamedTuple):
+    """The credential that was returned last. In one tuple, because several threads read it."""
+
+    credential: Credential
+    since: float  # monotonic; endlessly long ago if it may be of any age
 
 
 class OAuthCredentials:
@@ -116,39 +119,37 @@ class OAuthCredentials:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        _check_seconds("refresh_ahead", refresh_ahead, at_least_zero=True)
-        _check_seconds("request_timeout", request_timeout)
-        _check_seconds("timeout", timeout)
-        _check_seconds("answer_timeout", answer_timeout)
-        _check_seconds("lock_hold", lock_hold)
+        for name, seconds in {
+            "refresh_ahead": refresh_ahead,
+            "request_timeout": request_timeout,
+            "timeout": timeout,
+            "answer_timeout": answer_timeout,
+            "lock_hold": lock_hold,
+        }.items():
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+                raise TypeError(f"{name} is a number of seconds.")
+            if not (math.isfinite(seconds) and (seconds > 0 or (name == "refresh_ahead" and seconds == 0))):
+                raise ValueError(f"{name} is a finite number of seconds, more than 0.")
         reserve = min(request_timeout, timeout / 2)
-        self._stored = Stored(store, timeout=reserve)
-        self._endpoint = TokenEndpoint(
-            token_url,
-            client_id=client_id,
-            client_secret=client_secret,
-            client_auth=client_auth,
-            scope=scope,
-            extra_params=extra_params,
-            headers=headers,
-            body=body,
-            session=session,
-            request_timeout=request_timeout,
-            answer_timeout=answer_timeout,
-            clock=clock,
-        )
         self._store = store
-        self._timeout = timeout
         self._refresh_ahead = refresh_ahead
-        self._monotonic = monotonic
-        self._lifetimes = Lifetimes(clock, monotonic)
-        self._tokens = TokenMemory(clock, monotonic)
-        self._shared = Shared(
-            stored=self._stored,
-            endpoint=self._endpoint,
+        self._login = Login(
+            stored=Stored(store, timeout=reserve),
+            endpoint=TokenEndpoint(
+                token_url,
+                client_id=client_id,
+                client_secret=client_secret,
+                client_auth=client_auth,
+                scope=scope,
+                extra_params=extra_params,
+                headers=headers,
+                body=body,
+                session=session,
+                request_timeout=request_timeout,
+                answer_timeout=answer_timeout,
+                clock=clock,
+            ),
             retrying=backoff.default_retrying() if retrying is None else backoff.checked(retrying),
-            lifetimes=self._lifetimes,
-            tokens=self._tokens,
             timeout=timeout,
             reserve=reserve,
             answer_timeout=answer_timeout,
@@ -172,18 +173,17 @@ class OAuthCredentials:
             RefreshFailed: it has expired, and cannot be refreshed now.
             StoreError: the store cannot be read, or not be written before a refresh.
         """
+        login = self._login
         account = self._account(None)
-        stored = await self._shared.load(account)
-        if self._lifetimes.expired(stored):
+        credential = await login.load(account)
+        if login.left(credential) <= 0:
             log.debug("The stored credential has expired; refreshing it.")
-            credential = await self._join_refresh(stored, account)
-        else:
-            credential = stored
-            if self._stored.is_unsaved(stored):
-                self._save_in_background(stored, account)
-            elif self._lifetimes.ends_within(stored, self._refresh_ahead):
-                self._refresh_in_background(stored, account)
-        self._remember_given(credential)
+            credential = await self._join_refresh(credential, account)
+        elif login.stored.is_unsaved(credential):
+            self._in_background(login.stored.spent or credential, account)
+        elif login.ends_within(credential, self._refresh_ahead) and login.may_send(credential):
+            self._in_background(credential, account)
+        self._remember_given(credential, new=self._given is not None)
         return credential
 
     async def token(self) -> str:
@@ -210,13 +210,13 @@ class OAuthCredentials:
         rejected = rejected_credential(failure)
         given = self._given
         if rejected is None and given is not None:
-            if given.since is not None and self._monotonic() - given.since < _NEW_FOR:
+            if self._login.monotonic() - given.since < _NEW_FOR:
                 log.debug("The failure names no credential, and the last one is new: it is returned once more.")
                 return given.credential
             rejected = given.credential
         account = self._account(rejected)
         if rejected is None:
-            rejected = await self._shared.load(account)
+            rejected = await self._login.load(account)
         credential = await self._join_refresh(rejected, account)
         self._remember_given(credential, new=True)
         return None if credential.access_token == rejected.access_token else credential
@@ -227,20 +227,15 @@ class OAuthCredentials:
 
         Its refresh token is the only one that still works: a program that ends now must log in again.
         """
-        return self._stored.unsaved
+        return self._login.stored.unsaved
 
     def __repr__(self) -> str:
-        return f"OAuthCredentials({self._store!r}, token_url={self._endpoint.url!r})"
+        return f"OAuthCredentials({self._store!r}, token_url={self._login.endpoint.url!r})"
 
-    # The credential that was given out -------------------------------------------------------------------------------
-
-    def _remember_given(self, credential: Credential, *, new: bool = False) -> None:
-        given = self._given
-        if given is not None and given.credential.access_token == credential.access_token:
-            return
-        # The first one was stored before, so it may be of any age, unless it comes from a refresh.
-        since = self._monotonic() if new or given is not None else None
-        self._given = _Given(credential, since)
+    def _remember_given(self, credential: Credential, *, new: bool) -> None:
+        if self._given is None or self._given.credential.access_token != credential.access_token:
+            # The first one was stored before, so it may be of any age, unless it comes from a refresh.
+            self._given = _Given(credential, self._login.monotonic() if new else -math.inf)
 
     def _account(self, rejected: Credential | None) -> str | None:
         """Return the account whose credential may be used; `None` if it is not known."""
@@ -253,11 +248,15 @@ class OAuthCredentials:
     async def _join_refresh(self, rejected: Credential, account: str | None) -> Credential:
         work = functools.partial(self._outcome, rejected, account)
         try:
-            outcome = await flights.join(self._flight(rejected), work, within=self._timeout)
+            outcome = await flights.join(self._flight(rejected), work, within=self._login.timeout)
         except Interrupted:
             outcome = _interrupted()
         except TimeoutError:
-            outcome = self._still_awaited()
+            outcome = RefreshFailed(
+                f"The token endpoint {self._login.endpoint.host} or the store has not answered for "
+                f"{self._login.timeout:g} s. Its answer is still awaited, and will be stored: try again in a minute.",
+                type="timeout",
+            )
         except RuntimeError as error:
             raise RefreshFailed(
                 "The credential cannot be refreshed: no thread can be started.", type="RuntimeError"
@@ -267,67 +266,43 @@ class OAuthCredentials:
             raise _copy(outcome)
         return outcome
 
-    def _still_awaited(self) -> RefreshFailed:
-        if not self._shared.awaiting:
-            return RefreshFailed(f"The refresh took more than {self._timeout:g} s. Try again later.", type="timeout")
-        return RefreshFailed(
-            f"The token endpoint {self._endpoint.host} has not answered for {self._timeout:g} s. Its answer is still "
-            "awaited, and will be stored: try again in a minute.",
-            type="timeout",
-        )
-
     def _flight(self, rejected: Credential) -> tuple[object, str]:
         """Return the key of a refresh: callers with the same key share it."""
         return self, fingerprint(rejected.access_token)
 
-    async def _outcome(self, rejected: Credential, account: str | None) -> Outcome:
+    async def _outcome(self, rejected: Credential, account: str | None) -> Credential | CredentialError:
         try:
-            credential = await Refresh(self._shared, rejected, account).run()
+            credential = await Refresh(self._login, rejected, account).run()
         except CredentialError as error:
             return _without_frames(error)
         except asyncio.CancelledError:
             return _interrupted()
         except Exception as error:
-            log.error("A refresh failed unexpectedly (%s).", type(error).__name__)  # noqa: TRY400 - a text may hold a token
             kind = type(error).__name__
+            log.error("A refresh failed unexpectedly (%s).", kind)  # noqa: TRY400 - a text may hold a token
             failed = RefreshFailed(f"The refresh failed unexpectedly ({kind}).", type=kind)
             failed.__cause__ = error
             return failed
-        self._ahead_not_before = self._monotonic() + _PAUSE if self._stored.unsaved else -math.inf
+        self._ahead_not_before = self._login.monotonic() + _PAUSE if self.unsaved else -math.inf
         return credential
 
-    def _refresh_in_background(self, stored: Credential, account: str | None) -> None:
-        if stored.refresh_token is not None and not self._tokens.is_dead(stored.refresh_token):
-            self._in_background(stored, lambda: self._ahead(stored, account))
+    def _in_background(self, rejected: Credential, account: str | None) -> None:
+        if self._login.monotonic() >= self._ahead_not_before:
+            try:
+                flights.run(self._flight(rejected), functools.partial(self._ahead, rejected, account))
+            except RuntimeError as error:
+                log.warning("The credential cannot be refreshed in the background (%s).", error)
 
-    def _save_in_background(self, unsaved: Credential, account: str | None) -> None:
-        spent = self._stored.spent or unsaved
-        self._in_background(spent, lambda: self._outcome(spent, account))
-
-    def _in_background(self, rejected: Credential, work: Callable[[], Any]) -> None:
-        if self._monotonic() < self._ahead_not_before:
-            return
-        try:
-            flights.run(self._flight(rejected), work)
-        except RuntimeError as error:
-            log.warning("The credential cannot be refreshed in the background (%s).", error)
-
-    async def _ahead(self, stored: Credential, account: str | None) -> Outcome:
-        outcome = await self._outcome(stored, account)
+    async def _ahead(self, rejected: Credential, account: str | None) -> Credential | CredentialError:
+        outcome = await self._outcome(rejected, account)
         if isinstance(outcome, CredentialError):
             asked = getattr(outcome.__cause__, "retry_after", None)
-            self._ahead_not_before = self._monotonic() + max(_PAUSE, asked or 0.0)
+            self._ahead_not_before = self._login.monotonic() + max(_PAUSE, asked or 0.0)
+            left = max(0.0, self._login.left(rejected))
             log.warning(
-                "The credential could not be refreshed ahead of time; it is valid for another %.0f s. %s",
-                max(0.0, self._lifetimes.left(stored)),
-                outcome,
+                "The credential could not be refreshed ahead of time; it is valid for another %.0f s. %s", left, outcome
             )
         return outcome
-
-
-class _Given(NamedTuple):
-    credential: Credential
-    since: float | None  # monotonic; None if it may be of any age
 
 
 def _interrupted() -> RefreshFailed:
@@ -348,10 +323,3 @@ def _copy(error: CredentialError) -> CredentialError:
     fresh.args = error.args
     fresh.__cause__ = error.__cause__
     return fresh
-
-
-def _check_seconds(name: str, value: float, *, at_least_zero: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} is a number of seconds.")
-    if not (math.isfinite(value) and (value > 0 or (at_least_zero and value == 0))):
-        raise ValueError(f"{name} is a finite number of seconds, {'at least' if at_least_zero else 'more than'} 0.")

@@ -1,4 +1,4 @@
-"""Send one OAuth POST request and read its answer, with the caller's proxy and TLS settings."""
+"""Send one OAuth POST request, with the caller's proxy and TLS settings, and read its answer whole."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import inspect
 import json
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias
-from urllib.parse import urlencode, urlsplit
+from typing import Any, Literal, NamedTuple, TypeAlias
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import aiohttp
 import yarl
 
 from rxauth._version import __version__
 from rxauth.addresses import proxy_for
-from rxauth.credentials._token_answer import Answer
 from rxauth.errors import TransientError
+from rxauth.failures import seconds_to_wait
 
-__all__ = ["BodyFormat", "EndpointUnavailable", "SessionOption", "Sender"]
+__all__ = ["Answer", "BodyFormat", "EndpointUnavailable", "Sender", "SessionOption"]
 
 BodyFormat: TypeAlias = Literal["form", "json"]
 SessionOption: TypeAlias = "aiohttp.ClientSession | Callable[[], Any] | None"
@@ -38,21 +38,46 @@ class EndpointUnavailable(TransientError):
         self.status = status
 
 
+class Answer(NamedTuple):
+    """Hold an HTTP answer that was read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Answer({self.status})"  # a traceback with local variables must not show the tokens in the body
+
+    def fields(self) -> Mapping[str, Any]:
+        """Return the fields of a JSON object, or of a form if the answer is labelled as one; none without either."""
+        label = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        # By the label: a form that breaks off passes for a shorter one, a JSON object does not.
+        if label == "application/x-www-form-urlencoded":
+            return dict(parse_qsl(self.body.decode("utf-8", "replace")))
+        try:
+            value = json.loads(self.body.decode("utf-8-sig"), parse_int=_integer)
+        except (ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def unavailable(self, text: str, *, type: str, now: float) -> EndpointUnavailable:
+        """Return the error for an answer that may be another one later."""
+        retry_after = seconds_to_wait(self.headers, now=now)
+        return EndpointUnavailable(text, type=type, status=self.status, retry_after=retry_after)
+
+
+def _integer(digits: str) -> int | float:
+    # int() refuses more than 4300 digits, and a rotated token must not be lost for a number.
+    return int(digits) if len(digits) <= 20 else float(digits)
+
+
 class Sender:
-    """Make POST requests, each over a connection of its own.
+    """Make POST requests, each over a connection of its own, which is up within `connect_timeout` seconds.
 
-    Args:
-        headers: more headers of each request.
-        body: the encoding of the parameters.
-        session: `None`: the proxies of the environment, and the certificates that Python trusts. A function without
-            arguments: is called on the loop that sends, for each request, and returns an `aiohttp.ClientSession` (or
-            an awaitable of one), which is closed afterwards. A session: its proxy, `trust_env`, TLS settings (CA,
-            client certificate), resolver and local address are used. It is not used itself, because it belongs to its
-            loop, which may end before the answer comes; its headers, cookies and middlewares are not used either.
-        connect_timeout: seconds for the connection, from the name's resolution to the end of the TLS handshake.
-
-    Raises:
-        TypeError: session is something else, or has a connector whose settings cannot be read.
+    `session` is `None` (the proxies of the environment, the certificates that Python trusts); or a function that is
+    called on the loop that sends and returns an `aiohttp.ClientSession` (or an awaitable of one), which is closed
+    afterwards; or a session, of which only the proxy, `trust_env`, TLS settings, resolver and local address are used:
+    it belongs to its loop, which may end before the answer comes.
     """
 
     def __init__(
@@ -68,7 +93,7 @@ class Sender:
         kind = "application/json" if body == "json" else "application/x-www-form-urlencoded"
         usual = {"Content-Type": kind, "Accept": "application/json", "User-Agent": f"rxauth/{__version__}"}
         self._headers = usual | dict(headers or {})
-        self._body = body
+        self._encode: Callable[[Mapping[str, str]], str] = json.dumps if body == "json" else urlencode
         self._connect_timeout = connect_timeout
         self._open: Callable[[], Any]
         self._proxy: Callable[[str], Any]
@@ -82,18 +107,8 @@ class Sender:
             raise TypeError("session is an aiohttp.ClientSession, or a function that returns one.")
 
     async def post(self, url: str, fields: Mapping[str, str], *, within: float) -> Answer:
-        """Send the fields and read the answer whole. A redirect is not followed but returned, as every answer is.
-
-        Args:
-            url: an address that `checked_url` has returned.
-            fields: the parameters.
-            within: seconds for all of it.
-
-        Raises:
-            EndpointUnavailable: there is no answer, or it broke off, or it is longer than a megabyte.
-        """
+        """Return the answer, a redirect too; EndpointUnavailable if there is none within so many seconds."""
         host = urlsplit(url).netloc
-        data = (json.dumps(fields) if self._body == "json" else urlencode(fields)).encode()
         try:
             async with asyncio.timeout(within):
                 session = self._open()
@@ -103,7 +118,7 @@ class Sender:
                     session,
                     session.post(
                         url,
-                        data=data,
+                        data=self._encode(fields).encode(),
                         headers=self._headers,
                         allow_redirects=False,
                         raise_for_status=False,
@@ -111,36 +126,32 @@ class Sender:
                         timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout),
                     ) as response,
                 ):
-                    return Answer(response.status, response.headers, await _read(response.content, host))
-        except EndpointUnavailable:
-            raise
+                    body = await _read(response.content)
+                if len(body) <= _BODY_LIMIT:
+                    return Answer(response.status, response.headers, body)
+                kind, trouble = "too_long", "sends an answer that does not end"
         except aiohttp.ConnectionTimeoutError:
-            kind, trouble = (
-                "timeout",
-                f"The token endpoint {host} cannot be reached within {self._connect_timeout:g} s.",
-            )
+            kind, trouble = "timeout", f"cannot be reached within {self._connect_timeout:g} s"
         except TimeoutError:
-            kind, trouble = "timeout", f"The token endpoint {host} did not answer within {within:g} s."
+            kind, trouble = "timeout", f"did not answer within {within:g} s"
         except (aiohttp.ClientSSLError, ssl.SSLError) as error:
             kind = type(error).__name__
-            trouble = (
-                f"No secure connection to the token endpoint {host} ({kind}): "
-                "its certificate is not one that this machine trusts."
-            )
+            trouble = f"has no certificate that this machine trusts ({kind})"
         except Exception as error:
             # For a broken peer aiohttp also raises exceptions that are no ClientError.
             kind = type(error).__name__
-            trouble = f"The token endpoint {host} cannot be reached, or broke off ({kind})."
+            trouble = f"cannot be reached, or broke off ({kind})"
         # Outside of `except`: aiohttp's exceptions hold the headers and the server's text, perhaps a token.
-        raise EndpointUnavailable(trouble, type=kind)
+        raise EndpointUnavailable(f"The token endpoint {host} {trouble}.", type=kind)
 
 
-async def _read(content: aiohttp.StreamReader, host: str) -> bytes:
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """Return the body, or a start of it that is longer than allowed."""
     body = bytearray()
     async for chunk in content.iter_any():
         body += chunk
         if len(body) > _BODY_LIMIT:
-            raise EndpointUnavailable(f"The answer of the token endpoint {host} does not end.", type="too_long")
+            break
     return bytes(body)
 
 

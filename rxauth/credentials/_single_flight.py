@@ -1,8 +1,8 @@
 """Run a piece of work once for all of its callers, on a private thread: one token request for all streams.
 
 A task on the loop of a caller ends with that loop, when `asyncio.run` returns or at Ctrl-C: a token request would be
-cut off after the server has rotated the refresh token. So the work runs on a private thread with its own loop, which
-lives only while there is work: nothing to close, nothing to leak.
+cut off after the server has rotated the refresh token. The private thread has its own loop, and lives only while there
+is work: nothing to close, nothing to leak.
 """
 
 from __future__ import annotations
@@ -36,15 +36,13 @@ class _Flight(concurrent.futures.Future[T]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.task: asyncio.Task[T] | None = None
         self.waiters: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[T], asyncio.TimerHandle]]] = {}
+        self.set_running_or_notify_cancel()  # from now on cancelling a waiter does not cancel the work
 
 
 class SingleFlight:
-    """Run at most one piece of work per key at a time.
-
-    May be used from any thread and any loop. After a fork the child starts with nothing under way: the parent's work
-    goes on in the parent.
-    """
+    """Run at most one piece of work per key at a time, for callers on any thread and any loop."""
 
     def __init__(self) -> None:
         self._forget()
@@ -52,38 +50,27 @@ class SingleFlight:
     def _forget(self) -> None:
         self._mutex = threading.Lock()
         self._flights: dict[Hashable, _Flight[Any]] = {}
-        self._tasks: dict[Hashable, asyncio.Task[Any]] = {}
-        self._unbroken: set[asyncio.Task[Any] | None] = set()
-        self._put_off: set[asyncio.Task[Any] | None] = set()
+        self._unbroken: dict[asyncio.Task[Any] | None, bool] = {}  # whether a cancellation was put off
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle = asyncio.Event()
         self._thread: threading.Thread | None = None
 
     def run(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> _Flight[T]:
-        """Join the work that is under way for `key`, or start it.
-
-        Returns:
-            Its outcome. It counts as running: cancelling one waiter (`asyncio.wrap_future`) does not cancel the work.
-
-        Raises:
-            RuntimeError: no thread can be started.
-        """
+        """Join the work that is under way for `key`, or start it; RuntimeError if no thread can be started."""
         with self._mutex:
             flight = self._flights.get(key)
             if flight is None:
                 loop = self._loop or self._start_thread()
-                flight = _Flight()
-                flight.set_running_or_notify_cancel()
-                self._flights[key] = flight
+                flight = self._flights[key] = _Flight()
                 # In an empty context: the work belongs to all callers, the context variables to one of them.
                 loop.call_soon_threadsafe(self._start, key, flight, work, context=contextvars.Context())
             return flight
 
     def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]], *, within: float) -> asyncio.Future[T]:
-        """Join or start the work, and return a future of the running loop. Cancelling it does not cancel the work.
+        """Join or start the work; return a future of the running loop, which fails after `within` seconds.
 
-        After `within` seconds the future fails with TimeoutError, and the work goes on. One call wakes all waiters of a
-        loop: a call for each would cost more than the rest of the wait.
+        Neither the TimeoutError nor a cancelled future ends the work. One call wakes all waiters of a loop: a call for
+        each would cost more than the rest of the wait.
         """
         flight = self.run(key, work)
         loop = asyncio.get_running_loop()
@@ -121,22 +108,20 @@ class SingleFlight:
         """Keep `close` from cancelling the work inside.
 
         A cancellation that comes meanwhile is dropped if the work inside succeeds, for then all of it is nearly done;
-        if it fails, the cancellation takes the place of the failure, so that there is no other try.
-
-        Not a shielded task: the work inside stays in the task that holds the store's lock.
+        if it fails, the cancellation takes the place of the failure, so that there is no other try. Not a shielded
+        task: the work inside stays in the task that holds the store's lock.
         """
         task = asyncio.current_task()
-        self._unbroken.add(task)
+        self._unbroken[task] = False
         try:
             yield
         except BaseException:
             # Raised, not requested: a request would come up in the next await, where the lock is released.
-            if task in self._put_off:
+            if self._unbroken[task]:
                 raise asyncio.CancelledError from None
             raise
         finally:
-            self._unbroken.discard(task)
-            self._put_off.discard(task)
+            del self._unbroken[task]
 
     def _start_thread(self) -> asyncio.AbstractEventLoop:
         # A plain loop, not the policy's: a GUI's loop cannot run on a second thread.
@@ -151,18 +136,14 @@ class SingleFlight:
         self._loop, self._idle, self._thread = loop, idle, thread
         return loop
 
-    def _start(
-        self, key: Hashable, flight: concurrent.futures.Future[T], work: Callable[[], Coroutine[Any, Any, T]]
-    ) -> None:
-        task = asyncio.get_running_loop().create_task(work())
-        self._tasks[key] = task
+    def _start(self, key: Hashable, flight: _Flight[T], work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        flight.task = asyncio.get_running_loop().create_task(work())
         # Not a try around the work: a task that is cancelled before its first step never enters the try.
-        task.add_done_callback(functools.partial(self._end, key, flight))
+        flight.task.add_done_callback(functools.partial(self._end, key, flight))
 
-    def _end(self, key: Hashable, flight: concurrent.futures.Future[T], task: asyncio.Task[T]) -> None:
+    def _end(self, key: Hashable, flight: _Flight[T], task: asyncio.Task[T]) -> None:
         with self._mutex:
             del self._flights[key]
-            del self._tasks[key]
             if not self._flights:
                 self._loop = None
                 self._idle.set()
@@ -175,11 +156,11 @@ class SingleFlight:
             flight.set_result(task.result())
 
     def _cancel_all(self) -> None:
-        for task in list(self._tasks.values()):
-            if task in self._unbroken:
-                self._put_off.add(task)
-            else:
-                task.cancel()
+        for flight in list(self._flights.values()):
+            if flight.task in self._unbroken:
+                self._unbroken[flight.task] = True
+            elif flight.task is not None:
+                flight.task.cancel()
 
 
 def _wake(
@@ -230,7 +211,7 @@ async def _until(idle: asyncio.Event) -> None:
 flights = SingleFlight()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # the parent's work goes on in the parent alone
     os.register_at_fork(after_in_child=flights._forget)
 
 # Before other threads are joined and before executors refuse work, which `atexit` would be too late for. Without this

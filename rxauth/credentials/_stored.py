@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
-from rxauth.credentials._credential import Credential
-from rxauth.credentials._lifetime import same_tokens
+from rxauth.credentials._credential import Credential, same_tokens
 from rxauth.credentials._store import CredentialStore
 from rxauth.errors import CredentialError, StoreError
 

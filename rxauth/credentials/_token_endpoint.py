@@ -7,30 +7,46 @@ or 401 with a code that is not about the client     the refresh token is dead
 neither a credential nor an error                   try again
 403                                                 refused (region, account, firewall), with the server's text
 another error code                                  the configuration is wrong
+
+A server may send back the tokens that it was sent. So nothing of an answer goes into a text unless it is an error code
+or ordinary words.
 """
 
 from __future__ import annotations
 
 import base64
+import html
 import inspect
+import json
+import math
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeGuard
 from urllib.parse import quote_plus, urlsplit
 
 from rxauth.addresses import checked_url
-from rxauth.credentials._credential import Credential
-from rxauth.credentials._post import BodyFormat, EndpointUnavailable, Sender, SessionOption
-from rxauth.credentials._token_answer import DEAD, Answer, error_code, granted, is_header_text, words
+from rxauth.credentials._credential import Credential, unix_seconds
+from rxauth.credentials._post import Answer, BodyFormat, Sender, SessionOption
 from rxauth.errors import RefreshFailed
-from rxauth.failures import TRANSIENT_STATUS, seconds_to_wait
+from rxauth.failures import TRANSIENT_STATUS
 
-__all__ = ["ClientAuth", "DeadRefreshToken", "ExtraParams", "TokenEndpoint"]
+__all__ = ["ClientAuth", "DeadRefreshToken", "ExtraParams", "TokenEndpoint", "client_params", "error_code", "granted"]
 
 ClientAuth: TypeAlias = Literal["body", "basic"]
 ExtraParams: TypeAlias = (
     "Mapping[str, str] | Callable[[], Mapping[str, str]] | Callable[[], Awaitable[Mapping[str, str]]] | None"
 )
 
+# Error codes that end a login: RFC 6749 section 5.2, RFC 6750 section 3.1, OpenID Connect, GitHub, OpenAI, Supabase.
+_DEAD = frozenset(
+    {
+        "invalid_grant", "invalid_token", "token_expired", "token_revoked", "expired_token",
+        "bad_refresh_token", "invalid_refresh_token", "expired_refresh_token", "refresh_token_expired",
+        "refresh_token_reused", "refresh_token_revoked", "refresh_token_invalidated", "refresh_token_invalid",
+        "refresh_token_not_found", "refresh_token_already_used",
+        "login_required", "interaction_required", "consent_required",
+    }
+)  # fmt: skip
 _TRANSIENT_CODES = frozenset({"slow_down", "temporarily_unavailable", "server_error"})
 _CLIENT_CODES = frozenset({"invalid_client", "unauthorized_client", "incorrect_client_credentials"})
 
@@ -43,7 +59,10 @@ _ADVICE = {
     "invalid_scope": "Check scope: it may not be wider than what was granted at login",
 }
 
-_RESERVED = frozenset({"grant_type", "refresh_token", "client_id", "client_secret", "scope"})
+_STANDARD_CODES = {*_DEAD, *_TRANSIENT_CODES, *_ADVICE, "authorization_pending", "access_denied"}
+
+_NAMED = frozenset({"access_token", "refresh_token", "expires_at", "expires_in", "token_type", "scope", "token_url"})
+_RESERVED = frozenset({"grant_type", "refresh_token", "device_code", "client_id", "client_secret", "scope"})
 
 
 class DeadRefreshToken(Exception):
@@ -56,11 +75,7 @@ class DeadRefreshToken(Exception):
 
 
 class TokenEndpoint:
-    """Exchange refresh tokens. The arguments are those of `OAuthCredentials`.
-
-    Raises:
-        ValueError, TypeError: an argument cannot be used.
-    """
+    """Exchange refresh tokens. The arguments are those of `OAuthCredentials`."""
 
     def __init__(
         self,
@@ -82,49 +97,49 @@ class TokenEndpoint:
         self.host = urlsplit(url).netloc
         self._answer_timeout = answer_timeout
         self._clock = clock
-        _check_client(client_id, client_secret, client_auth, scope)
-        self._extra_params = extra_params if callable(extra_params) else _checked_params(extra_params or {})
-        self._secrets = (client_secret,) if client_secret else ()
+        if scope is not None and not isinstance(scope, str):
+            raise TypeError("scope is a string of names separated by spaces, or None.")
+        if client_auth not in ("body", "basic"):
+            raise ValueError('client_auth is "body" or "basic".')
+        if client_auth == "basic" and client_secret is None:
+            raise ValueError('client_auth="basic" needs a client_secret.')
         all_headers = dict(headers or {})
         for name, value in all_headers.items():
-            if not (is_header_text(name) and (value == "" or is_header_text(value))):
+            if not (_is_header_text(name) and (value == "" or _is_header_text(value))):
                 raise ValueError("headers is a mapping of printable ASCII strings to such strings.")
-        self._params: dict[str, str] = {} if scope is None else {"scope": scope}
+        self._extra_params = extra_params if callable(extra_params) else _checked_params(extra_params or {})
+        self._secrets = (client_secret,) if client_secret else ()
+        self._params = client_params(client_id, client_secret)
         if client_auth == "basic":
+            self._params.clear()
             pair = f"{quote_plus(client_id)}:{quote_plus(client_secret or '')}"
             all_headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
-        else:
-            self._params["client_id"] = client_id
-            if client_secret is not None:
-                self._params["client_secret"] = client_secret
+        if scope is not None:
+            self._params["scope"] = scope
         self._sender = Sender(headers=all_headers, body=body, session=session, connect_timeout=request_timeout)
 
     async def refresh(self, credential: Credential) -> Credential:
-        """Exchange the refresh token of `credential`.
+        """Exchange the refresh token of `credential`, which has one.
 
         Raises:
             EndpointUnavailable: there is no usable answer now.
             DeadRefreshToken: log in again.
             RefreshFailed: the configuration is wrong, or the server refuses this place or account.
         """
-        if credential.refresh_token is None:
-            raise ValueError("This credential has no refresh token.")
+        spent = str(credential.refresh_token)
         more = await self._more_params()
-        fields = {**more, **self._params, "grant_type": "refresh_token", "refresh_token": credential.refresh_token}
         # The lifetime counts from before the request: a slow answer must not prolong it.
         asked_at = self._clock()
+        fields = {**more, **self._params, "grant_type": "refresh_token", "refresh_token": spent}
         answer = await self._sender.post(self.url, fields, within=self._answer_timeout)
         renewed = granted(answer, now=asked_at, token_url=self.url, previous=credential)
         if renewed is None:
-            tokens = (credential.access_token, credential.refresh_token)
-            raise self._error(answer, (*self._secrets, *more.values(), *tokens))
+            raise self._error(answer, (*self._secrets, *more.values(), credential.access_token, spent))
         return renewed
 
     async def _more_params(self) -> Mapping[str, str]:
-        """Return the extra parameters; call the function that computes them, if they are one."""
         if not callable(self._extra_params):
             return self._extra_params
-        kind = ""
         try:
             params: Any = self._extra_params()
             return _checked_params(await params if inspect.isawaitable(params) else params)
@@ -134,58 +149,40 @@ class TokenEndpoint:
         raise RefreshFailed(f"extra_params failed ({kind}); no request was made. Mend that function.", type=kind)
 
     def _error(self, answer: Answer, secrets: Iterable[str]) -> Exception:
-        code = error_code(answer, secrets)
-        status = answer.status
+        code, status = error_code(answer, secrets), answer.status
         named = f"{code}, status {status}" if code else f"status {status}"
-        if code in DEAD:
+        if code in _DEAD or (status == 401 and code not in {None, *_CLIENT_CODES, *_TRANSIENT_CODES}):
             return DeadRefreshToken(str(code), status)
+        here = f"The token endpoint {self.host}"
+        kind = code or "http_error"
         if status in TRANSIENT_STATUS or code in _TRANSIENT_CODES:
-            return EndpointUnavailable(
-                f"The token endpoint {self.host} cannot answer now (status {status}).",
-                type=code or "http_error",
-                status=status,
-                retry_after=seconds_to_wait(answer.headers, now=self._clock()),
-            )
+            return answer.unavailable(f"{here} cannot answer now (status {status}).", type=kind, now=self._clock())
         if 300 <= status < 400:
-            text = "redirects ({}); a token is not sent along a redirect. Check token_url."
-            return RefreshFailed(f"The token endpoint {self.host} {text.format(named)}", type="redirect", status=status)
-        if status == 403 and code not in _CLIENT_CODES:
-            said = words(answer, secrets).rstrip(".")
-            return RefreshFailed(
-                f"The token endpoint {self.host} refuses to answer here ({named}){': ' + said if said else ''}. "
-                "The login is intact: check network, region and account, and try again.",
-                type=code or "http_error",
-                status=status,
+            kind = "redirect"
+            text = f"redirects ({named}); a token is not sent along a redirect. Check token_url."
+        elif status == 403 and code not in _CLIENT_CODES:
+            said = _words(answer, secrets).rstrip(".")
+            text = (
+                f"refuses to answer here ({named}){': ' + said if said else ''}. "
+                "The login is intact: check network, region and account, and try again."
             )
-        if code is None:
-            return EndpointUnavailable(
-                f"The token endpoint {self.host} answered, but not with a token response (status {status}). "
-                "If this goes on, check token_url.",
-                type="malformed_response",
-                status=status,
-                retry_after=seconds_to_wait(answer.headers, now=self._clock()),
-            )
-        if status == 401 and code not in _CLIENT_CODES:
-            return DeadRefreshToken(code, status)
-        return RefreshFailed(
-            f"The token endpoint {self.host} refuses this client's request ({named}). "
-            f"{_ADVICE.get(code, 'Check token_url, client_id and extra_params')}.",
-            type=code,
-            status=status,
-        )
+        elif code is None:
+            text = f"answered, but not with a token response ({named}). If this goes on, check token_url."
+            return answer.unavailable(f"{here} {text}", type="malformed_response", now=self._clock())
+        else:
+            advice = _ADVICE.get(code, "Check token_url, client_id and extra_params")
+            text = f"refuses this client's request ({named}). {advice}."
+        return RefreshFailed(f"{here} {text}", type=kind, status=status)
 
 
-def _check_client(client_id: object, client_secret: object, client_auth: object, scope: object) -> None:
+def client_params(client_id: str, client_secret: str | None, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the parameters that name a client, and `more`; ValueError or TypeError if one cannot be used."""
     if not client_id or not isinstance(client_id, str):
         raise ValueError("client_id is a string that is not empty.")
     if client_secret is not None and (not client_secret or not isinstance(client_secret, str)):
         raise ValueError("client_secret is a string that is not empty, or None.")
-    if scope is not None and not isinstance(scope, str):
-        raise TypeError("scope is a string of names separated by spaces, or None.")
-    if client_auth not in ("body", "basic"):
-        raise ValueError('client_auth is "body" or "basic".')
-    if client_auth == "basic" and client_secret is None:
-        raise ValueError('client_auth="basic" needs a client_secret.')
+    secret = {} if client_secret is None else {"client_secret": client_secret}
+    return {**_checked_params(more or {}), "client_id": client_id, **secret}
 
 
 def _checked_params(params: Mapping[str, str]) -> Mapping[str, str]:
@@ -196,3 +193,105 @@ def _checked_params(params: Mapping[str, str]) -> Mapping[str, str]:
         if name in _RESERVED:
             raise ValueError(f"extra_params cannot set {name}: there is an argument for it.")
     return params
+
+
+# What is in an answer ------------------------------------------------------------------------------------------------
+
+
+def granted(answer: Answer, *, now: float, token_url: str, previous: Credential | None = None) -> Credential | None:
+    """Return the credential in a token response (RFC 6749 section 5.1); `None` if the answer is no token response.
+
+    `expires_in` counts from the Unix time `now`. A field that the response leaves out is kept from `previous`.
+    """
+    body = answer.fields()
+    access, refresh = body.get("access_token"), body.get("refresh_token")
+    if not 200 <= answer.status < 300 or not _is_header_text(access):
+        return None
+    if not (refresh in (None, "") or _is_header_text(refresh)):
+        return None
+    lifetime = _lifetime(body, now)
+    kept = {name: value for name, value in (previous.extra if previous else {}).items() if name != "expires_in"}
+    extra = kept | {name: value for name, value in body.items() if name not in _NAMED and _is_storable(value)}
+    extra["token_url"] = token_url  # never the server's own field: the refresh token would be sent there
+    if lifetime is not None:
+        extra["expires_in"] = int(lifetime) if lifetime < 1e12 and lifetime.is_integer() else lifetime
+    kind, scope = body.get("token_type"), body.get("scope")
+    return Credential(
+        access,
+        refresh_token=refresh or (previous.refresh_token if previous else None),
+        expires_at=None if lifetime is None else now + lifetime,
+        token_type=kind if _is_header_text(kind) else (previous.token_type if previous else "Bearer"),
+        scope=scope if isinstance(scope, str) and _is_storable(scope) else (previous.scope if previous else None),
+        extra=extra,
+    )
+
+
+def error_code(answer: Answer, secrets: Iterable[str] = ()) -> str | None:
+    """Return the `error` of an answer (RFC 6749 section 5.2); `unknown_error` if it does not look like a code.
+
+    Some servers send an object: its `code`, else its `type`, is taken.
+    """
+    error = answer.fields().get("error")
+    if not error:
+        return None
+    if isinstance(error, Mapping):
+        error = next((error[name] for name in ("code", "type") if isinstance(error.get(name), str)), None)
+    # A code is a few lower-case words. Anything else may be a token that the server sends back.
+    if not isinstance(error, str) or not re.fullmatch(r"[a-z][a-z_.-]{0,48}", error.casefold()):
+        return "unknown_error"
+    code = error.casefold()
+    return "unknown_error" if code not in _STANDARD_CODES and _overlaps(code, secrets) else code
+
+
+def _words(answer: Answer, secrets: Iterable[str]) -> str:
+    """Return the explanation in an answer, or the title of its page, without anything that may be a secret."""
+    body = answer.fields()
+    error = body.get("error")
+    nested = error if isinstance(error, Mapping) else {}
+    said = (nested.get("message"), body.get("error_description"), body.get("message"), body.get("detail"))
+    text = next((each for each in said if isinstance(each, str) and each.strip()), None)
+    if text is None:
+        title = re.search(rb"<title[^>]*>([^<]{1,500})", answer.body[:20_000], re.IGNORECASE)
+        text = html.unescape(title[1].decode("utf-8", "replace")) if title else ""
+    kept: list[str] = []
+    for word in text.split()[:40]:
+        # A word has letters only: in hex, Base64, a URL or an address there are digits or other signs.
+        bare = word.strip("()[]\"'.,;:!?|-")
+        plain = not bare or (len(bare) <= 30 and re.fullmatch(r"[^\W\d_]+(?:['-][^\W\d_]+)*", bare))
+        kept.append(word if plain else "...")
+    line = " ".join(kept).strip()
+    return "" if _overlaps(line.casefold(), (each for each in secrets if len(each) > 3)) else line
+
+
+def _is_header_text(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and value != "" and value.isascii() and value.isprintable()
+
+
+def _lifetime(body: Mapping[str, Any], now: float) -> float | None:
+    """Return seconds; `None` for nonsense: a token that has "expired" at once would be exchanged at every call."""
+    seconds = _number(body.get("expires_in"))
+    if seconds is None and (expires_at := _number(body.get("expires_at"))) is not None:
+        seconds = unix_seconds(expires_at) - now
+    return seconds if seconds is not None and 0 < seconds < math.inf else None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _overlaps(text: str, secrets: Iterable[str]) -> bool:
+    return any(text in each.casefold() or each.casefold() in text for each in secrets if each and text)
+
+
+def _is_storable(value: Any) -> bool:
+    """Return whether a file takes the value: JSON allows lone surrogates and, in Python, infinities."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rxauth.credentials import DevicePrompt
-from rxauth.credentials._device_prompt import read_prompt
-from rxauth.credentials._token_answer import Answer
+from rxauth.credentials._device_login import _prompt as read_prompt
+from rxauth.credentials._post import Answer
 from rxauth.errors import ProtocolError
 
 PROMPT = {

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from rxauth.credentials import Credential
-from rxauth.credentials._token_answer import Answer, error_code, granted, words
+from rxauth.credentials._post import Answer
+from rxauth.credentials._token_endpoint import _words as words
+from rxauth.credentials._token_endpoint import error_code, granted
 
 NOW = 1_700_000_000.0
 URL = "https://example.com/token"
