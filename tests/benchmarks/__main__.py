@@ -11,17 +11,14 @@ import json
 import logging
 import os
 import platform
-import statistics
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from . import clients, crossing, crowds, decoder, imports, operators, waiting
-from .contest import Result, Row, hold, rows
+from . import clients, crowds, fresh, operators
+from .rows import Row, hold, stage
 
-SHOWN = (operators, clients, crossing, crowds, decoder, imports, waiting)  # in this order
 PACKAGES = ("reactivex", "aiohttp", "msgspec", "tenacity", "anthropic", "openai")
 
 
@@ -34,75 +31,41 @@ def main() -> int:
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
 
-    chosen = [
-        Row(row.name, row.kind, row.limit, max(1, round(row.rounds * options.rounds)), row.measure)
-        for row in rows
-        if options.only.lower() in row.name.lower()
-    ]
-    if not chosen:
-        parser.error(f"no row has {options.only!r} in its name")
     begun = time.monotonic()
-    results = hold(chosen, quick=options.quick, told=lambda text: print(f"\r{text}  ", end="", file=sys.stderr))
-    print("\r", end="", file=sys.stderr)
-    print(table(results))
+    with stage(scale=20 if options.quick else 1) as shared:
+        rows = [row for module in (operators, clients, crowds, fresh) for row in module.rows(shared)]
+        rows = [row for row in rows if options.only.lower() in row.name.lower()]
+        if not rows:
+            parser.error(f"no row has {options.only!r} in its name")
+        for row in rows:
+            row.rounds = 2 if options.quick else max(1, round(row.rounds * options.rounds))
+        hold(rows)
+    print(table(rows))
     print(f"\n{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {time.monotonic() - begun:.0f} s")
     if options.json is not None:
-        options.json.write_text(json.dumps(report(results, quick=options.quick), indent=2) + "\n")
-    missed = [result.row.name for result in results if not result.met]
+        report = {
+            "quick": options.quick,
+            "python": platform.python_version(),
+            "machine": f"{platform.platform()}, {os.cpu_count()} CPUs",
+            "packages": {name: version(name) for name in PACKAGES},
+            "rows": [{"name": row.name, "limit": row.limit, "met": row.met, "costs": row.costs} for row in rows],
+        }
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    missed = [row.name for row in rows if not row.met]
     if missed and not options.quick:
         print(f"\n{len(missed)} missed: {'; '.join(missed)}")
         return 1
     return 0
 
 
-def table(results: list[Result]) -> str:
-    width = max(len(result.row.name) for result in results)
+def table(rows: list[Row]) -> str:
+    width = max(len(row.name) for row in rows)
     lines = [f"{'':{width}}   {'median':>8}  {'quartiles':>17}   {'limit':>7}"]
-    for result in results:
-        if result.not_measured is not None:
-            lines.append(f"{result.row.name:{width}}   not measured: {result.not_measured}")
-            continue
-        low, high = result.quartiles
-        verdict = "" if result.met else "  MISSED"
-        figures = f"{result.value:8.3g}  {low:8.3g} {high:8.3g}"
-        lines.append(f"{result.row.name:{width}}   {figures}   {limit(result.row):>7}{verdict}")
+    for row in rows:
+        low, median, high = row.quartiles
+        verdict = "" if row.met else "  MISSED"
+        lines.append(f"{row.name:{width}}   {median:8.3g}  {low:8.3g} {high:8.3g}   {row.limit:>7}{verdict}")
     return "\n".join(lines)
-
-
-def limit(row: Row) -> str:
-    sign = {"at most": "≤", "at least": "≥", "exactly": "="}[row.kind]
-    return "" if row.limit is None else f"{sign} {row.limit:g}"
-
-
-def report(results: list[Result], *, quick: bool) -> dict[str, Any]:
-    return {
-        "quick": quick,
-        "python": platform.python_version(),
-        "machine": f"{platform.platform()}, {os.cpu_count()} CPUs",
-        "packages": {name: installed_version(name) for name in PACKAGES},
-        "rows": [
-            {
-                "name": result.row.name,
-                "limit": result.row.limit,
-                "limit_is": result.row.kind,
-                "met": result.met,
-                "not_measured": result.not_measured,
-                "median": result.value if result.subject else None,
-                "quartiles": result.quartiles if result.subject else None,
-                "rounds": len(result.subject),
-                "subject_median": statistics.median(result.subject) if result.subject else None,
-                "base_median": statistics.median(result.base) if result.base else None,
-            }
-            for result in results
-        ],
-    }
-
-
-def installed_version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":
