@@ -15,11 +15,11 @@ import subprocess
 import sys
 import warnings
 
-from .clients import OTHERS, OWN, driver
-from .report import Column, lines, write
-from .running import Driver, Result, run
+from .drivers import DRIVERS, Driver
+from .report import Column, section, write
+from .running import run
 from .scenarios import SCENARIOS, Scenario
-from .verdict import faults
+from .verdict import Result, faults
 
 AT_ONCE = 2
 """Scenarios under way at the same time: most of them wait."""
@@ -43,33 +43,28 @@ async def results_of(client: Driver) -> dict[str, Result]:
     return results
 
 
-def speed_of(name: str) -> dict[str, float | None]:
-    command = [sys.executable, "-m", "tests.peers.speed", name]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=180)
-    except subprocess.SubprocessError as error:
-        sys.stderr.write(f"{name} was not measured: {error}\n")
-        return {}
-    measured: dict[str, float | None] = json.loads(done.stdout)
-    return measured
-
-
 def column(name: str) -> Column:
-    client = driver(name)
-    sys.stderr.write(f"{client.NAME}\n")
+    client = DRIVERS[name]
+    sys.stderr.write(f"{client.name}\n")
     with contextlib.redirect_stdout(io.StringIO()):
         results = asyncio.run(results_of(client))
-    return Column(client, results, speed_of(name))
+    command = [sys.executable, "-m", "tests.peers.speed", name]
+    try:
+        speed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=180).stdout)
+    except subprocess.SubprocessError as error:
+        sys.stderr.write(f"{name} was not measured: {error}\n")
+        speed = {}
+    return Column(client, results, speed)
 
 
 def main(names: list[str]) -> None:
     logging.disable()
     warnings.simplefilter("ignore")
-    columns = [column(name) for name in names or (*OWN, *OTHERS)]
+    columns = [column(name) for name in names or DRIVERS]
     if names:
-        sys.stdout.write("\n".join(lines(SCENARIOS, columns)) + "\n")
+        print(section(columns))
     else:
-        write(SCENARIOS, columns)
+        write(columns)
 
 
 if __name__ == "__main__":

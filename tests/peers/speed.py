@@ -15,14 +15,15 @@ import time
 import tracemalloc
 from contextlib import AsyncExitStack
 
-from rxauth.credentials import Credential, MemoryStore
+from rxauth import Credential, MemoryStore
 from rxauth.testing import FakeProvider, Reply
 
 from ..benchmarks.provider import FRESH, provider
-from .clients import driver
-from .running import Driver, Login, Screen, run
+from .drivers import DRIVERS, Ask, Driver
+from .login import Login
+from .running import run
 from .scenarios import ANSWER, SCENARIOS
-from .verdict import faults
+from .verdict import Screen, faults
 
 EVENTS = 5_000
 STREAMS = 50  # httpx2 opens 100 connections at most
@@ -40,7 +41,7 @@ async def first_word(client: Driver) -> float | None:
 async def cpu_per_event(client: Driver) -> float:
     """Seconds of processor time for each event; the provider is another process."""
     with provider() as server:
-        url = server.answers(EVENTS) if client.WIRE == "messages" else server.answers(EVENTS) + "/v1"
+        url = client.base_url(server.answers(EVENTS))
         login = Login(url, MemoryStore(Credential(FRESH)), server.token_url, "client", first=60, idle=60)
         async with client.connect(login) as ask:
             await ask(Screen())
@@ -52,14 +53,14 @@ async def cpu_per_event(client: Driver) -> float:
 async def memory_per_stream(client: Driver) -> float:
     """Bytes that Python holds for each stream that waits for its next event, the server's half included."""
     with FakeProvider(answer=ANSWER, replies=[Reply.hang(after=6)] * (STREAMS + 1)) as fake:
-        url = fake.url if client.WIRE == "messages" else fake.url + "/v1"
+        url = client.base_url(fake.url)
         login = Login(url, MemoryStore(fake.credential()), fake.token_url, fake.client_id, first=60, idle=60)
         async with AsyncExitStack() as stack:
             ask = await stack.enter_async_context(client.connect(login))
-            tasks = [await reading(ask, Screen())]
+            tasks = [await reading(ask)]
             gc.collect()
             tracemalloc.start()
-            tasks += [await reading(ask, Screen()) for _ in range(STREAMS)]
+            tasks += [await reading(ask) for _ in range(STREAMS)]
             gc.collect()
             used, _ = tracemalloc.get_traced_memory()
             tracemalloc.stop()
@@ -69,14 +70,15 @@ async def memory_per_stream(client: Driver) -> float:
             return used / STREAMS
 
 
-async def reading(ask: object, screen: Screen) -> asyncio.Task[None]:
-    task: asyncio.Task[None] = asyncio.ensure_future(ask(screen))  # type: ignore[operator]
+async def reading(ask: Ask) -> asyncio.Future[None]:
+    screen = Screen()
+    task = asyncio.ensure_future(ask(screen))
     await screen.until_words(2)
     return task
 
 
 async def measured(name: str) -> dict[str, float | None]:
-    client = driver(name)
+    client = DRIVERS[name]
     return {
         "first_word": await first_word(client),
         "cpu": await cpu_per_event(client),
