@@ -1,12 +1,11 @@
-"""What a process holds, before and after."""
+"""Check that a process holds nothing afterwards that it did not hold before."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,39 +16,25 @@ T = TypeVar("T")
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run`, and nothing is left: no task that it would have had to cancel, no thread, no file descriptor."""
-    with nothing_left():
-        return asyncio.run(_and_no_task(work))
-
-
-@contextlib.contextmanager
-def nothing_left() -> Iterator[None]:
-    """No thread and no file descriptor that was not there before."""
     gc.collect()
-    threads, files = set(threading.enumerate()), descriptors()
-    yield
-    background()
+    threads, files = set(threading.enumerate()), _descriptors()
+    outcome = asyncio.run(_and_no_task(work))
+    if flights._thread is not None:  # a refresh in the background
+        flights._thread.join(10)
     gc.collect()
-    assert descriptors() <= files
+    assert _descriptors() <= files
     assert set(threading.enumerate()) <= threads
+    return outcome
 
 
-def background() -> None:
-    """Wait for the end of a refresh in the background."""
-    thread = flights._thread
-    if thread is not None:
-        thread.join(10)
-
-
-def descriptors() -> set[str]:
+def _descriptors() -> set[str]:
     # One of them is of the directory itself, under the lowest number that is free: the same before and after.
     return {each.name for each in Path("/dev/fd").iterdir()}
 
 
 async def _and_no_task(work: Coroutine[Any, Any, T]) -> T:
     outcome = await work
-    # Cancelled tasks need a turn to end.
-    for _ in range(3):
+    for _ in range(3):  # cancelled tasks need a turn to end
         await asyncio.sleep(0)
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    assert left == set()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
     return outcome

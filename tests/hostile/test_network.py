@@ -29,7 +29,7 @@ from rxauth import (
 )
 from rxauth.testing import FakeProvider
 from tests.hostile.leaks import run
-from tests.hostile.proxy import Connection, Fault, Proxy
+from tests.hostile.network import Connection, Fault, proxy
 
 pytestmark = pytest.mark.slow
 
@@ -58,15 +58,8 @@ async def no_time(seconds: float) -> None:
 
 
 def credentials_at(token_url: str, store: FileStore, client_id: str) -> OAuthCredentials:
-    return OAuthCredentials(
-        store,
-        token_url=token_url,
-        client_id=client_id,
-        request_timeout=SILENCE,
-        answer_timeout=SILENCE,
-        timeout=2.0,
-        sleep=no_time,
-    )
+    bounds: Any = {"request_timeout": SILENCE, "answer_timeout": SILENCE, "timeout": 2.0, "sleep": no_time}
+    return OAuthCredentials(store, token_url=token_url, client_id=client_id, **bounds)
 
 
 async def one_stream(
@@ -75,23 +68,19 @@ async def one_stream(
     """Return the events, and how many faults have happened."""
     async with (
         FakeProvider(answer=ANSWER) as fake,
-        Proxy(fake.url, api_faults) as api,
-        Proxy(fake.token_url, token_faults) as oauth,
+        proxy(fake.url, api_faults) as api,
+        proxy(fake.token_url, token_faults) as oauth,
     ):
         store = FileStore(path, "key")
         await store.save(fake.credential())
         fake.invalidate()
         credentials = credentials_at(oauth.url, store, fake.client_id)
-        source = (
-            openai_chat(REQUEST, base_url=api.url + "/v1", credentials=credentials, read_timeout=SILENCE)
-            if openai
-            else anthropic_messages(REQUEST, base_url=api.url, credentials=credentials, read_timeout=SILENCE)
-        )
-        pipe: Any = (
-            (buffer_until_live(), retry_on_first_auth_error(credentials.refresh), flush_on_complete_or_error())
-            if three
-            else (recover_auth(credentials.refresh),)
-        )
+        make, path_of_wire = (openai_chat, "/v1") if openai else (anthropic_messages, "")
+        source = make(REQUEST, base_url=api.url + path_of_wire, credentials=credentials, read_timeout=SILENCE)
+        refresh = credentials.refresh
+        pipe: Any = (recover_auth(refresh),)
+        if three:
+            pipe = (buffer_until_live(), retry_on_first_auth_error(refresh), flush_on_complete_or_error())
         async with asyncio.timeout(BOUND):
             events = [event async for event in to_async_iterable(source.pipe(*pipe))]
         check_one_stream(events)
@@ -155,28 +144,27 @@ def test_a_broken_network_ends_each_stream_once(
     hypothesis.event(f"{struck} faults")
 
 
-HARMLESS = [Fault(chop=1), Fault(chop=7, delay=5), Fault(delay=20)]
+def at_each_kind(way: Any, at: int) -> list[Fault]:
+    kinds: Any = ("reset", "close", "half-close", "stall")
+    return [Fault(kind=kind, way=way, at=at) for kind in kinds]
 
 
 @pytest.mark.parametrize("openai", [False, True], ids=["anthropic", "openai"])
-@pytest.mark.parametrize("fault", HARMLESS, ids=["byte by byte", "in lumps", "late"])
+@pytest.mark.parametrize("fault", [Fault(chop=1), Fault(chop=7, delay=5), Fault(delay=20)], ids=str)
 def test_a_slow_network_changes_nothing(tmp_path: Path, fault: Fault, openai: bool) -> None:
     events, _ = run(one_stream(tmp_path / "auth.json", [fault] * 2, [fault], openai=openai, three=False))
     assert events[-1].type == "done"
 
 
-# Faults that a refresh gets over: the request never arrived, or was refused.
-@pytest.mark.parametrize("kind", ["reset", "close", "half-close", "stall"])
-def test_a_lost_token_request_is_made_again(tmp_path: Path, kind: Any) -> None:
-    fault = Fault(kind=kind, way="up", at=50)
+@pytest.mark.parametrize("fault", at_each_kind("up", 50), ids=str)
+def test_a_lost_token_request_is_made_again(tmp_path: Path, fault: Fault) -> None:
     events, struck = run(one_stream(tmp_path / "auth.json", [], [fault, fault], openai=False, three=False))
     assert (events[-1].type, struck) == ("done", 2)
 
 
-@pytest.mark.parametrize("kind", ["reset", "close", "half-close", "stall"])
-def test_an_answer_without_its_end_is_an_error(tmp_path: Path, kind: Any) -> None:
-    # The first connection brings the 401, and is used again.
-    fault = Fault(kind=kind, way="down", at=1200)
+# The first connection brings the 401, and is used again.
+@pytest.mark.parametrize("fault", at_each_kind("down", 1200), ids=str)
+def test_an_answer_without_its_end_is_an_error(tmp_path: Path, fault: Fault) -> None:
     events, struck = run(one_stream(tmp_path / "auth.json", [fault], [], openai=False, three=False))
     assert (events[-1].type, struck) == ("error", 1)
     assert 0 < len(events[-1].error.text) < len(ANSWER)

@@ -7,8 +7,10 @@ import base64
 import json
 import logging
 import re
+import subprocess
+import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +30,11 @@ from rxauth import (
     recover_auth,
     to_async_iterable,
 )
+from rxauth.cli import main
 from rxauth.credentials import device_login
 from rxauth.events import Error, to_json
-from rxauth.testing import FakeProvider, Reply, SeenRequest
-from tests.hostile.endless import parroting
+from rxauth.testing import FakeProvider, Reply
+from tests.hostile.network import serving
 
 pytestmark = pytest.mark.slow
 
@@ -40,19 +43,20 @@ REQUEST = {"model": "any", "max_tokens": 99, "messages": [{"role": "user", "cont
 ACCESS = "Canary-Access/+Q7_x=="
 REFRESH = "Canary-Refresh/+R8-y=="
 SECRET = "Canary-Client-Secret-S9"
-SECRETS = (ACCESS, REFRESH, SECRET)
+CREDENTIAL = Credential(ACCESS, refresh_token=REFRESH)
+CLIENT: Any = {"client_id": "app", "client_secret": SECRET}
 
 ECHOES: dict[str, Callable[[str], str]] = {
     "as it is": str,
+    "percent-encoded": lambda token: quote(token, safe=""),
+    "in Base64": lambda token: base64.b64encode(token.encode()).decode(),
     "in lower case": str.lower,
     "in upper case": str.upper,
-    "percent-encoded": lambda token: quote(token, safe=""),
     "percent-encoded but for the slashes": quote,
     "percent-encoded in lower case": lambda token: re.sub("%..", lambda m: m[0].lower(), quote(token, safe="")),
     "percent-encoded twice": lambda token: quote(quote(token, safe=""), safe=""),
     "in JSON": json.dumps,
     "in JSON with slashes escaped": lambda token: json.dumps(token).replace("/", "\\/"),
-    "in Base64": lambda token: base64.b64encode(token.encode()).decode(),
     "in Base64 for URLs": lambda token: base64.urlsafe_b64encode(token.encode()).decode(),
     "in Base64 behind Bearer": lambda token: base64.b64encode(f"Bearer {token}".encode()).decode(),
     "in Base64 behind a name": lambda token: base64.b64encode(f"ab:{token}:c".encode()).decode(),
@@ -62,7 +66,7 @@ ECHOES: dict[str, Callable[[str], str]] = {
 
 def marks() -> Iterator[str]:
     """Parts of the tokens that no text may hold, in each way to write them."""
-    for token in SECRETS:
+    for token in (ACCESS, REFRESH, SECRET):
         for echo in ECHOES.values():
             said = echo(token).strip('"').lower()
             # Of Base64 and of what stands in front of it, the first and last characters are shared.
@@ -72,9 +76,12 @@ def marks() -> Iterator[str]:
 MARKS = frozenset(marks())
 
 
-def seen_in(text: str) -> list[str]:
-    lowered = text.lower()
-    return [mark for mark in MARKS if mark in lowered]
+def seen_in(*texts: str) -> list[str]:
+    return [text for text in texts if any(mark in text.lower() for mark in MARKS)][:1]
+
+
+def test_each_echo_would_be_found() -> None:
+    assert all(seen_in(f"{echo(token)} is bad") for token in (ACCESS, REFRESH, SECRET) for echo in ECHOES.values())
 
 
 @dataclass
@@ -85,139 +92,122 @@ class Shown:
     exceptions: list[BaseException] = field(default_factory=list)
     objects: list[object] = field(default_factory=list)
 
-    def all(self) -> Iterator[str]:
+    def secrets(self) -> list[str]:
+        return seen_in(*self._all())
+
+    def _all(self) -> Iterator[str]:
         yield from self.texts
         for error in self.exceptions:
             yield from traceback.format_exception(error)
             # As those show it who report an error with the variables of its frames.
             yield from traceback.TracebackException.from_exception(error, capture_locals=True).format()
-            yield from (repr(error), str(error), f"{error}", repr(error.args))
-            yield from shown(vars(error))
-        for each in self.objects:
+            yield repr(error.args)
+        for each in (*self.exceptions, *self.objects):
             yield from (repr(each), str(each), f"{each}")
-            yield from shown(getattr(each, "__dict__", {}))
+            yield from (f"{name}={value!r}" for name, value in getattr(each, "__dict__", {}).items())
+
+    @contextmanager
+    def everything(self) -> Iterator[None]:
+        """Log at DEBUG, with the records' arguments and tracebacks, what goes on in a loop in debug mode too."""
+
+        class Keep(logging.Handler):
+            def emit(handler, record: logging.LogRecord) -> None:
+                self.texts.extend((handler.format(record), repr(record.__dict__)))
+
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        loop.set_exception_handler(self.reported)
+        root, keep = logging.getLogger(), Keep(logging.DEBUG)
+        loggers = [logging.getLogger(name) for name in (None, "asyncio", "aiohttp", "rxauth", "filelock")]
+        levels = [each.level for each in loggers]
+        root.addHandler(keep)
+        for each in loggers:
+            each.setLevel(logging.DEBUG)
+        try:
+            yield
+        finally:
+            root.removeHandler(keep)
+            for each, level in zip(loggers, levels, strict=True):
+                each.setLevel(level)
+
+    def reported(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.texts.append(repr(context))
+        if "exception" in context:
+            self.exceptions.append(context["exception"])
 
 
-def shown(variables: dict[str, Any]) -> Iterator[str]:
-    for name, value in variables.items():
-        yield f"{name}={value!r}"
+def log_each_step() -> None:
+    """Let the running loop log each step, as asyncio's debug mode logs slow ones."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.0
 
 
-def echo_of(token: str, how: str) -> str:
-    return f"the token {ECHOES[how](token)} is bad"
+class Watched(FileStore):
+    """Also logs each step of the loop that loads it."""
 
-
-Scene = tuple[list[Reply | None], list[Reply | None]]
-
-
-def scene(name: str, how: str) -> Scene:
-    """The replies of the API and of the token endpoint."""
-
-    def echo(seen: SeenRequest) -> dict[str, Any]:
-        said = echo_of(seen.token or "", how)
-        return {"type": "error", "error": {"type": said, "code": said, "message": said}, "request_id": said}
-
-    def text(seen: SeenRequest) -> str:
-        return echo_of(seen.token or "", how)
-
-    def in_band(seen: SeenRequest) -> list[Any]:
-        return [echo(seen)]
-
-    def oauth(seen: SeenRequest) -> dict[str, Any]:
-        said = ECHOES[how](REFRESH)
-        return {"error": said, "error_description": said, "error_uri": said, "message": f"a token: {said}"}
-
-    said = ECHOES[how](ACCESS)
-    one_line = said.replace("/", "-")
-    scenes: dict[str, Scene] = {
-        "401 in JSON": ([Reply(status=401, body=echo)] * 2, []),
-        "500 in JSON": ([Reply(status=500, body=echo)], []),
-        "401 as text": ([Reply(status=401, body=text)] * 2, []),
-        "400 as text": ([Reply(status=400, body=text)], []),
-        "an error in-band": ([Reply(body=in_band)], []),
-        "JSON where a stream should be": ([Reply(body=echo)], []),
-        "HTML": ([Reply.html(f"<html>{said}")], []),
-        "a request id": ([Reply(status=403, headers={"request-id": said, "x-request-id": said})], []),
-        "a content type": ([Reply(headers={"Content-Type": said}, body="hello")], []),
-        "a time to wait": ([Reply(status=429, headers={"Retry-After": said})], []),
-        "a redirect to another host": ([Reply.redirect(f"https://{one_line}.example/{said}?t={said}")], []),
-        "a redirect to no URL": ([Reply.redirect(f"http://[{one_line}/{said}")], []),
-        "a cut": ([Reply.cut(300)], []),
-        "a reset": ([Reply.reset(10)], []),
-        "a refusal of the refresh": ([Reply.unauthorized()], [Reply(status=400, body=oauth)]),
-        "a dead refresh token": ([Reply.unauthorized()], [Reply(status=401, body=oauth)] * 2),
-        "a 403 of the token endpoint": ([Reply.unauthorized()], [Reply(status=403, body=oauth)]),
-        "trouble at the token endpoint": ([Reply.unauthorized()], [Reply(status=503, body=oauth)] * 3),
-        "a redirect of the token endpoint": ([Reply.unauthorized()], [Reply.redirect(f"https://x.example/{said}")]),
-        "a token endpoint that hangs up": ([Reply.unauthorized()], [Reply.reset()] * 3),
-    }
-    return scenes[name]
-
-
-NAMES = [
-    "401 in JSON", "500 in JSON", "401 as text", "400 as text", "an error in-band", "JSON where a stream should be",
-    "HTML", "a request id", "a content type", "a time to wait", "a redirect to another host", "a redirect to no URL",
-    "a cut", "a reset", "a refusal of the refresh", "a 403 of the token endpoint",
-    "a dead refresh token", "trouble at the token endpoint",
-    "a redirect of the token endpoint", "a token endpoint that hangs up",
-]  # fmt: skip
-
-
-@contextmanager
-def everything_logged() -> Iterator[list[str]]:
-    """The root logger at DEBUG, with the records' arguments and tracebacks."""
-    lines: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.extend((self.format(record), repr(record.__dict__)))
-
-    root, keep = logging.getLogger(), Keep(logging.DEBUG)
-    levels = {name: logging.getLogger(name).level for name in (None, "asyncio", "aiohttp", "rxauth", "filelock")}
-    root.addHandler(keep)
-    for name in levels:
-        logging.getLogger(name).setLevel(logging.DEBUG)
-    try:
-        yield lines
-    finally:
-        root.removeHandler(keep)
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+    async def load(self) -> Credential | None:
+        log_each_step()
+        return await super().load()
 
 
 async def no_time(seconds: float) -> None:
     await asyncio.sleep(0)
 
 
-class Watched(FileStore):
-    """Lets the loop that loads it log each of its steps, as asyncio's debug mode logs slow ones."""
+def replies(how: str) -> dict[str, tuple[list[Reply], list[Reply]]]:
+    """The places where a server can echo a token: in replies of the API, and of the token endpoint."""
+    access, refresh = ECHOES[how](ACCESS), ECHOES[how](REFRESH)
+    words = f"the token {access} is bad"
+    error = {"type": "error", "error": {"type": words, "code": words, "message": words}, "request_id": words}
+    oauth = {"error": refresh, "error_description": refresh, "error_uri": refresh, "message": f"a token: {refresh}"}
+    host = access.replace("/", "-")
+    stale = [Reply.unauthorized()]
+    return {
+        "401 in JSON": ([Reply(status=401, body=error)] * 2, []),
+        "500 in JSON": ([Reply(status=500, body=error)], []),
+        "401 as text": ([Reply(status=401, body=words)] * 2, []),
+        "400 as text": ([Reply(status=400, body=words)], []),
+        "an error in-band": ([Reply(body=[error])], []),
+        "JSON where a stream should be": ([Reply(body=error)], []),
+        "HTML": ([Reply.html(f"<html>{access}")], []),
+        "a request id": ([Reply(status=403, headers={"request-id": access, "x-request-id": access})], []),
+        "a content type": ([Reply(headers={"Content-Type": access}, body="hello")], []),
+        "a time to wait": ([Reply(status=429, headers={"Retry-After": access})], []),
+        "a redirect to another host": ([Reply.redirect(f"https://{host}.example/{access}?t={access}")], []),
+        "a redirect to no URL": ([Reply.redirect(f"http://[{host}/{access}")], []),
+        "a cut": ([Reply.cut(300)], []),
+        "a reset": ([Reply.reset(10)], []),
+        "a refusal of the refresh": (stale, [Reply(status=400, body=oauth)]),
+        "a 403 of the token endpoint": (stale, [Reply(status=403, body=oauth)]),
+        "a dead refresh token": (stale, [Reply(status=401, body=oauth)] * 2),
+        "trouble at the token endpoint": (stale, [Reply(status=503, body=oauth)] * 3),
+        "a redirect of the token endpoint": (stale, [Reply.redirect(f"https://x.example/{access}")]),
+        "a token endpoint that hangs up": (stale, [Reply.reset()] * 3),
+    }
 
-    async def load(self) -> Credential | None:
-        watched()
-        return await super().load()
+
+@pytest.mark.parametrize("ways", [list(ECHOES)[:3], list(ECHOES)[3:]], ids=["usual echoes", "other echoes"])
+@pytest.mark.parametrize("place", replies("as it is"))
+async def test_a_token_is_in_no_text(place: str, ways: list[str], tmp_path: Path) -> None:
+    for number, how in enumerate(ways):
+        source, path = ((anthropic_messages, ""), (openai_chat, "/v1"))[number % 2]
+        seen = await shown_in(place, how, tmp_path / f"{number}.json", source, path)
+        assert (how, seen.secrets()) == (how, [])
 
 
-def watched() -> None:
-    loop = asyncio.get_running_loop()
-    loop.set_debug(True)
-    loop.slow_callback_duration = 0.0
-
-
-async def shown_in(name: str, how: str, home: Path, *, source: Any = anthropic_messages, path: str = "") -> Shown:
-    replies, token_replies = scene(name, how)
+async def shown_in(place: str, how: str, file: Path, source: Any, path: str) -> Shown:
+    api_replies, token_replies = replies(how)[place]
     seen = Shown()
     step_by_step = how == "as it is"  # takes its time, and is the same for all
-    loop = asyncio.get_running_loop()
-    loop.set_debug(True)
-    loop.set_exception_handler(lambda _, context: seen.texts.append(repr(context)))
     if step_by_step:
-        watched()
-    with everything_logged() as lines:
+        log_each_step()
+    with seen.everything():
         async with FakeProvider(
-            replies=replies, token_replies=token_replies, api_keys=[ACCESS], client_secret=SECRET
+            replies=api_replies, token_replies=token_replies, api_keys=[ACCESS], client_secret=SECRET
         ) as fake:
-            store = (Watched if step_by_step else FileStore)(home / "auth.json", "key")
-            await store.save(Credential(ACCESS, refresh_token=REFRESH))
+            store = (Watched if step_by_step else FileStore)(file, "key")
+            await store.save(CREDENTIAL)
             credentials = OAuthCredentials(
                 store, token_url=fake.token_url, client_id=fake.client_id, client_secret=SECRET, sleep=no_time
             )
@@ -235,8 +225,7 @@ async def shown_in(name: str, how: str, home: Path, *, source: Any = anthropic_m
             events = [event async for event in to_async_iterable(recovered)]
             assert events[-1].type in ("error", "done")
             seen.objects += [*events, store, credentials, recovered, await store.load()]
-            seen.texts += [f"{fake!r} {fake.requests} {fake.requests[0].headers}"]
-            seen.texts += [to_json(event) for event in events]
+            seen.texts += [f"{fake!r} {fake.requests} {fake.requests[0].headers}", *map(to_json, events)]
             for event in events:
                 if isinstance(event, Error):
                     assert event.cause is not None
@@ -245,122 +234,152 @@ async def shown_in(name: str, how: str, home: Path, *, source: Any = anthropic_m
             # Where it belongs it was.
             assert fake.api_requests[0].token == ACCESS
             assert all(REFRESH in each.form()["refresh_token"] for each in fake.token_requests)
-    seen.texts += lines
-    assert any("Canary" in each for each in (home / "auth.json").read_text().splitlines())
+    assert "Canary" in file.read_text()
     return seen
 
 
-USUAL = ("as it is", "percent-encoded", "in Base64")
-
-
 @pytest.mark.parametrize(
-    "ways",
+    "answer",
     [
-        pytest.param(USUAL, id="usual echoes"),
-        pytest.param([each for each in ECHOES if each not in USUAL], id="other echoes", marks=pytest.mark.slow),
+        pytest.param(b"%s", id="no HTTP"),
+        pytest.param(b"HTTP/1.1 %s\r\n\r\n", id="a status line"),
+        pytest.param(b"HTTP/1.1 400 %s\r\nContent-Length: 0\r\n\r\n", id="a reason"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n(%s\r\n\r\n", id="a header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nSet-Cookie: (%s=x; y\r\nContent-Length: 0\r\n\r\n", id="a cookie"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n", id="a length"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n", id="a chunk"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n%s", id="what is not gzip"),
     ],
 )
-@pytest.mark.parametrize("name", NAMES)
-async def test_a_token_is_in_no_text(name: str, ways: Sequence[str], tmp_path: Path) -> None:
-    for number, how in enumerate(ways):
-        source, path = ((anthropic_messages, ""), (openai_chat, "/v1"))[number % 2]
-        seen = await shown_in(name, how, tmp_path / str(number), source=source, path=path)
-        assert [(how, text, seen_in(text)) for text in seen.all() if seen_in(text)][:1] == []
-
-
-NO_HTTP: dict[str, Callable[[bytes], bytes]] = {
-    "no HTTP": lambda said: said,
-    "a status line": lambda said: b"HTTP/1.1 " + said + b"\r\n\r\n",
-    "a reason": lambda said: b"HTTP/1.1 400 " + said + b"\r\nContent-Length: 0\r\n\r\n",
-    "a header": lambda said: b"HTTP/1.1 200 OK\r\n(" + said + b"\r\n\r\n",
-    "a cookie": lambda said: b"HTTP/1.1 200 OK\r\nSet-Cookie: (" + said + b"=x; y\r\nContent-Length: 0\r\n\r\n",
-    "a length": lambda said: b"HTTP/1.1 200 OK\r\nContent-Length: " + said + b"\r\n\r\n",
-    "a chunk": lambda said: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + said + b"\r\n",
-    "what is not gzip": lambda said: b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + said,
-}
-
-
-@pytest.mark.parametrize("answer", NO_HTTP.values(), ids=NO_HTTP)
 @pytest.mark.parametrize("client_auth", ["body", "basic"])
-async def test_an_answer_that_is_no_http_is_not_quoted(answer: Any, client_auth: Any) -> None:
+async def test_an_answer_that_is_no_http_is_not_quoted(answer: bytes, client_auth: Any) -> None:
+    async def parrot(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer with the request, head and body in one line."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"\r\ncontent-length: (\d+)", head.lower())
+        assert length is not None
+        request = head + await reader.readexactly(int(length[1]))
+        writer.write(answer % b" ".join(request.split(b"\r\n")))
+
     seen = Shown()
-    watched()
-    credential = Credential(ACCESS, refresh_token=REFRESH)
-    with everything_logged() as lines:
-        async with parroting(answer) as url:
+    log_each_step()
+    with seen.everything():
+        async with serving(parrot) as url:
             for source in (anthropic_messages, openai_chat):
-                stream = source(REQUEST, base_url=url, credentials=StaticCredentials(credential))
+                stream = source(REQUEST, base_url=url, credentials=StaticCredentials(CREDENTIAL))
                 *_, last = [event async for event in to_async_iterable(stream)]
                 assert isinstance(last, Error)
                 assert last.cause is not None
                 seen.exceptions.append(last.cause)
-            credentials = OAuthCredentials(
-                rxauth.MemoryStore(credential), token_url=url, client_id="app", client_secret=SECRET,
-                client_auth=client_auth, sleep=no_time,
-            )  # fmt: skip
-            login = device_login(
-                device_url=url, token_url=url, client_id="app", client_secret=SECRET, on_prompt=seen.objects.append
-            )
+            store = rxauth.MemoryStore(CREDENTIAL)
+            credentials = OAuthCredentials(store, token_url=url, client_auth=client_auth, sleep=no_time, **CLIENT)
             with pytest.raises(rxauth.CredentialError) as not_refreshed:
                 await credentials.refresh(None)
             seen.exceptions.append(not_refreshed.value)
             with pytest.raises(rxauth.RxAuthError) as not_logged_in:
-                await login
+                await device_login(device_url=url, token_url=url, on_prompt=seen.objects.append, **CLIENT)
             # Not its frames' variables: the secret is an argument of the call that failed.
             seen.texts += [*traceback.format_exception(not_logged_in.value), repr(not_logged_in.value)]
-    seen.texts += lines
-    assert [(text, seen_in(text)) for text in seen.all() if seen_in(text)][:1] == []
+    assert seen.secrets() == []
 
 
 @pytest.mark.parametrize("source", [anthropic_messages, openai_chat], ids=["anthropic", "openai"])
 async def test_a_consumers_exception_has_no_token_in_a_frame(source: Any) -> None:
     seen = Shown()
-    thrown = asyncio.Event()
-
-    def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        seen.exceptions.append(context["exception"])
-        seen.texts.append(repr(context))
-        thrown.set()
 
     def consume(event: Any) -> None:
         if event.type == "text_delta":
             raise ValueError(event.delta)
 
-    asyncio.get_running_loop().set_exception_handler(handle)
-    async with FakeProvider(api_keys=[ACCESS]) as fake:
-        base_url = fake.url + ("/v1" if source is openai_chat else "")
-        source(REQUEST, base_url=base_url, credentials=StaticCredentials(ACCESS)).subscribe(consume)
-        await thrown.wait()
-    assert [(text, seen_in(text)) for text in seen.all() if seen_in(text)][:1] == []
-
-
-def test_each_echo_would_be_found() -> None:
-    for token in SECRETS:
-        for how in ECHOES:
-            assert seen_in(echo_of(token, how)), how
+    with seen.everything():
+        async with FakeProvider(api_keys=[ACCESS]) as fake:
+            base_url = fake.url + ("/v1" if source is openai_chat else "")
+            source(REQUEST, base_url=base_url, credentials=StaticCredentials(ACCESS)).subscribe(consume)
+            while not seen.exceptions:
+                await asyncio.sleep(0)
+    assert seen.secrets() == []
 
 
 PUBLIC: dict[str, Callable[[], object]] = {
     "a credential": lambda: Credential(ACCESS, refresh_token=REFRESH, extra={"id_token": ACCESS}),
     "static credentials": lambda: StaticCredentials(ACCESS),
-    "a memory store": lambda: rxauth.MemoryStore(Credential(ACCESS, refresh_token=REFRESH)),
+    "a memory store": lambda: rxauth.MemoryStore(CREDENTIAL),
     "oauth credentials": lambda: OAuthCredentials(
-        rxauth.MemoryStore(Credential(ACCESS, refresh_token=REFRESH)),
+        rxauth.MemoryStore(CREDENTIAL),
         token_url="https://example.com/token", client_id="app", client_secret=SECRET, headers={"x": ACCESS},
     ),
     "a stream": lambda: anthropic_messages(
         REQUEST, base_url="https://example.com", credentials=StaticCredentials(ACCESS)
     ),
     "a rejected credential": lambda: rxauth.CredentialRejected("401", credential=Credential(ACCESS)),
-    "a stream that was never live": lambda: rxauth.NeverLiveError((ACCESS,), {"type": ACCESS, "message": ACCESS}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("make", PUBLIC.values(), ids=PUBLIC)
 def test_no_public_object_shows_a_token(make: Callable[[], object]) -> None:
-    made = make()
-    if isinstance(made, rxauth.NeverLiveError):
-        texts = [repr(made), str(made), f"{made}"]
-    else:
-        texts = [repr(made), str(made), f"{made}", *shown(getattr(made, "__dict__", {}))]
-    assert [text for text in texts if seen_in(text)] == []
+    assert Shown(objects=[make()]).secrets() == []
+
+
+def test_a_stream_that_was_never_live_shows_no_token() -> None:
+    error = rxauth.NeverLiveError((ACCESS,), {"type": ACCESS, "message": ACCESS})
+    assert seen_in(repr(error), str(error), f"{error}") == []
+
+
+CRASH = """
+import asyncio, logging, os, sys
+logging.basicConfig(level=logging.DEBUG)
+from rxauth import FileStore, OAuthCredentials, anthropic_messages, recover_auth, to_async_iterable
+url, token_url, path, how = sys.argv[1:]
+
+class Crash(Exception):
+    pass
+
+async def main():
+    asyncio.get_running_loop().set_debug(True)
+    credentials = OAuthCredentials(FileStore(path, "key"), token_url=token_url, client_id="app")
+    stream = anthropic_messages({"model": "m", "messages": []}, base_url=url, credentials=credentials)
+    async for event in to_async_iterable(stream.pipe(recover_auth(credentials.refresh))):
+        if event.type == "error":
+            raise Crash(event) from event.cause
+        if how == "abort":
+            os.abort()
+        raise Crash(event, credentials, await credentials.current())
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("how", ["an exception", "abort", "an error"])
+def test_a_program_that_crashes_shows_no_token(tmp_path: Path, how: str) -> None:
+    error = {"type": "authentication_error", "message": f"{ACCESS} and {REFRESH} are bad"}
+    echo = [Reply(status=401, body={"error": error})] if how == "an error" else []
+    with FakeProvider(api_keys=[ACCESS], replies=echo) as fake:
+        path = tmp_path / "auth.json"
+        asyncio.run(FileStore(path, "key").save(CREDENTIAL))
+        options = ["-X", "faulthandler", "-X", "dev", "-c", CRASH]
+        command = [sys.executable, *options, fake.url, fake.token_url, str(path), how]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert ("Fatal Python error" if how == "abort" else "Crash") in done.stderr
+    assert seen_in(done.stdout + done.stderr) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["stream hi", "stream hi --json", "status", "status --json", "login anthropic", "logout kimi"],
+)
+@pytest.mark.parametrize("refused", [False, True], ids=["accepted", "refused with an echo"])
+def test_the_command_line_prints_no_token(
+    command: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RXAUTH_HOME", str(tmp_path / "rxauth"))
+    keys = {"KIMI_API_KEY": ACCESS, "ANTHROPIC_API_KEY": SECRET, "OPENAI_API_KEY": REFRESH, "RXAUTH_TOKEN": ACCESS}
+    for name, key in keys.items():
+        monkeypatch.setenv(name, key)
+    echo = replies("as it is")["401 in JSON"][0][:1] if refused else []
+    with FakeProvider(api_keys=[ACCESS], replies=echo) as fake:
+        main([*command.split(), *(["--base-url", fake.url] if command.startswith("stream") else [])])
+    printed = "".join(capsys.readouterr())
+    assert printed
+    assert seen_in(printed) == []

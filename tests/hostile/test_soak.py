@@ -1,4 +1,4 @@
-"""Many streams in one process, a third of which fail: nothing is left, and memory is flat.
+"""Nothing is left and memory is flat: after many streams of which a third fail, and behind a server that never stops.
 
 The same eight crowds every time. For as many streams as you like:
 
@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from itertools import cycle
@@ -23,6 +24,7 @@ import pytest
 from rxauth import (
     FileStore,
     OAuthCredentials,
+    StaticCredentials,
     anthropic_messages,
     buffer_until_live,
     flush_on_complete_or_error,
@@ -33,6 +35,9 @@ from rxauth import (
 )
 from rxauth.testing import FakeProvider, Reply
 from tests.hostile.leaks import run
+from tests.hostile.network import serving
+
+pytestmark = pytest.mark.slow
 
 REQUEST = {"model": "any", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
 FAILURES = [
@@ -44,9 +49,6 @@ FAILURES = [
     Reply.reset(),
     Reply.html("<html>"),
 ]
-
-pytestmark = pytest.mark.slow
-
 CROWD = 99
 CROWDS = max(8, int(os.environ.get("RXAUTH_CASES", "0")) // CROWD)
 
@@ -67,17 +69,12 @@ async def logged_in(fake: FakeProvider, path: Path) -> OAuthCredentials:
 
 
 async def end_of_a_stream(number: int, fake: FakeProvider, credentials: OAuthCredentials) -> str:
-    source: Any = (
-        anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
-        if number % 2
-        else openai_chat(REQUEST, base_url=fake.url + "/v1", credentials=credentials)
-    )
-    pipe: Any = (
-        (recover_auth(credentials.refresh),)
-        if number // 2 % 2
-        else (buffer_until_live(), retry_on_first_auth_error(credentials.refresh), flush_on_complete_or_error())
-    )
-    stream: Any = to_async_iterable(source.pipe(*pipe))
+    source, path = (anthropic_messages, "") if number % 2 else (openai_chat, "/v1")
+    refresh = credentials.refresh
+    three: Any = (buffer_until_live(), retry_on_first_auth_error(refresh), flush_on_complete_or_error())
+    pipe = (recover_auth(refresh),) if number // 2 % 2 else three
+    observable = source(REQUEST, base_url=fake.url + path, credentials=credentials).pipe(*pipe)
+    stream: Any = to_async_iterable(observable)
     async for event in stream:
         if event.type in ("done", "error"):
             return str(event.type)
@@ -108,3 +105,63 @@ def test_a_soak_leaves_nothing(tmp_path: Path) -> None:
     quarter = CROWDS // 4
     before, after = min(blocks[quarter : 2 * quarter]), min(blocks[-quarter:])
     assert (after - before) / (CROWDS - 2 * quarter) < CROWD // 3, blocks
+
+
+@pytest.mark.parametrize("source", [anthropic_messages, openai_chat], ids=["anthropic", "openai"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b'event: ping\ndata: {"type": "ping"}\n\n', id="pings"),
+        pytest.param(b": still here\n\n", id="comments"),
+        pytest.param(b"\n", id="empty lines"),
+        pytest.param(b"retry: 5\nid: 1\n", id="fields that mean nothing"),
+        pytest.param(b'event: hello\ndata: {"type": "hello"}\n\n', id="events of another protocol"),
+        pytest.param(b"still here\n", id="words"),
+        pytest.param(b'{"hello": "there"}\n', id="objects"),
+        pytest.param(
+            b'event: message_start\ndata: {"type":"message_start","message":{"id":"m","usage":{}}}\n\n', id="openings"
+        ),
+    ],
+)
+def test_an_endless_prelude_takes_no_memory(line: bytes, source: Any) -> None:
+    """And dispose ends it at once."""
+    sent = 0
+
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        block = line * (2**14 // len(line))
+        while True:
+            writer.write(block)
+            await writer.drain()
+            await asyncio.sleep(0)
+            sent += len(block)
+
+    async def traced_after(count: int) -> int:
+        while sent < count:
+            await asyncio.sleep(0)
+        return tracemalloc.get_traced_memory()[0]
+
+    async def sent_after_some_turns() -> int:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return sent
+
+    async def scenario() -> None:
+        async with serving(talk) as url:
+            types: set[str] = set()
+            stream = source(REQUEST, base_url=url, credentials=StaticCredentials("t"))
+            tracemalloc.start()
+            try:
+                subscription = stream.pipe(recover_auth(lambda failure: None)).subscribe(
+                    lambda event: types.add(event.type)
+                )
+                before = await traced_after(2**16)
+                assert await traced_after(2**18) - before < 2**16
+            finally:
+                tracemalloc.stop()
+            subscription.dispose()
+            assert await sent_after_some_turns() == await sent_after_some_turns()
+            assert types <= {"start"}
+
+    run(scenario())
