@@ -150,7 +150,7 @@ class RefreshFailed(CredentialError):
         return self._status
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_refresh_failed, (type(self), self.args, self._type, self._status)
+        return _facts_of(self)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RefreshFailed) and self._key() == other._key()
@@ -202,9 +202,7 @@ class ProviderError(RxAuthError):
         self.credential = credential
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A credential does not pickle; the rest of the error is worth carrying to another process.
-        state = {name: value for name, value in self.__dict__.items() if name != "credential"}
-        return _rebuild, (type(self), self.args, state)
+        return _facts_of(self)
 
 
 class CredentialRejected(ProviderError):
@@ -245,16 +243,10 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = getattr(error, "__cause__", None)
 
 
-def _rebuild(cls: type[ProviderError], args: tuple[Any, ...], state: dict[str, Any]) -> ProviderError:
-    error = cls(*args)
-    error.__dict__.update(state)
-    return error
-
-
-def _rebuild_refresh_failed(
-    cls: type[RefreshFailed], args: tuple[Any, ...], type: str, status: int | None
-) -> RefreshFailed:
-    return cls(*args, type=type, status=status)
+def _facts_of(error: Exception) -> tuple[Any, ...]:
+    """Reduce an error whose arguments are keywords. A credential does not pickle; the rest is worth carrying."""
+    state = {name: None if name == "credential" else value for name, value in vars(error).items()}
+    return BaseException.__new__, (type(error), *error.args), state
 
 
 def _describe(name: str, status: object) -> str:

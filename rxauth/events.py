@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
+from rxauth.errors import field
+
 __all__ = [
     "Api",
     "AssistantMessage",
@@ -64,7 +66,8 @@ class _Block(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def after(self) -> list[dict[str, Any]]:
         """The provider's own blocks that follow, in a fresh list."""
-        return _list(self.after_json)
+        after: list[dict[str, Any]] = msgspec.json.decode(self.after_json) if self.after_json else []
+        return after
 
 
 class Text(_Block, frozen=True, tag_field="type", tag="text", repr_omit_defaults=True):
@@ -117,13 +120,13 @@ class ToolCall(_Block, frozen=True, tag_field="type", tag="toolCall", repr_omit_
         """
         if self.custom:
             return {"input": self.arguments_json}
-        parsed = _arguments(self.arguments_json)
+        parsed = {} if self.arguments_json.strip() in ("", "null") else _object(self.arguments_json)
         return {"INVALID_JSON": self.arguments_json} if parsed is None else parsed
 
     @property
     def has_invalid_arguments(self) -> bool:
         """Whether the model wrote something other than a JSON object."""
-        return not self.custom and _arguments(self.arguments_json) is None
+        return self.arguments == {"INVALID_JSON": self.arguments_json}
 
 
 Block: TypeAlias = Text | Thinking | ToolCall
@@ -296,7 +299,7 @@ def to_json(value: AssistantEvent | AssistantMessage) -> str:
     >>> to_json(ToolCallEnd(0, ToolCall("call_1", "weather", '{"city": "Paris"}')))
     '{"type":"toolcall_end","content_index":0,"tool_call":{"type":"toolCall","id":"call_1","name":"weather","arguments":{"city":"Paris"}}}'
     """
-    return msgspec.json.encode(_plain(msgspec.to_builtins(value, enc_hook=_cause))).decode()
+    return msgspec.json.encode(_plain(value)).decode()
 
 
 def with_content(event: Done | Error, content: tuple[Block, ...]) -> Done | Error:
@@ -305,46 +308,32 @@ def with_content(event: Done | Error, content: tuple[Block, ...]) -> Done | Erro
     >>> with_content(Done("stop", AssistantMessage(content=(Text("a"), Text("b")))), (Text("b"),))  # doctest: +ELLIPSIS
     Done(reason='stop', message=AssistantMessage(content=(Text(text='b'),), ...
     """
-    if isinstance(event, Done):
-        return msgspec.structs.replace(event, message=msgspec.structs.replace(event.message, content=content))
-    return msgspec.structs.replace(event, error=msgspec.structs.replace(event.error, content=content))
+    name = "message" if isinstance(event, Done) else "error"
+    message = msgspec.structs.replace(getattr(event, name), content=content)
+    return msgspec.structs.replace(event, **{name: message})
 
 
-def _cause(value: object) -> Any:
-    if isinstance(value, Exception):
-        names = ("status", "code", "type", "retry_after", "request_id")
-        found = {name: getattr(value, name, None) for name in names}
-        return {"class": type(value).__name__, "message": str(value)} | {
-            k: v for k, v in found.items() if v is not None
-        }
-    raise NotImplementedError
+_ONLY_IF_SET = {"field", "custom", "extra_json", "after_json"}
 
 
 def _plain(value: Any) -> Any:
-    """Convert blocks into the form of `_block_json`, and give messages their role, wherever they are inside."""
-    if isinstance(value, list | tuple):
+    """Convert an event, and all that is in it, into what JSON has."""
+    if isinstance(value, tuple):
         return [_plain(each) for each in value]
-    if isinstance(value, dict):
-        if "extra_json" in value:
-            return _block_json(msgspec.convert(value, Block))
-        plain = {name: _plain(each) for name, each in value.items()}
-        return {"role": "assistant"} | plain if "stop_reason" in value else plain
-    return value
-
-
-def _block_json(block: Block) -> dict[str, Any]:
-    match block:
-        case Text():
-            plain: dict[str, Any] = {"type": "text", "text": block.text}
-        case Thinking():
-            plain = {"type": "thinking", "thinking": block.thinking, "signature": block.signature}
-            plain |= {"redacted": block.redacted} | ({"field": block.field} if block.field else {})
-        case ToolCall():
-            plain = {"type": "toolCall", "id": block.id, "name": block.name, "arguments": block.arguments}
-            plain |= {"custom": True} if block.custom else {}
-            plain |= {"invalid_arguments": True} if block.has_invalid_arguments else {}
-    plain |= {"extra": block.extra} if block.extra_json else {}
-    return plain | ({"after": block.after} if block.after_json else {})
+    if isinstance(value, Exception):
+        facts = ("status", "code", "type", "retry_after", "request_id")
+        found = {name: fact for name in facts if (fact := getattr(value, name, None)) is not None}
+        return {"class": type(value).__name__, "message": str(value)} | found
+    if not isinstance(value, msgspec.Struct):
+        return value
+    plain = {name: getattr(value, name) for name in ("type", "role") if hasattr(value, name)}
+    for name in value.__struct_fields__:
+        parsed = name.removesuffix("_json")  # the property that parses a field of JSON text
+        if name not in _ONLY_IF_SET or getattr(value, name):
+            plain[parsed] = _plain(getattr(value, parsed))
+    if isinstance(value, ToolCall) and value.has_invalid_arguments:
+        plain["invalid_arguments"] = True
+    return plain
 
 
 def message_from_json(value: object) -> AssistantMessage | None:
@@ -363,17 +352,16 @@ def message_from_json(value: object) -> AssistantMessage | None:
 
 
 def _block_fields(plain: Any) -> Any:
-    """Undo `_block_json`."""
     if not isinstance(plain, Mapping):
         return plain
     fields = {**plain, "extra_json": _json(plain.get("extra")), "after_json": _json(plain.get("after"))}
     return fields | ({"arguments_json": arguments_text(plain)} if plain.get("type") == "toolCall" else {})
 
 
-def arguments_text(call: Mapping[str, Any]) -> str:
-    """Return the text of a tool call's arguments, given the call as `to_json` encodes it."""
-    arguments = call.get("arguments")
-    if isinstance(arguments, Mapping) and (call.get("custom") or call.get("invalid_arguments")):
+def arguments_text(call: Any) -> str:
+    """Return the text of a tool call's arguments, given the call as `to_json` encodes it, or an object like that."""
+    arguments = field(call, "arguments")
+    if isinstance(arguments, Mapping) and (field(call, "custom") or field(call, "invalid_arguments")):
         text = next(iter(arguments.values()), "")
         return text if isinstance(text, str) else ""
     return _json(arguments)
@@ -383,10 +371,6 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode() if isinstance(value, Mapping | list) else ""
 
 
-def _arguments(text: str) -> dict[str, Any] | None:
-    return {} if text.strip() in ("", "null") else _object(text)
-
-
 def _object(text: str) -> dict[str, Any] | None:
     """Decode a JSON object; `None` for any other text."""
     try:
@@ -394,7 +378,3 @@ def _object(text: str) -> dict[str, Any] | None:
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):  # a model can write anything
         return None
     return parsed if isinstance(parsed, dict) else None
-
-
-def _list(text: str) -> list[dict[str, Any]]:
-    return msgspec.json.decode(text, type=list[dict[str, Any]]) if text else []

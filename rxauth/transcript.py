@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from reactivex import Observable, abc
 
-from rxauth.errors import TranscriptNotSaved
+from rxauth.errors import TranscriptNotSaved, field
 from rxauth.events import (
     AssistantMessage,
     Block,
@@ -29,7 +30,12 @@ __all__ = ["Transcript", "TranscriptEntry", "collect_message"]
 
 E = TypeVar("E")
 
-_Kind: TypeAlias = Literal["text", "thinking", "toolcall"]
+# For each kind of block: an empty one, and the field that its deltas add to.
+_KINDS: dict[str, tuple[Block, str]] = {
+    "text": (Text(""), "text"),
+    "thinking": (Thinking(""), "thinking"),
+    "toolcall": (ToolCall("", ""), "arguments_json"),
+}
 
 
 class TranscriptEntry(msgspec.Struct, frozen=True):
@@ -86,12 +92,12 @@ class Transcript(abc.ObserverBase[Any]):
 
     def on_next(self, value: Any) -> None:
         """Add an event to its message."""
-        type_ = _type(value)
+        type_ = _text(value, "type")
         if type_ == "start":
-            self._drafts.append(_Draft(_field(value, "message")))
+            self._drafts.append(_Draft(value))
         elif type_ in _EVENTS:
             if not self._drafts or not self._drafts[-1].open:
-                self._drafts.append(_Draft(None))
+                self._drafts.append(_Draft())
             self._drafts[-1].add(type_, value)
 
     def on_error(self, error: Exception) -> None:
@@ -100,9 +106,7 @@ class Transcript(abc.ObserverBase[Any]):
         Raises:
             TranscriptNotSaved: see `save`.
         """
-        if self._drafts and self._drafts[-1].open:
-            self._drafts[-1].end("error", str(error) or type(error).__name__)
-        self.save()
+        self._end("error", str(error) or type(error).__name__)
 
     def on_completed(self) -> None:
         """Close an open message as `aborted`, and save.
@@ -110,7 +114,7 @@ class Transcript(abc.ObserverBase[Any]):
         Raises:
             TranscriptNotSaved: see `save`.
         """
-        self.close()
+        self._end("aborted")
 
     def close(self) -> None:
         """Close an open message as `aborted`, and save: for a disposed stream, which no longer calls its observer.
@@ -118,8 +122,11 @@ class Transcript(abc.ObserverBase[Any]):
         Raises:
             TranscriptNotSaved: see `save`.
         """
+        self._end("aborted")
+
+    def _end(self, reason: ErrorReason, text: str | None = None) -> None:
         if self._drafts and self._drafts[-1].open:
-            self._drafts[-1].end("aborted", None)
+            self._drafts[-1].end(reason, text)
         self.save()
 
     def save(self) -> None:
@@ -173,13 +180,13 @@ def collect_message() -> Callable[[Observable[E]], Observable[AssistantMessage]]
         def subscribe(
             observer: abc.ObserverBase[AssistantMessage], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            draft = _Draft(None)
+            draft = _Draft()
 
             def on_next(event: E) -> None:
                 nonlocal draft
-                type_ = _type(event)
+                type_ = _text(event, "type")
                 if type_ == "start":
-                    draft = _Draft(_field(event, "message"))
+                    draft = _Draft(event)
                 elif type_ in _EVENTS:
                     draft.add(type_, event)
                     if not draft.open:
@@ -187,7 +194,7 @@ def collect_message() -> Callable[[Observable[E]], Observable[AssistantMessage]]
 
             def on_completed() -> None:
                 if draft.open:
-                    draft.end("aborted", None)
+                    draft.end("aborted")
                     finish()
 
             def finish() -> None:
@@ -201,133 +208,91 @@ def collect_message() -> Callable[[Observable[E]], Observable[AssistantMessage]]
     return operator
 
 
-class _OpenBlock:
-    """A block that grows: its pieces, joined when it is read."""
-
-    def __init__(self, kind: _Kind) -> None:
-        self.kind = kind
-        self.parts: list[str] = []
-        self.signature: str | None = None
-        self.redacted = False
-        self.id = ""
-        self.name = ""
-        self.call: ToolCall | None = None  # complete, with what the deltas do not have
-
-    def joined(self) -> str:
-        """Join the pieces into one, so that the next call does not join the same ones again."""
-        if len(self.parts) > 1:
-            self.parts = ["".join(self.parts)]
-        return self.parts[0] if self.parts else ""
-
-    def block(self) -> Block:
-        match self.kind:
-            case "text":
-                return Text(self.joined())
-            case "thinking":
-                return Thinking(self.joined(), self.signature, self.redacted)
-            case "toolcall":
-                return self.call or ToolCall(self.id, self.name, self.joined())
-
-
 class _Draft:
     """A message under construction. A delta costs the same however long the message is."""
 
-    def __init__(self, opening: Any) -> None:
-        self._message = _whole(opening) or AssistantMessage()
+    def __init__(self, start: Any = None) -> None:
+        self._message = _message(field(start, "message")) or AssistantMessage()
         # By kind as well: events that number two blocks alike still lose nothing.
-        self._blocks: dict[tuple[int, _Kind], _OpenBlock] = {}
-        self._fresh = True
+        self._blocks: dict[tuple[int, str], Block] = {}
+        self._deltas: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
+        self._read = True
         self.open = True
 
     def message(self) -> AssistantMessage:
-        if not self._fresh:
-            content = tuple(self._blocks[place].block() for place in sorted(self._blocks))
+        if not self._read:
+            for place, deltas in self._deltas.items():
+                block, name = self._blocks[place], _KINDS[place[1]][1]
+                text = "".join([getattr(block, name), *deltas])
+                self._blocks[place] = msgspec.structs.replace(block, **{name: text})
+            self._deltas.clear()
+            content = tuple(self._blocks[place] for place in sorted(self._blocks))
             self._message = msgspec.structs.replace(self._message, content=content)
-            self._fresh = True
+            self._read = True
         return self._message
 
-    def end(self, reason: DoneReason | ErrorReason, error_message: str | None) -> None:
+    def end(self, reason: DoneReason | ErrorReason, error_message: str | None = None) -> None:
         self._message = msgspec.structs.replace(self.message(), stop_reason=reason, error_message=error_message)
-        self._close()
+        self.open = False
 
     def add(self, type_: str, event: Any) -> None:
         if type_ in ("done", "error"):
-            self._terminate(type_, event)
+            self._add_end(type_, event)
             return
         kind, _, action = type_.partition("_")
-        index = _field(event, "content_index")
-        block = self._block(index if isinstance(index, int) else 0, cast(_Kind, kind))
-        self._fresh = False
+        index = field(event, "content_index")
+        place = (index if isinstance(index, int) else 0, kind)
+        block = self._blocks.setdefault(place, _KINDS[kind][0])
+        self._read = False
         if action == "delta":
-            block.parts.append(_text(event, "delta"))
-        elif kind == "toolcall":
-            call = _field(event, "tool_call") if action == "end" else event
-            block.id, block.name = _text(call, "id") or block.id, _text(call, "name") or block.name
-            if action == "end" and (arguments := _arguments(call)) is not None:
-                block.parts = [arguments]
-            block.call = call if isinstance(call, ToolCall) else None
-        elif action == "end":
-            block.parts = [_text(event, "content")] if _text(event, "content") else block.parts
-            block.signature = _text(event, "signature") or None
-            block.redacted = bool(_field(event, "redacted"))
+            self._deltas[place].append(_text(event, "delta"))
+            return
+        fields = _fields(kind, event)
+        if _KINDS[kind][1] in fields:
+            self._deltas.pop(place, None)
+        self._blocks[place] = msgspec.structs.replace(block, **fields)
 
-    def _block(self, index: int, kind: _Kind) -> _OpenBlock:
-        block = self._blocks.get((index, kind))
-        if block is None:
-            block = self._blocks[index, kind] = _OpenBlock(kind)
-        return block
-
-    def _terminate(self, type_: str, event: Any) -> None:
-        carried = _field(event, "message" if type_ == "done" else "error")
-        message = _whole(carried)
+    def _add_end(self, type_: str, event: Any) -> None:
+        carried = field(event, "message" if type_ == "done" else "error")
+        message = _message(carried)
         if message is not None:
-            self._message = message
-            self._close()
+            self._message, self._read = message, True
             if message.stop_reason is not None:
+                self.open = False
                 return
             # The event alone says how it ended; the line in the file would be that of an open one.
-        reason, text = _field(event, "reason"), _text(carried, "error_message") or _text(carried, "message")
+        reason, text = field(event, "reason"), _text(carried, "error_message") or _text(carried, "message")
         if type_ == "done":
-            self.end(reason if reason in get_args(DoneReason) else "stop", None)
+            self.end(reason if reason in get_args(DoneReason) else "stop")
         else:
             self.end(reason if reason in get_args(ErrorReason) else "error", text or None)
 
-    def _close(self) -> None:
-        self._blocks = {}
-        self._fresh = True
-        self.open = False
 
-
-_EVENTS = frozenset(
-    {f"{kind}_{action}" for kind in get_args(_Kind) for action in ("start", "delta", "end")} | {"done", "error"}
-)
-
-
-def _field(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+_EVENTS = frozenset({f"{kind}_{action}" for kind in _KINDS for action in ("start", "delta", "end")} | {"done", "error"})
 
 
 def _text(value: Any, name: str) -> str:
-    text = _field(value, name)
+    text = field(value, name)
     return text if isinstance(text, str) else ""
 
 
-def _type(event: Any) -> str:
-    return _text(event, "type")
+def _fields(kind: str, event: Any) -> dict[str, Any]:
+    """Return what a start or an end says of its block; an end need not repeat what came before it."""
+    if kind == "toolcall":
+        call = field(event, "tool_call") or event
+        if isinstance(call, ToolCall):
+            found = msgspec.structs.asdict(call)
+        else:
+            found = {"id": _text(call, "id"), "name": _text(call, "name"), "arguments_json": arguments_text(call)}
+    else:
+        found = {kind: _text(event, "content")}
+        if kind == "thinking":
+            found |= {"signature": _text(event, "signature"), "redacted": bool(field(event, "redacted"))}
+    return {name: value for name, value in found.items() if value}
 
 
-def _arguments(call: Any) -> str | None:
-    """Return the text of a tool call's arguments, of an event or of its JSON; `None` if the call has none."""
-    if isinstance(call, ToolCall):
-        return call.arguments_json
-    if isinstance(call, Mapping):
-        return arguments_text(call) or None
-    arguments = getattr(call, "arguments", None)
-    return msgspec.json.encode(arguments).decode() if isinstance(arguments, Mapping) else None
-
-
-def _whole(carried: Any) -> AssistantMessage | None:
-    """Return a whole message, also one that was read from its JSON."""
+def _message(carried: Any) -> AssistantMessage | None:
+    """Return a message, also one that was read from its JSON."""
     return carried if isinstance(carried, AssistantMessage) else message_from_json(carried)
 
 

@@ -33,6 +33,7 @@ from rxauth.events import (
     ToolCallEnd,
     ToolCallStart,
     Usage,
+    message_from_json,
     to_json,
     with_content,
 )
@@ -93,28 +94,21 @@ def test_nothing_can_be_changed(event: Any) -> None:
             setattr(event, name, None)
 
 
-def test_arguments_are_a_fresh_dict_each_time() -> None:
-    CALL.arguments["city"] = "London"
-    CALL.arguments.clear()
-    assert CALL.arguments == {"city": "Paris"}
-
-
 @pytest.mark.parametrize(
-    "written",
-    ["[]", '"Paris"', '{"city": "Pa', "{" * 5000, '{"a":' * 100_000, "\ud800"],
-    ids=lambda each: each[:12],
-)
-def test_arguments_that_are_no_object_say_so(written: str) -> None:
+    ("written", "arguments"),
+    [
+        *[pytest.param(each, {}, id=f"{each!r} is none") for each in ("", " ", "null", "{}")],
+        *[pytest.param(each, {"INVALID_JSON": each}, id=f"{each[:12]!a} is no object")
+          for each in ("[]", '"Paris"', '{"city": "Pa', "{" * 5000, '{"a":' * 100_000, "\ud800")],
+        pytest.param('{"INVALID_JSON": "{"}', {"INVALID_JSON": "{"}, id="an object that reads like none"),
+    ],
+)  # fmt: skip
+def test_arguments_are_an_object_or_say_so(written: str, arguments: Any) -> None:
     call = ToolCall("call_1", "weather", written)
-    assert call.has_invalid_arguments
-    assert call.arguments == {"INVALID_JSON": written}
-
-
-@pytest.mark.parametrize("written", ["", " ", "null", "{}"])
-def test_no_arguments_are_an_empty_object(written: str) -> None:
-    call = ToolCall("call_1", "weather", written)
-    assert not call.has_invalid_arguments
-    assert call.arguments == {}
+    assert call.arguments == arguments
+    assert call.has_invalid_arguments == (arguments == {"INVALID_JSON": written})
+    call.arguments["city"] = "a fresh dict each time"
+    assert call.arguments == arguments
 
 
 @given(st.text())
@@ -133,26 +127,33 @@ def test_an_event_is_one_line_of_json_with_its_type(event: AssistantEvent) -> No
     assert json.loads(line)["type"] == event.type
 
 
-def test_json_has_arguments_as_an_object_and_a_role() -> None:
-    told = json.loads(to_json(Done("toolUse", MESSAGE)))["message"]
-    assert told["role"] == "assistant"
-    assert told["content"][2] == {"type": "toolCall", "id": "call_1", "name": "weather", "arguments": {"city": "Paris"}}
-    assert told["content"][3] == {"type": "thinking", "thinking": "", "signature": "sealed", "redacted": True}
+def test_json_has_a_role_and_what_is_set() -> None:
+    broken = ToolCall("b", "shell", "ls -", extra_json='{"x":1}', after_json='[{"type":"server_tool"}]')
+    content = (*MESSAGE.content, broken, ToolCall("c", "shell", "ls", custom=True), Thinking("hm", field="reasoning"))
+    message = AssistantMessage(content=content)
+    seen = json.loads(to_json(Done("toolUse", message)))["message"]
+    assert seen["role"] == "assistant"
+    unsigned = {"signature": None, "redacted": False}
+    call = {"type": "toolCall", "name": "shell"}
+    assert seen["content"][2:] == [
+        {"type": "toolCall", "id": "call_1", "name": "weather", "arguments": {"city": "Paris"}},
+        {"type": "thinking", "thinking": "", "signature": "sealed", "redacted": True},
+        {**call, "id": "b", "arguments": {"INVALID_JSON": "ls -"}, "invalid_arguments": True,
+         "extra": {"x": 1}, "after": [{"type": "server_tool"}]},
+        {**call, "id": "c", "arguments": {"input": "ls"}, "custom": True},
+        {"type": "thinking", "thinking": "hm", "field": "reasoning", **unsigned},
+    ]  # fmt: skip
+    again = message_from_json(seen)
+    assert again is not None
+    assert to_json(again) == to_json(message)
 
 
 def test_json_has_a_cause_without_its_credential() -> None:
-    cause = CredentialRejected(
-        "no", status=401, type="authentication_error", retry_after=2.0, credential=Credential("canary", "canary")
-    )
-    line = to_json(Error("error", AssistantMessage(), cause))
-    assert json.loads(line)["cause"] == {
-        "class": "CredentialRejected",
-        "message": "no",
-        "status": 401,
-        "type": "authentication_error",
-        "retry_after": 2.0,
-    }
-    assert "canary" not in line + repr(Error("error", AssistantMessage(), cause))
+    cause = CredentialRejected("no", status=401, retry_after=2.0, credential=Credential("canary", "canary"))
+    event = Error("error", AssistantMessage(), cause)
+    facts = {"class": "CredentialRejected", "message": "no", "status": 401, "retry_after": 2.0}
+    assert json.loads(to_json(event))["cause"] == facts
+    assert "canary" not in to_json(event) + repr(event)
 
 
 @given(st.recursive(st.none() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
@@ -162,13 +163,10 @@ def test_json_keeps_arguments_as_the_model_wrote_them(value: Any) -> None:
     assert json.loads(to_json(ToolCallEnd(0, call)))["tool_call"]["arguments"] == written
 
 
-@pytest.mark.parametrize("event", [Done("stop", MESSAGE), Error("error", MESSAGE)], ids=["done", "error"])
-def test_an_end_with_other_content_is_a_copy(event: Done | Error) -> None:
-    copied = with_content(event, ())
-    message, before = (
-        (copied.message, event.message)
-        if isinstance(copied, Done) and isinstance(event, Done)
-        else (copied.error, event.error)  # type: ignore[union-attr]
-    )
-    assert (message.content, message.model, message.usage) == ((), "k", MESSAGE.usage)
-    assert before.content == MESSAGE.content
+def test_an_end_with_other_content_is_a_copy() -> None:
+    done, error = with_content(Done("stop", MESSAGE), ()), with_content(Error("error", MESSAGE), ())
+    assert isinstance(done, Done)
+    assert isinstance(error, Error)
+    for message in (done.message, error.error):
+        assert (message.content, message.model, message.usage) == ((), "k", MESSAGE.usage)
+    assert len(MESSAGE.content) == 4

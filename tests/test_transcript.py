@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,6 +37,7 @@ from rxauth.events import (
 from rxauth.transcript import Transcript, TranscriptEntry
 
 CALL = ToolCall("call_1", "weather", '{"city": "Paris"}')
+CUSTOM = ToolCall("c", "shell", "ls", custom=True, extra_json='{"a":1}')
 ANSWER = AssistantMessage(
     content=(Thinking("Hm.", "sig"), Text("Hello."), CALL), id="msg_1", model="m", stop_reason="toolUse"
 )
@@ -73,35 +76,63 @@ def plain(event: AssistantEvent) -> Any:
     return json.loads(to_json(event))
 
 
-# Messages.
-
-
 def test_a_message_grows_and_earlier_values_stay() -> None:
     transcript, seen = Transcript(), []
     for event in (START, A, B):
         transcript.on_next(event)
         seen.append(transcript.messages)
     assert [messages[0].text for messages in seen] == ["", "a", "ab"]
-    assert transcript.messages == transcript.messages
     assert transcript.messages[0] is transcript.messages[0]
 
 
-def test_done_carries_the_message() -> None:
-    transcript = fed(*STREAM)
-    assert transcript.messages == (ANSWER,)
-    assert transcript.entries == (TranscriptEntry(ANSWER, open=False),)
-
-
-def test_the_message_is_whole_before_done() -> None:
+def test_the_message_is_whole_before_and_after_done() -> None:
     (message,) = fed(*STREAM[:-1]).messages
     assert (message.content, message.id, message.model, message.stop_reason) == (ANSWER.content, "msg_1", "m", None)
+    assert fed(*STREAM).entries == (TranscriptEntry(ANSWER, open=False),)
 
 
-def test_a_message_left_by_a_later_start_stays_open() -> None:
-    transcript = fed(START, START, A, B, DONE)
-    transcript.on_completed()
-    assert summary(transcript) == [("", None, True), ("ab", "stop", False)]
-    assert repr(transcript) == "Transcript(2 messages, 1 open)"
+def test_a_stream_from_its_json_gives_the_same_messages() -> None:
+    # But for the white space in a tool call's arguments, which JSON has parsed.
+    for events in (STREAM, STREAM[:-1]):
+        (message,) = fed(*map(plain, events)).messages
+        assert to_json(message) == to_json(fed(*events).messages[0])
+
+
+@pytest.mark.parametrize(
+    ("events", "messages"),
+    [
+        pytest.param([A, DONE], [("ab", "stop", False)], id="an event without a message opens one"),
+        pytest.param([DONE], [("ab", "stop", False)], id="done too"),
+        pytest.param([Error("error", AssistantMessage(stop_reason="error"))], [("", "error", False)], id="an error"),
+        pytest.param([START, DONE, A], [("ab", "stop", False), ("a", None, True)], id="also behind a closed one"),
+        pytest.param([START, START, A, B, DONE], [("", None, True), ("ab", "stop", False)],
+                     id="one that is left by a later start stays open"),
+        pytest.param([START, A, {"type": "error", "reason": "aborted"}], [("a", "aborted", False)], id="an abort"),
+    ],
+)  # fmt: skip
+def test_the_messages_of_a_stream_are(events: list[Any], messages: list[Any]) -> None:
+    assert summary(fed(*events)) == messages
+    assert repr(fed(*events)) == f"Transcript({len(messages)} messages, {sum(open for *_, open in messages)} open)"
+
+
+@pytest.mark.parametrize(
+    ("events", "content"),
+    [
+        pytest.param([ToolCallDelta(5, '{"a"'), ThinkingDelta(1, "hm")], [Thinking("hm"), ToolCall("", "", '{"a"')],
+                     id="deltas without a start"),
+        pytest.param([ToolCallStart(0, "c", "shell"), ToolCallEnd(0, CUSTOM)], [CUSTOM], id="a call with its extras"),
+        pytest.param([ThinkingDelta(0, "hm"), A], [Text("a"), Thinking("hm")], id="two blocks with one number"),
+        pytest.param([TextEnd(0, "all"), ThinkingEnd(1, "", "cipher", redacted=True), ToolCallEnd(2, CALL)],
+                     [Text("all"), Thinking("", "cipher", True), CALL], id="ends without deltas"),
+        pytest.param([ThinkingDelta(0, "hm"), {"type": "thinking_end", "content_index": 0, "signature": "s"}],
+                     [Thinking("hm", "s")], id="an end that does not repeat its deltas"),
+        pytest.param([{"type": "toolcall_start", "content_index": 0, "id": "1", "name": "n"}, ToolCallDelta(0, "{}"),
+                      {"type": "toolcall_end", "content_index": 0, "tool_call": {}}],
+                     [ToolCall("1", "n", "{}")], id="an end that says nothing"),
+    ],
+)  # fmt: skip
+def test_the_blocks_of_a_message_are(events: list[Any], content: list[Any]) -> None:
+    assert list(fed(START, *events).messages[0].content) == content
 
 
 def test_an_error_event_closes_the_message() -> None:
@@ -109,6 +140,9 @@ def test_an_error_event_closes_the_message() -> None:
     transcript = fed(START, A, Error("error", said, CredentialRejected("No.", status=401)))
     transcript.on_completed()
     assert transcript.entries == (TranscriptEntry(said, open=False),)
+    foreign = {"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}}
+    message = fed(START, A, foreign).messages[0]
+    assert (message.text, message.stop_reason, message.error_message) == ("a", "error", "invalid x-api-key")
 
 
 @pytest.mark.parametrize("form", [lambda event: event, plain], ids=["as events", "as JSON"])
@@ -124,100 +158,33 @@ def test_an_end_without_a_reason_takes_that_of_its_event(form: Callable[[Assista
 
 
 def test_rx_channels_close_an_open_message() -> None:
-    failed, over = fed(START, START, A), fed(START, A)
-    failed.on_error(ValueError("broken"))
-    over.on_completed()
-    assert summary(failed) == [("", None, True), ("a", "error", False)]
-    assert failed.messages[1].error_message == "broken"
-    assert summary(over) == [("a", "aborted", False)]
-
-
-def test_one_transcript_takes_one_stream_after_another() -> None:
     transcript = Transcript()
-    for _ in range(2):
-        reactivex.of(START, A, B, DONE).subscribe(transcript)
-    reactivex.throw(ValueError("x")).subscribe(transcript)
-    reactivex.of(START, A).pipe(ops.concat(reactivex.throw(ValueError("y")))).subscribe(transcript)
-    assert summary(transcript) == [("ab", "stop", False)] * 2 + [("a", "error", False)]
+    opened = reactivex.of(START, A)
+    for stream in (
+        reactivex.of(START, A, B, DONE),
+        reactivex.throw(ValueError("none is open")),
+        opened,
+        opened.pipe(ops.concat(reactivex.throw(ValueError("broken")))),
+    ):
+        stream.subscribe(transcript)
+    assert summary(transcript) == [("ab", "stop", False), ("a", "aborted", False), ("a", "error", False)]
+    assert transcript.messages[-1].error_message == "broken"
 
 
-def test_an_event_without_a_message_opens_one() -> None:
-    assert summary(fed(A, DONE)) == [("ab", "stop", False)]
-    assert summary(fed(DONE)) == [("ab", "stop", False)]
-    assert summary(fed(START, DONE, A)) == [("ab", "stop", False), ("a", None, True)]
-    assert summary(fed(Error("error", AssistantMessage(stop_reason="error")))) == [("", "error", False)]
-
-
-def test_a_delta_without_a_block_opens_one() -> None:
-    message = fed(START, ToolCallDelta(5, '{"a"'), ThinkingDelta(1, "hm")).messages[0]
-    assert message.content == (Thinking("hm"), ToolCall("", "", '{"a"'))
-
-
-def test_a_tool_call_keeps_its_extras() -> None:
-    call = ToolCall("c", "shell", "ls", custom=True, extra_json='{"a":1}')
-    assert fed(START, ToolCallStart(0, "c", "shell"), ToolCallEnd(0, call)).messages[0].content == (call,)
-
-
-def test_two_blocks_with_one_number_are_kept() -> None:
-    assert fed(START, ThinkingDelta(0, "hm"), A).messages[0].content == (Text("a"), Thinking("hm"))
-
-
-def test_an_end_without_deltas_is_the_whole_block() -> None:
-    message = fed(
-        START, TextEnd(0, "whole"), ThinkingEnd(1, "", "cipher", redacted=True), ToolCallEnd(2, CALL)
-    ).messages[0]
-    assert message.content == (Text("whole"), Thinking("", "cipher", True), CALL)
-
-
-# Events of any make.
-
-
-class Alien:
-    def __init__(self, **fields: Any) -> None:
-        self.__dict__.update(fields)
-
-
-def test_a_stream_from_its_json_gives_the_same_messages() -> None:
-    # But for the white space in a tool call's arguments, which JSON tells parsed.
-    for events in (STREAM, STREAM[:-1]):
-        (message,) = fed(*map(plain, events)).messages
-        assert to_json(message) == to_json(fed(*events).messages[0])
-
-
-def test_type_is_an_attribute_or_a_key() -> None:
-    for make in (Alien, dict):
-        transcript = fed(
-            make(type="start"),
-            make(type="text_delta", content_index=0, delta="hi"),
-            make(type="toolcall_end", content_index=1, tool_call=make(id="1", name="n", arguments={"a": 1})),
-            make(type="done", reason="length"),
-        )
-        assert summary(transcript) == [("hi", "length", False)]
-        assert transcript.messages[0].content[1] == ToolCall("1", "n", '{"a":1}')
-
-
-def test_a_foreign_error_closes_with_its_text() -> None:
-    event = {"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}}
-    message = fed(START, A, event).messages[0]
-    assert (message.text, message.stop_reason, message.error_message) == ("a", "error", "invalid x-api-key")
-    assert fed(START, {"type": "error", "reason": "aborted"}).messages[0].stop_reason == "aborted"
+@pytest.mark.parametrize("make", [SimpleNamespace, dict])
+def test_type_is_an_attribute_or_a_key(make: Any) -> None:
+    transcript = fed(
+        make(type="start"),
+        make(type="text_delta", content_index=0, delta="hi"),
+        make(type="toolcall_end", content_index=1, tool_call=make(id="1", name="n", arguments={"a": 1})),
+        make(type="done", reason="length"),
+    )
+    assert summary(transcript) == [("hi", "length", False)]
+    assert transcript.messages[0].content[1] == ToolCall("1", "n", '{"a":1}')
 
 
 @pytest.mark.parametrize(
-    "event",
-    [
-        None,
-        7,
-        "start",
-        {},
-        {"type": None},
-        {"type": ["start"]},
-        {"type": "ping"},
-        {"type": "text"},
-        {"type": "text_"},
-        object(),
-    ],
-    ids=str,
+    "event", [None, 7, "start", {}, {"type": ["start"]}, {"type": "ping"}, {"type": "text"}, {"type": "text_"}], ids=str
 )
 def test_other_events_are_ignored(event: Any) -> None:
     assert summary(fed(START, A, event, B)) == [("ab", None, True)]
@@ -249,22 +216,12 @@ def test_missing_and_wrong_fields_do_not_break_it(event: Any) -> None:
 
 
 def test_a_delta_costs_the_same_in_a_long_message() -> None:
-    """Counted, not timed: the pieces are joined once, at the first read."""
-    joins = 0
-
-    class Piece(str):
-        __slots__ = ()
-
-        def __radd__(self, other: str) -> str:
-            nonlocal joins
-            joins += 1
-            return str(other) + str(self)
-
-    transcript = fed(START)
-    for _ in range(10_000):
-        transcript.on_next(TextDelta(0, Piece("x")))
-    assert joins == 0
-    assert transcript.messages[0].text == "x" * 10_000
-    (draft,) = transcript._drafts
-    (block,) = draft._blocks.values()
-    assert len(block.parts) == 1, "the next look does not join the same pieces again"
+    """Counted, not timed: a delta is kept as it is, and joined at the first read."""
+    transcript = fed(START, TextDelta(0, "x" * 1_000_000))
+    tracemalloc.start()
+    for _ in range(100):
+        transcript.on_next(A)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000
+    assert transcript.messages[0].text == "x" * 1_000_000 + "a" * 100
