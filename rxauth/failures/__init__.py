@@ -11,9 +11,10 @@ knows an error event by its `type`, which ends with error, failed or failure; in
 """
 
 from rxauth.errors import name_of
-from rxauth.failures._kinds import TRANSIENT_STATUS, Kind, kind_of
+from rxauth.failures._kinds import TRANSIENT_STATUS, Kind, is_transient, kind_of
 from rxauth.failures._reading import Reading
 from rxauth.failures._rejected import rejected_credential
+from rxauth.failures._retry_after import retry_after_of, seconds_to_wait
 from rxauth.failures._rules import (
     Judge,
     Rule,
@@ -25,7 +26,6 @@ from rxauth.failures._rules import (
     text,
     type_of,
 )
-from rxauth.failures._transient import is_transient, retry_after_of, seconds_to_wait
 
 __all__ = [
     "Judge",

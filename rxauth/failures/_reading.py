@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from rxauth.errors import CredentialError, NeverLiveError, ProviderError, field
-from rxauth.failures._words import CODE_IN_TEXT, normal
+from rxauth.failures._words import CODE_IN_TEXT, normal, search
 
 _PARTS = 40  # of one failure that are read: a hostile one has more
 _OBJECTS = 10  # among them that are no mapping and no exception: a mock has one under every name, and is slow
@@ -24,41 +24,25 @@ _LEAVES = 256  # of one exception group
 _LENGTH = 8192  # characters of a text: a refusal says early what it refuses, and a page of HTML is long
 _ALL_TEXT = 2 * _LENGTH  # characters of all texts together
 
-# The use of a field. STATUS and CODE: a status if it is a number, else a word. ERROR: a part, a word, or a sentence.
-_STATUS, _CODE, _TYPE, _WORD, _TEXT, _ERROR, _PART, _HEADERS, _METADATA = range(9)
+# The fields that are read. A number in one of the first two is a status.
+_STATUS = frozenset({"status", "status_code", "statusCode", "http_status", "HTTPStatusCode"})
+_CODE = frozenset({"code", "error_code", "Code", "errorCode", "errorcode", "errcode"})
+_TYPE = frozenset({"type", "error_type", "errorType", "__type"})
+_ERROR = frozenset({"error", "Error"})  # a code, a sentence, or an object
+_TEXT = frozenset({
+    "detail", "message", "Message", "msg", "error_message", "errorMessage", "error_msg", "error_description",
+    "errorText", "errmsg", "status_msg", "faultstring", "title",
+})  # fmt: skip
+_PART = frozenset({
+    "errors", "body", "cause", "response", "details", "fault", "innererror", "base_resp", "ResponseMetadata",
+})  # fmt: skip
+_HEADERS = frozenset({"headers", "HTTPHeaders"})
+_KEYS = _STATUS | _CODE | _TYPE | _ERROR | _TEXT | _PART | _HEADERS | {"reason", "metadata"}
 
-_ATTRIBUTES = {
-    "status": _STATUS,
-    "status_code": _STATUS,
-    "code": _CODE,
-    "error_code": _CODE,
-    "type": _TYPE,
-    "reason": _WORD,
-    "error": _ERROR,
-    "errors": _PART,
-    "body": _PART,
-    "cause": _PART,
-    "response": _PART,
-    "details": _PART,
-    "detail": _TEXT,
-    "message": _TEXT,
-    "error_message": _TEXT,
-    "errorMessage": _TEXT,
-    "headers": _HEADERS,
-}
-
-_KEYS = {
-    **_ATTRIBUTES,
-    **dict.fromkeys(("statusCode", "http_status", "HTTPStatusCode"), _STATUS),
-    **dict.fromkeys(("Code", "errorCode", "errorcode", "errcode"), _CODE),
-    **dict.fromkeys(("error_type", "errorType", "__type"), _TYPE),
-    **dict.fromkeys(("Message", "msg", "error_msg", "error_description", "errorText", "errmsg"), _TEXT),
-    **dict.fromkeys(("status_msg", "faultstring", "title"), _TEXT),
-    **dict.fromkeys(("fault", "innererror", "base_resp", "ResponseMetadata"), _PART),
-    "Error": _ERROR,
-    "HTTPHeaders": _HEADERS,
-    "metadata": _METADATA,
-}
+_ATTRIBUTES = (
+    "status", "status_code", "code", "error_code", "type", "reason", "error", "errors", "body", "cause", "response",
+    "details", "detail", "message", "error_message", "errorMessage", "headers",
+)  # fmt: skip
 
 
 class Reading:
@@ -96,7 +80,7 @@ class Reading:
                 self._take_exception(part, linked)
             elif isinstance(part, list | tuple):
                 for item in part[:_ITEMS]:
-                    self._take(_TEXT, item)
+                    self._take("message", item)
             elif objects > 0:
                 objects -= 1
                 self._take_object(part)
@@ -105,9 +89,8 @@ class Reading:
 
     def _take_mapping(self, part: Mapping[str, Any]) -> None:
         for name, value in islice(part.items(), _ENTRIES):
-            kind = _KEYS.get(name)
-            if kind is not None and value is not None:
-                self._take(kind, value)
+            if name in _KEYS and value is not None:
+                self._take(name, value)
 
     def _take_object(self, part: Any) -> None:
         try:
@@ -116,13 +99,10 @@ class Reading:
                 return
         except Exception:  # isinstance() can raise on a lazy proxy, and items() on any mapping
             return
-        for name, kind in _ATTRIBUTES.items():
-            try:
-                value = getattr(part, name, None)
-            except Exception:  # noqa: S112 - a foreign property may raise anything
-                continue
+        for name in _ATTRIBUTES:
+            value = field(part, name)
             if value is not None:
-                self._take(kind, value)
+                self._take(name, value)
 
     def _take_exception(self, part: BaseException, linked: set[int]) -> None:
         if isinstance(part, CredentialError) and part is not self.failure:
@@ -146,26 +126,26 @@ class Reading:
             linked.add(id(cause))
             self.parts.append(cause)
 
-    def _take(self, kind: int, value: Any) -> None:
+    def _take(self, name: str, value: Any) -> None:
         try:
             is_string = isinstance(value, str)
         except Exception:  # isinstance() can raise on a lazy proxy
             return
         if is_string:
-            self._take_string(kind, value)
+            self._take_string(name, value)
         elif isinstance(value, int):
-            if kind <= _CODE and not isinstance(value, bool):
-                self._take_number(kind, int(value))
+            if (name in _STATUS or name in _CODE) and not isinstance(value, bool):
+                self._take_number(name, int(value))
         elif isinstance(value, bytes):
-            if kind == _PART:
+            if name in _PART:
                 self._take_text(value[:_LENGTH].decode(errors="replace"))
-        elif kind == _METADATA:
+        elif name == "metadata":
             raw = field(value, "raw")  # OpenRouter: the upstream's own words; anything else is the caller's
             if isinstance(raw, str):
                 self._take_text(raw)
-        elif kind == _HEADERS:
+        elif name in _HEADERS:
             self._take_headers(value)
-        elif kind >= _TEXT:
+        elif name in _TEXT or name in _ERROR or name in _PART:
             self.parts.append(value)
 
     def _take_headers(self, headers: Any) -> None:
@@ -173,24 +153,23 @@ class Reading:
         codes = header(headers, "x-amzn-ErrorType"), challenge[1] if challenge else ""  # Bedrock's body has no code
         self.words.update(normal(code) for code in codes if code)
 
-    def _take_string(self, kind: int, value: str) -> None:
-        if kind >= _HEADERS or not value:
-            return
-        if kind <= _CODE and len(value) == 3 and value.isascii() and value.isdigit():
-            self._take_number(kind, int(value))
+    def _take_string(self, name: str, value: str) -> None:
+        is_status, is_code, is_error = name in _STATUS, name in _CODE, name in _ERROR
+        if (is_status or is_code) and len(value) == 3 and value.isascii() and value.isdigit():
+            self._take_number(name, int(value))
             return
         is_sentence = " " in value[:_LENGTH]
-        if kind <= _WORD or (kind == _ERROR and not is_sentence):
-            self.words.add(normal(value))
-            if kind == _CODE:
-                self.codes.append(value)
-            elif kind in (_TYPE, _ERROR) or (kind == _STATUS and value.isupper()):
-                self.types.append(value.rpartition("#")[2])
-        if (kind >= _TEXT and (kind != _ERROR or is_sentence)) or (kind == _CODE and is_sentence):
+        if name in _TEXT or name in _PART or ((is_code or is_error) and is_sentence):
             self._take_text(value)
+        if value and (is_status or is_code or name in _TYPE or name == "reason" or (is_error and not is_sentence)):
+            self.words.add(normal(value))
+            if is_code:
+                self.codes.append(value)
+            elif name != "reason" and (not is_status or value.isupper()):
+                self.types.append(value.rpartition("#")[2])
 
-    def _take_number(self, kind: int, number: int) -> None:
-        (self.codes if kind == _CODE else self.numbers).append(number)
+    def _take_number(self, name: str, number: int) -> None:
+        (self.codes if name in _CODE else self.numbers).append(number)
         if self.status is None and 400 <= number <= 599:
             self.status = number
 
@@ -200,7 +179,7 @@ class Reading:
             return
         self._text_left -= len(text)
         self.texts.append(text)
-        code = CODE_IN_TEXT.search(text)
+        code = search(CODE_IN_TEXT, text)
         if code is not None:
             self.words.add(normal(code["grpc"] or code["aws"]))
         if parse and "{" in text:
@@ -221,17 +200,14 @@ def header(headers: Any, name: str) -> str:
 
 def leaves(failure: Any) -> list[Any]:
     """Return the failures to judge: itself, that of a `NeverLiveError`, or each exception of a group."""
-    if isinstance(failure, NeverLiveError):
-        failure = failure.failure
-    if not isinstance(failure, BaseExceptionGroup):
-        return [failure]
     found: list[Any] = []
     waiting: list[Any] = [failure]
     for each in waiting:
-        if isinstance(each, BaseExceptionGroup):
-            waiting.extend(each.exceptions)
+        inner = each.failure if isinstance(each, NeverLiveError) else each
+        if isinstance(inner, BaseExceptionGroup):
+            waiting.extend(inner.exceptions)
         else:
-            found.append(each.failure if isinstance(each, NeverLiveError) else each)
+            found.append(inner)
         if len(waiting) > _LEAVES:
             return [None]  # too many to read: `None` is no failure
     return found
@@ -245,7 +221,7 @@ def _bodies(text: str) -> Iterator[Any]:
             return
         try:
             if text[at + 1 : at + 2] == "'":
-                yield _decoder.raw_decode(_as_json(text[at:]))[0]
+                yield _decoder.raw_decode(_REPR.sub(_token_as_json, text[at:]))[0]
                 return
             body, end = _decoder.raw_decode(text, at)
         except ValueError:
@@ -265,12 +241,8 @@ _REPR = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b(?:None|True|False)
 _NAMES = {"None": "null", "True": "true", "False": "false"}
 
 
-def _as_json(text: str) -> str:
-    """Rewrite the Python repr of JSON as JSON."""
-    return _REPR.sub(_token_as_json, text)
-
-
 def _token_as_json(token: re.Match[str]) -> str:
+    """Rewrite a string or a constant of a Python repr as JSON."""
     found = token[0]
     if found in _NAMES:
         return _NAMES[found]

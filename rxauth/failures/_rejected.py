@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rxauth.errors import field
@@ -28,15 +28,11 @@ def rejected_credential(failure: object) -> Credential | None:
     """
     from rxauth.credentials._credential import Credential
 
-    found = leaves(failure)
-    nearest = [part for leaf in found for part in (leaf, field(leaf, "cause"))]
-    # An event of rxauth's sources has it in its cause: when thousands fail together, none is read whole for that.
-    for part in chain(nearest, (part for leaf in found for part in Reading(leaf).parts)):
+    for part in _parts(failure):
         credential = field(part, "credential")
         if isinstance(credential, Credential):
             return credential
-    parts = [part for leaf in found for part in Reading(leaf).parts]
-    for part in parts:
+    for part in _parts(failure):
         for owner in (field(field(part, "response"), "request"), field(part, "request"), field(part, "request_info")):
             token = _token_in(field(owner, "headers"))
             if token is not None and token.isascii() and token.isprintable():
@@ -44,16 +40,24 @@ def rejected_credential(failure: object) -> Credential | None:
     return None
 
 
+def _parts(failure: object) -> Iterator[Any]:
+    found = leaves(failure)
+    for leaf in found:
+        # An event of rxauth's sources has it here: when thousands fail together, none is read whole for that.
+        yield from (leaf, field(leaf, "cause"))
+    for leaf in found:
+        yield from Reading(leaf).parts
+
+
 def _token_in(headers: Any) -> str | None:
     try:
-        items = [(_text(name).lower(), _text(value).strip()) for name, value in headers.items()]
+        values = {_text(name).lower(): _text(value).strip() for name, value in headers.items()}
     except Exception:  # not every `headers` is a mapping
         return None
-    for name, value in items:
-        scheme, _, token = value.partition(" ")
-        if name == "authorization" and scheme.lower() == "bearer" and token.strip():
-            return token.strip()
-    return next((value for name, value in items if name == "x-api-key" and value), None)
+    scheme, _, token = values.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return values.get("x-api-key") or None
 
 
 def _text(value: object) -> str:

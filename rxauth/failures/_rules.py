@@ -28,16 +28,17 @@ class Rule:
         self._judge = judge
         self._name = name
 
-    def __call__(self, failure: Any) -> bool:
+    def __call__(self, failure: Any, *, known: bool = False) -> bool:
         """Judge an error event, an exception or a NeverLiveError; anything else is no failure.
 
         The answer for an exception group is yes if it is yes for each of its exceptions.
-        """
-        return all(_is_failure(each) and self._judge(Reading(each)) for each in leaves(failure))
 
-    def of_known_failure(self, failure: Any) -> bool:
-        """Judge a failure that the caller has recognized as one, whatever its `type` is, if it has any."""
-        return all(not _is_final(each) and self._judge(Reading(each)) for each in leaves(failure))
+        Args:
+            failure: the failure.
+            known: whether the caller has recognized it as one, whatever its `type` is.
+        """
+        failures = leaves(failure)
+        return all(_is_failure(each, known=known) and self._judge(Reading(each)) for each in failures)
 
     def __or__(self, other: Judge) -> Rule:
         mine, theirs = self._judge, _as_rule(other)._judge
@@ -68,7 +69,7 @@ def _as_rule(judge: Judge) -> Rule:
 
 def judge_known(judge: Judge, failure: Any) -> bool:
     """Judge a failure that `is_error` has recognized, even where its `type` does not look like an error."""
-    return judge.of_known_failure(failure) if isinstance(judge, Rule) else judge(failure)
+    return judge(failure, known=True) if isinstance(judge, Rule) else judge(failure)
 
 
 def status(*codes: int) -> Rule:
@@ -120,20 +121,13 @@ def status_of(failure: Any) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _is_failure(failure: Any) -> bool:
-    if _is_final(failure):
+def _is_failure(failure: Any, *, known: bool) -> bool:
+    """Return whether there is something to judge: no completion, and nothing that the credential logic has retried."""
+    if failure is None or isinstance(failure, CredentialError) or isinstance(field(failure, "cause"), CredentialError):
         return False
-    if isinstance(failure, BaseException):
-        return True
     kind = type_of(failure)
-    return isinstance(kind, str) and kind[-7:].lower().endswith(("error", "failed", "failure"))
-
-
-def _is_final(failure: Any) -> bool:
-    """Return whether a failure comes from the credential logic, which has retried already, or is a completion."""
-    return (
-        failure is None or isinstance(failure, CredentialError) or isinstance(field(failure, "cause"), CredentialError)
-    )
+    is_error = isinstance(kind, str) and kind[-7:].lower().endswith(("error", "failed", "failure"))
+    return known or is_error or isinstance(failure, BaseException)
 
 
 is_auth_error = Rule(lambda reading: kind_of(reading) is Kind.AUTH, "is_auth_error")

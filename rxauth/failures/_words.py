@@ -6,7 +6,7 @@ Collected from public reports and SDK sources; each group has its examples in te
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from functools import cache
 
 _LONGEST_WORD = 256  # characters of a code or type that are read
 
@@ -91,31 +91,21 @@ REQUEST = _vocabulary("""
 """)
 
 
-class Pattern:
-    """A regular expression for texts in lower case, compiled when the first failure is judged.
-
-    Each alternative begins with letters and no case is ignored: so the engine skips what cannot match, which makes it
-    five times as fast.
-    """
-
-    def __init__(self, pattern: str) -> None:
-        self._pattern = pattern
-
-    def search(self, text: str) -> re.Match[str] | None:
-        """Find it anywhere in the text."""
-        return self._compiled.search(text)
-
-    def match(self, text: str) -> re.Match[str] | None:
-        """Find it where the text begins."""
-        return self._compiled.match(text)
-
-    @cached_property
-    def _compiled(self) -> re.Pattern[str]:
-        return re.compile(self._pattern, re.VERBOSE)
+# Regular expressions for texts in lower case. Each alternative begins with letters and no case is ignored: so the
+# engine skips what cannot match, which makes it five times as fast.
 
 
-DENIED_TEXT = Pattern(
-    r"""
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.VERBOSE)
+
+
+def search(pattern: str, text: str) -> re.Match[str] | None:
+    """Find a pattern of this module, which is compiled when the first failure is judged."""
+    return _compiled(pattern).search(text)
+
+
+DENIED_TEXT = r"""
       (?:subscription|plan|\ tier) \b [^.]{0,120}
         \b (?:does\ not|doesn.t|do\ not|don.t|only|not\ include|no\ longer|upgrade) \b
     | (?:subscription|plan) \ (?:has\ |is\ )? (?:expired|ended|inactive|required) \b
@@ -153,28 +143,23 @@ DENIED_TEXT = Pattern(
     | (?:country|region|territory|location) [^.]{0,40} \b not \ (?:supported|available|allowed) \b
     | not \ (?:supported|available|allowed) \ in \b [^.]{0,20} \b (?:country|region|territory|location) \b
     """
-)
 
-FORBIDDEN_TEXT = Pattern(r"permission[\s_]?(?:error|denied) | forbidden\b | access[\s_]?denied (?!\ due\b)")
+FORBIDDEN_TEXT = r"permission[\s_]?(?:error|denied) | forbidden\b | access[\s_]?denied (?!\ due\b)"
 
-STATUS_AT_START = Pattern(
-    r"""
-      \s* \[? (?:error\s+)? (?P<code>[45]\d\d) \b
+STATUS_AT_START = r"""
+      \A \s* \[? (?:error\s+)? (?P<code>[45]\d\d) \b
         (?P<follows> \s* (?: [:{(\[\]] | -\s | [.!]?\s*$ | unauthori[sz]ed\b | status\b | client\ error\b ) )?
     """
-)
 
-STATUS_TEXT = Pattern(
-    r"""
+STATUS_TEXT = r"""
       http (?: /\d(?:\.\d)? )? (?: \s+ (?:status|error|code) ){0,2} [\s:=]+ (?P<http>[45]\d\d) \b (?!\.\d)
     | status (?: [\s_]? code )? \s* (?: [:=]\s* | \s (?:is|was|of)?\s* ) (?P<status>[45]\d\d) \b (?!\.\d)
     | (?: error\s+code | api\s+error ) \s* [:=(]? \s* (?P<code>[45]\d\d) \b (?!\.\d)
     | (?P<before>[45]\d\d) (?<![\w.:]\d\d\d) \s+ (?: status\ code | unauthori[sz]ed ) \b
     """
-)
 
 # How gRPC and botocore word their codes; searched in the text as it is.
-CODE_IN_TEXT = Pattern(r"StatusCode\.(?P<grpc>[A-Z_]+) | An\ error\ occurred\ \((?P<aws>\w+)\)")
+CODE_IN_TEXT = r"StatusCode\.(?P<grpc>[A-Z_]+) | An\ error\ occurred\ \((?P<aws>\w+)\)"
 
 _IS = r"""(?: (?: included\ in\ the\ request | provided | is | was | has | has\s+been | have\s+been | may\s+have
         | may\s+have\s+been | appears\s+to\s+be ) \s+ ){0,3}"""
@@ -183,8 +168,7 @@ _KIND = r"(?: oauth | access | bearer | auth | authentication | authorization | 
 _KEY = r"(?: x-api-key | (?:api|access)[\s_-]?key | subscription\ key )"
 
 # Sentences that are said of refused credentials only: believed under a 400 or 403 and against a general type.
-CERTAIN_TEXT = Pattern(
-    rf"""
+CERTAIN_TEXT = rf"""
       (?:invalid|incorrect|expired|revoked|invalidated) \s+ (?: {_KEY} | (?: {_KIND} [\s_-]+ ){{1,2}} token ) \b
       (?! \s+ (?:for|id|type|format|count)\b )
     | {_KEY} \s+ {_IS} {_BAD} \b (?! \s+ for\b )
@@ -196,10 +180,8 @@ CERTAIN_TEXT = Pattern(
     | (?:key|credentials) \s+ (?:has|have|is|are) \s+ (?:been\s+)? (?:expired|revoked) \b
     | token \s+ expiry \b .{{0,60}} \b is\ earlier\ than \b
     """
-)
 
-AUTH_TEXT = Pattern(
-    rf"""
+AUTH_TEXT = rf"""
       (?:invalid|incorrect|expired|revoked|invalidated|stale) \s+
          (?: {_KEY} | {_KIND} [\s_-]+ (?:token|key)
            | (?:authentication|authorization|auth) \s+ (?:credentials?|header) | credentials | authentication ) \b
@@ -216,7 +198,6 @@ AUTH_TEXT = Pattern(
     | (?:unauthori[sz]ed|unauthenticated) \b
     | (?:token_expired|invalid_api_key) \b
     """
-)
 
 AUTH_SENTENCES = frozenset({
     "invalid token", "token is invalid", "token is not valid", "the token is invalid", "the token is not valid",
