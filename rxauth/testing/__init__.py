@@ -1,27 +1,19 @@
 """Test pipelines that use rxauth: with a provider on loopback that follows a script, and with marbles.
 
->>> from rxauth.testing import FakeProvider, Reply
->>> with FakeProvider(replies=[Reply.unauthorized(), Reply.in_band_error("overloaded_error")]) as fake:
-...     fake.url  # for the base_url of a client; `async with` in an event loop
-'http://127.0.0.1:...'
-
 pytest finds them as the fixtures `rxauth_provider` and `rxauth_virtual_time`; `rxauth.testing.pytest_plugin` has two
 tests to paste.
 
 A client in any language and over any SDK can be tested so: it needs only a base URL and an access token.
 `fake.invalidate()` revokes the token early, while the client's clock says that it is valid:
 
->>> import urllib.error, urllib.request
+>>> from contextlib import closing
+>>> from http.client import HTTPConnection
+>>> from rxauth.testing import FakeProvider
 >>> def ask(base_url, token):
-...     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-...     request = urllib.request.Request(base_url + "/v1/messages", b'{"stream": true}', headers)
-...     try:
-...         with urllib.request.urlopen(request) as response:
-...             return response.status
-...     except urllib.error.HTTPError as error:
-...         with error:
-...             return error.code
->>> with FakeProvider() as fake:
+...     with closing(HTTPConnection(base_url.removeprefix("http://"))) as connection:
+...         connection.request("POST", "/v1/messages", '{"stream": true}', {"Authorization": f"Bearer {token}"})
+...         return connection.getresponse().status
+>>> with FakeProvider() as fake:  # `async with` in an event loop
 ...     token = fake.credential().access_token  # its refresh token goes to fake.token_url
 ...     first = ask(fake.url, token)
 ...     fake.invalidate()
@@ -52,53 +44,41 @@ Everything is loaded when it is first used: marbles need no HTTP server.
 
 from __future__ import annotations
 
-import importlib
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rxauth.testing import marbles
-    from rxauth.testing._fake_provider import FakeProvider
-    from rxauth.testing._replies import Pause, Reply
-    from rxauth.testing._requests import SeenRequest
-    from rxauth.testing._responses import openai_response_events
-    from rxauth.testing._signal import Gate
-    from rxauth.testing._virtual_time import VirtualTime
-    from rxauth.testing._wires import anthropic_events, openai_chunks
+    from rxauth.testing import marbles as marbles
+    from rxauth.testing._fake_provider import FakeProvider as FakeProvider
+    from rxauth.testing._gate import Gate as Gate
+    from rxauth.testing._replies import Pause as Pause
+    from rxauth.testing._replies import Reply as Reply
+    from rxauth.testing._requests import SeenRequest as SeenRequest
+    from rxauth.testing._responses import openai_response_events as openai_response_events
+    from rxauth.testing._wires import anthropic_events as anthropic_events
+    from rxauth.testing._wires import openai_chunks as openai_chunks
+    from rxauth.testing.marbles import VirtualTime as VirtualTime
 
-__all__ = [
-    "FakeProvider",
-    "Reply",
-    "Gate",
-    "Pause",
-    "SeenRequest",
-    "anthropic_events",
-    "openai_chunks",
-    "openai_response_events",
-    "marbles",
-    "VirtualTime",
-]
-
-_HOME = {
+_HOMES = {
     "FakeProvider": "_fake_provider",
-    "Reply": "_replies",
-    "Gate": "_signal",
+    "Gate": "_gate",
     "Pause": "_replies",
+    "Reply": "_replies",
     "SeenRequest": "_requests",
-    "VirtualTime": "_virtual_time",
+    "VirtualTime": "marbles",
     "anthropic_events": "_wires",
+    "marbles": "marbles",
     "openai_chunks": "_wires",
     "openai_response_events": "_responses",
 }
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "marbles":
-        value: Any = importlib.import_module("rxauth.testing.marbles")
-    elif name in _HOME:
-        value = getattr(importlib.import_module(f"rxauth.testing.{_HOME[name]}"), name)
-    else:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
+    module = import_module(f"{__name__}.{_HOMES[name]}")
+    value = globals()[name] = module if name == _HOMES[name] else getattr(module, name)
     return value
 
 

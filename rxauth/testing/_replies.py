@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeAlias, get_args
 
-import msgspec
-
-from rxauth.events import Block, DoneReason
+from rxauth.events import DoneReason
+from rxauth.testing._gate import Gate
+from rxauth.testing._requests import SeenRequest
 from rxauth.testing._shapes import ErrorShape, Numbering
-from rxauth.testing._signal import Gate
-
-if TYPE_CHECKING:
-    from rxauth.testing._requests import SeenRequest
-
-Answer: TypeAlias = str | Sequence[Block]
+from rxauth.testing._wires import Answer
 
 
 @dataclass(frozen=True)
@@ -35,16 +28,10 @@ class Pause:
         _require_seconds("a pause", self.seconds)
 
 
-Piece: TypeAlias = bytes | str | Mapping[str, Any] | Pause | Gate
+Step: TypeAlias = bytes | Pause | Gate
+Piece: TypeAlias = Step | str | Mapping[str, Any]
 Body: TypeAlias = bytes | str | Mapping[str, Any] | Sequence[Piece]
 Point: TypeAlias = int | Literal["head"]
-
-
-class End(Enum):
-    """How a connection ends before its response is complete."""
-
-    CUT = "closed without the terminal chunk"
-    RESET = "reset"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,33 +106,24 @@ class Reply:
         _require_count("status", self.status, at_least=200)
         if self.status > 599:
             raise ValueError(f"status is from 200 to 599, not {self.status}.")
-        for each in (*self.headers, *self.headers.values()):
-            if any(c in each for c in "\r\n\0"):
-                raise ValueError("Header names and values are text on one line.")
+        if any(char in text for text in (*self.headers, *self.headers.values()) for char in "\r\n\0"):
+            raise ValueError("Header names and values are text on one line.")
         _require_seconds("delay", self.delay)
         _require_seconds("pause", self.pause)
-        for name in ("hold_after", "cut_at", "reset_at"):
-            point = getattr(self, name)
-            if point is not None and point != "head":
-                _require_count(name, point, at_least=0)
-        for count, least in (("chunk_size", 1), ("events_per_write", 1), ("error_after", 0)):
-            if getattr(self, count) is not None:
-                _require_count(count, getattr(self, count), at_least=least)
-        if self.stop is not None and self.stop not in get_args(DoneReason):
-            raise ValueError(f"stop is one of {', '.join(get_args(DoneReason))}, not {self.stop!r}.")
-        for word, form in (("shape", ErrorShape), ("numbering", Numbering)):
-            if getattr(self, word) not in (None, *get_args(form)):
-                raise ValueError(f"{word} is one of {', '.join(get_args(form))}, not {getattr(self, word)!r}.")
+        for name in ("hold_after", "cut_at", "reset_at", "error_after", "chunk_size", "events_per_write"):
+            if (count := getattr(self, name)) not in (None, "head"):
+                _require_count(name, count, at_least=int(name in ("chunk_size", "events_per_write")))
+        for name, form in (("stop", DoneReason), ("shape", ErrorShape), ("numbering", Numbering)):
+            if getattr(self, name) not in (None, *get_args(form)):
+                raise ValueError(f"{name} is one of {', '.join(get_args(form))}, not {getattr(self, name)!r}.")
+        answered = self.answer is not None or self.stop is not None
         for nonsense, sentence in (
             (self.cut_at is not None and self.reset_at is not None, "A connection ends once: cut_at or reset_at."),
             (self.chunk_size is not None and self.events_per_write != 1, "A write is so many bytes or so many events."),
-            (self.body is not None and self.answer is not None, "A body is sent as it is: it takes no answer."),
-            (self.body is not None and self.error is not None, "A body is sent as it is: it takes no error."),
-            (self.body is not None and self.stop is not None, "A body is sent as it is: it takes no stop."),
-            (not self.answers and self.answer is not None, f"No answer comes with status {self.status}."),
-            (not self.answers and self.stop is not None, f"No answer comes with status {self.status}."),
+            (self.body is not None and (answered or self.error is not None), "A body takes no answer, stop or error."),
+            (not self.answers and answered, f"No answer comes with status {self.status}."),
             (not self.answers and self.error_after is not None, "Only an answer has an error in-band: status 2xx."),
-            (self.answers and self.error_after is not None and self.error is None, "error_after needs an error."),
+            (self.error_after is not None and self.error is None, "error_after needs an error."),
             (self.stop is not None and self.error is not None, "An answer that breaks off has no stop reason."),
             (self.shape is not None and self.error is None and self.answers, "A shape needs an error."),
             (self.hold is None and self.hold_after != "head", "hold_after needs a Gate to hold at."),
@@ -153,24 +131,17 @@ class Reply:
             if nonsense:
                 raise ValueError(sentence)
         # A caller's list or dict that changes later must not change a reply that is already scripted.
-        object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
+        object.__setattr__(self, "headers", dict(self.headers))
         for name in ("body", "answer"):
-            value = getattr(self, name)
-            if isinstance(value, Sequence) and not isinstance(value, bytes | str):
+            if isinstance(value := getattr(self, name), Sequence) and not isinstance(value, bytes | str):
                 object.__setattr__(self, name, tuple(value))
 
     def __repr__(self) -> str:
-        fields = [] if self.status == 200 else [f"status={self.status}"]
-        fields += [f"headers={dict(self.headers)!r}"] if self.headers else []
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        usual = {each.name: each.default for each in fields(self)} | {"headers": {}}
         # A scripted body may be a token response.
-        fields += ["body=..."] if self.body is not None else []
-        fields += [f"{name}={value!r}" for name, value in self._rest()]
-        return f"Reply({', '.join(fields)})"
-
-    def _rest(self) -> Iterator[tuple[str, object]]:
-        for each in list(self.__dataclass_fields__.values())[3:]:
-            if (value := getattr(self, each.name)) != each.default:
-                yield each.name, value
+        shown = {name: "..." if name == "body" else repr(value) for name, value in given.items()}
+        return f"Reply({', '.join(f'{name}={shown[name]}' for name in given if given[name] != usual[name])})"
 
     @property
     def answers(self) -> bool:
@@ -232,104 +203,11 @@ class Reply:
         return cls(hold=gate or Gate(), hold_after=after, **rest)
 
 
-def sse(event: Mapping[str, Any]) -> bytes:
-    r"""One server-sent event: `data` is the mapping as JSON, `event` its `type`, if it has one.
-
-    >>> sse({"type": "ping"})
-    b'event: ping\ndata: {"type":"ping"}\n\n'
-    >>> sse({"choices": []})
-    b'data: {"choices":[]}\n\n'
-    """
-    data = b"data: " + msgspec.json.encode(event) + b"\n\n"
-    name = event.get("type")
-    return f"event: {name}\n".encode() + data if isinstance(name, str) else data
-
-
-def encoded(pieces: Iterable[Piece]) -> Iterator[bytes | Pause | Gate]:
-    """A list body, piece by piece."""
-    for piece in pieces:
-        if isinstance(piece, str):
-            yield piece.encode()
-        elif isinstance(piece, bytes | Pause | Gate):
-            yield piece
-        elif isinstance(piece, Mapping):
-            yield sse(piece)
-        else:
-            raise TypeError(f"A body consists of bytes, str, mappings, Pause and Gate, not of {type(piece).__name__}.")
-
-
-def writes(pieces: Iterable[bytes | Pause | Gate], reply: Reply) -> Iterator[bytes | Pause | Gate | End]:
-    r"""Return the steps that send `pieces` the way `reply` says, in order.
-
-    >>> list(writes([b"one", b"two", b"three"], Reply(cut_at=5)))
-    [b'one', b'tw', <End.CUT: 'closed without the terminal chunk'>]
-    >>> list(writes([b"one", b"two", b"three"], Reply(chunk_size=4)))
-    [b'onet', b'woth', b'ree']
-    >>> list(writes([b"one", b"two", b"three"], Reply(events_per_write=2, pause=1)))
-    [b'onetwo', Pause(seconds=1), b'three']
-    """
-    end = End.RESET if reply.reset_at is not None else End.CUT
-    left = reply.reset_at if reply.reset_at is not None else reply.cut_at
-    written = False
-    for step in _grouped(_held(pieces, reply), reply):
-        if not isinstance(step, bytes):
-            yield step
-            continue
-        if left == "head" or left == 0:
-            break
-        if written and reply.pause:
-            yield Pause(reply.pause)
-        written = True
-        if left is None:
-            yield step
-        else:
-            yield step[:left]
-            left = max(0, left - len(step))
-    if left is not None:
-        yield end
-
-
-def _held(pieces: Iterable[bytes | Pause | Gate], reply: Reply) -> Iterator[bytes | Pause | Gate]:
-    waits_after = None if reply.hold is None or reply.hold_after == "head" else reply.hold_after
-    count = 0
-    for piece in pieces:
-        if count == waits_after and reply.hold is not None:
-            yield reply.hold
-            waits_after = None
-        yield piece
-        count += isinstance(piece, bytes)
-    if waits_after is not None and reply.hold is not None:
-        yield reply.hold
-
-
-def _grouped(pieces: Iterable[bytes | Pause | Gate], reply: Reply) -> Iterator[bytes | Pause | Gate]:
-    """The bytes in the sizes they are written in; what is no bytes ends a write."""
-    size, events = reply.chunk_size, reply.events_per_write
-    pending, count = bytearray(), 0
-    for piece in pieces:
-        if isinstance(piece, bytes):
-            pending += piece
-            count += 1
-            if size is None and count >= events and pending:
-                yield bytes(pending)
-                pending, count = bytearray(), 0
-            while size is not None and len(pending) >= size:
-                yield bytes(pending[:size])
-                del pending[:size]
-        else:
-            if pending:
-                yield bytes(pending)
-                pending, count = bytearray(), 0
-            yield piece
-    if pending:
-        yield bytes(pending)
-
-
 def _require_seconds(name: str, value: object) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ValueError(f"{name} is in seconds, finite and not negative, not {value!r}.")
 
 
 def _require_count(name: str, value: object, *, at_least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+    if not isinstance(value, int) or value < at_least:
         raise ValueError(f"{name} is a whole number from {at_least}, not {value!r}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -26,6 +26,7 @@ class Headers(CIMultiDict[str]):
     __str__ = __repr__
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class SeenRequest:
     """One request, and what became of it.
 
@@ -37,24 +38,21 @@ class SeenRequest:
         headers: by name, in any case.
         body: its bytes.
         at: when it was complete, in seconds of the server's event loop's clock.
-
-    `status` is the HTTP status that was sent, `None` as long as none was. `finished` says that the server is done with
-    it, `client_closed` that the client left before that.
+        status: the HTTP status that was sent, `None` as long as none was.
+        finished: whether the server is done with it.
+        client_closed: whether the client left before that.
     """
 
-    def __init__(
-        self, *, number: int, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes, at: float
-    ) -> None:
-        self.number = number
-        self.method = method
-        self.path = path
-        self.query = query
-        self.headers = Headers(headers)
-        self.body = body
-        self.at = at
-        self.status: int | None = None
-        self.finished = False
-        self.client_closed = False
+    number: int
+    method: str
+    path: str
+    query: str
+    headers: Headers
+    body: bytes
+    at: float
+    status: int | None = None
+    finished: bool = False
+    client_closed: bool = False
 
     def json(self) -> Any:
         """The body as JSON."""

@@ -5,11 +5,10 @@ Protocol: https://platform.openai.com/docs/api-reference/responses-streaming
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rxauth.events import Block, DoneReason, Text, Thinking
-from rxauth.testing._replies import Answer
-from rxauth.testing._wires import ERROR_TYPES, Payload, Speech, Wire, openai_error, speech, split_json, split_words
+from rxauth.testing._wires import ERRORS, Answer, Payload, Speech, Wire, openai_error, pieces
 
 
 def openai_response_events(
@@ -26,12 +25,12 @@ def openai_response_events(
     >>> openai_response_events("Hi", failed="server_error")[-1]["response"]["error"]
     {'code': 'server_error', 'message': 'Internal server error.'}
     """
-    spoken = speech(answer, stop, {"model": model})
-    events = _stream(spoken)
+    speech = Speech(answer, stop, {"model": model})
+    events = _stream(speech)
     if failed is not None:
-        message = dict(ERROR_TYPES.values()).get(failed, ERROR_TYPES[500][1])
-        response = _response([], spoken) | {"status": "failed", "error": {"code": failed, "message": message}}
-        events[-1] = {"type": "response.failed", "response": response, "sequence_number": len(events) - 1}
+        message = dict(ERRORS.values()).get(failed, ERRORS[500][1])
+        response = _response([], speech) | {"status": "failed", "error": {"code": failed, "message": message}}
+        events[-1] |= {"type": "response.failed", "response": response}
     return events
 
 
@@ -57,7 +56,6 @@ def _response(output: Sequence[Payload], speech: Speech) -> Payload:
 
 
 def _whole(speech: Speech) -> Payload:
-    output = [_item(block, index, done=True) for index, block in enumerate(speech.content)]
     taken, given = speech.input_tokens, speech.output_tokens
     usage = {
         "input_tokens": taken,
@@ -67,7 +65,7 @@ def _whole(speech: Speech) -> Payload:
         "total_tokens": taken + given,
     }
     cut_short = {"length": "max_output_tokens", "refusal": "content_filter"}.get(speech.stop)
-    return _response(output, speech) | {
+    return _response([_item(block, index)[1] for index, block in enumerate(speech.content)], speech) | {
         "status": "completed" if cut_short is None else "incomplete",
         "incomplete_details": None if cut_short is None else {"reason": cut_short},
         "usage": usage,
@@ -75,59 +73,56 @@ def _whole(speech: Speech) -> Payload:
 
 
 def _stream(speech: Speech) -> list[Payload]:
-    opened = _response([], speech)
+    opened, whole = _response([], speech), _whole(speech)
     events: list[Payload] = [{"type": f"response.{each}", "response": opened} for each in ("created", "in_progress")]
     for index, block in enumerate(speech.content):
-        item, done = (_item(block, index, done=done) for done in (False, True))
-        place = {"item_id": item["id"], "output_index": index}
-        events.append({"type": "response.output_item.added", "output_index": index, "item": item})
-        events += (event | place for event in _block_events(block))
+        added, done, within = _item(block, index)
+        events.append({"type": "response.output_item.added", "output_index": index, "item": added})
+        events += (event | {"item_id": added["id"], "output_index": index} for event in within)
         events.append({"type": "response.output_item.done", "output_index": index, "item": done})
-    whole = _whole(speech)
     events.append({"type": f"response.{whole['status']}", "response": whole})
     return [event | {"sequence_number": at} for at, event in enumerate(events)]
 
 
-def _item(block: Block, index: int, *, done: bool) -> Payload:
-    status = "completed" if done else "in_progress"
+def _item(block: Block, index: int) -> tuple[Payload, Payload, list[Payload]]:
+    """Return an output item as it is added, as it is when it is done, and the events between the two."""
+    status = {"status": "in_progress"}, {"status": "completed"}
     if isinstance(block, Text):
-        content = [_text(block.text)] if done else []
-        return {"id": f"msg_{index}", "type": "message", "role": "assistant", "status": status, "content": content}
+        item: Payload = {"id": f"msg_{index}", "type": "message", "role": "assistant", "content": []}
+        part: Payload = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+        whole = part | {"text": block.text}
+        events: list[Payload] = [
+            {"type": "response.content_part.added", "part": part},
+            *({"type": "response.output_text.delta", "delta": each, "logprobs": []} for each in pieces(block)),
+            {"type": "response.output_text.done", "text": block.text, "logprobs": []},
+            {"type": "response.content_part.done", "part": whole},
+        ]
+        events = [event | {"content_index": 0} for event in events]
+        return item | status[0], item | {"content": [whole]} | status[1], events
     if isinstance(block, Thinking):
-        summary = [{"type": "summary_text", "text": block.thinking}] if done and block.thinking else []
-        return {"id": f"rs_{index}", "type": "reasoning", "summary": summary, "encrypted_content": block.signature}
-    call = {"call_id": block.id, "name": block.name, "arguments": block.arguments_json if done else ""}
-    return {"id": f"fc_{index}", "type": "function_call", "status": status, **call}
-
-
-def _text(text: str) -> Payload:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-
-def _block_events(block: Block) -> Iterator[Payload]:
-    """Return the events inside an output item."""
-    if isinstance(block, Text):
-        part: Payload = {"content_index": 0}
-        yield part | {"type": "response.content_part.added", "part": _text("")}
-        for each in split_words(block.text):
-            yield part | {"type": "response.output_text.delta", "delta": each, "logprobs": []}
-        yield part | {"type": "response.output_text.done", "text": block.text, "logprobs": []}
-        yield part | {"type": "response.content_part.done", "part": _text(block.text)}
-    elif not isinstance(block, Thinking):
-        for each in split_json(block.arguments_json):
-            yield {"type": "response.function_call_arguments.delta", "delta": each}
-        yield {"type": "response.function_call_arguments.done", "arguments": block.arguments_json}
-    elif block.thinking:
-        part = {"summary_index": 0}
+        item = {"id": f"rs_{index}", "type": "reasoning", "summary": [], "encrypted_content": block.signature}
+        if not block.thinking:
+            return item, item, []
+        part = {"type": "summary_text", "text": ""}
+        whole = part | {"text": block.thinking}
         name = "response.reasoning_summary"
-        yield part | {"type": f"{name}_part.added", "part": {"type": "summary_text", "text": ""}}
-        for each in split_words(block.thinking):
-            yield part | {"type": f"{name}_text.delta", "delta": each}
-        yield part | {"type": f"{name}_text.done", "text": block.thinking}
-        yield part | {"type": f"{name}_part.done", "part": {"type": "summary_text", "text": block.thinking}}
+        events = [
+            {"type": f"{name}_part.added", "part": part},
+            *({"type": f"{name}_text.delta", "delta": each} for each in pieces(block)),
+            {"type": f"{name}_text.done", "text": block.thinking},
+            {"type": f"{name}_part.done", "part": whole},
+        ]
+        return item, item | {"summary": [whole]}, [event | {"summary_index": 0} for event in events]
+    item = {"id": f"fc_{index}", "type": "function_call", "call_id": block.id, "name": block.name, "arguments": ""}
+    name = "response.function_call_arguments"
+    events = [{"type": f"{name}.delta", "delta": each} for each in pieces(block)]
+    done: Payload = {"type": f"{name}.done", "arguments": block.arguments_json}
+    return item | status[0], item | {"arguments": block.arguments_json} | status[1], [*events, done]
 
 
-def _in_band(type: str, message: str, at: int) -> Payload:
+def _error(type: str, message: str, at: int | None) -> Payload:
+    if at is None:
+        return openai_error(type, message)
     code = "invalid_api_key" if type == "authentication_error" else type
     return {"type": "error", "code": code, "message": message, "param": None, "sequence_number": at}
 
@@ -136,7 +131,6 @@ OPENAI_RESPONSES = Wire(
     path="/responses",
     stream=_stream,
     whole=_whole,
-    error=openai_error,
-    in_band=_in_band,
+    error=_error,
     request_id="x-request-id",
 )

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from rxauth.events import Block, DoneReason, Text, Thinking, ToolCall
-from rxauth.testing._replies import Answer, Piece
-from rxauth.testing._shapes import Numbering, as_delta, numbered
+from rxauth.testing._shapes import Numbering, numbered
 
+Answer: TypeAlias = str | Sequence[Block]
 Payload: TypeAlias = dict[str, Any]
 
-ERROR_TYPES = {
+ERRORS = {
     400: ("invalid_request_error", "The request is not valid."),
     401: ("authentication_error", "The API Key appears to be invalid or may have expired."),
     403: ("permission_error", "The API Key does not have permission to do this."),
@@ -29,39 +29,41 @@ ERROR_TYPES = {
     504: ("timeout_error", "The request timed out."),
     529: ("overloaded_error", "Overloaded."),
 }
+"""The type and the text of an error, by status."""
 
 
-@dataclass(frozen=True, kw_only=True)
+# Of Anthropic Messages and of Chat Completions.
+_STOPS: Mapping[DoneReason, tuple[str, str]] = {
+    "stop": ("end_turn", "stop"),
+    "length": ("max_tokens", "length"),
+    "toolUse": ("tool_use", "tool_calls"),
+    "refusal": ("refusal", "content_filter"),
+    "pause": ("pause_turn", "pause_turn"),
+}
+
+
 class Speech:
-    """An answer to one request.
+    """An answer to one request, with what a provider's payloads say about it."""
 
-    Args:
-        content: its blocks.
-        stop: why it ends; by default what fits the blocks.
-        request: the decoded request.
-        number: of the request.
-        numbering: how the pieces of tool calls are numbered; by default as the protocol says.
-    """
-
-    content: Sequence[Block]
-    stop: DoneReason
-    request: Mapping[str, Any] = field(default_factory=dict)
-    number: int = 1
-    numbering: Numbering | None = None
-
-    @property
-    def model(self) -> str:
-        model = self.request.get("model")
-        return model if isinstance(model, str) else "fake-model"
-
-    @property
-    def input_tokens(self) -> int:
-        """Roughly one token for four characters, as the tokenisers have it."""
-        return max(1, len(str(self.request.get("messages") or self.request.get("input") or "")) // 4)
-
-    @property
-    def output_tokens(self) -> int:
-        return max(1, sum(len(_pieces(block)) for block in self.content))
+    def __init__(
+        self,
+        answer: Answer,
+        stop: DoneReason | None,
+        request: Mapping[str, Any],
+        number: int = 1,
+        numbering: Numbering | None = None,
+    ) -> None:
+        self.content = (Text(answer),) if isinstance(answer, str) else answer
+        calls = any(isinstance(block, ToolCall) for block in self.content)
+        self.stop: DoneReason = stop or ("toolUse" if calls else "stop")
+        self.request = request
+        self.number = number
+        self.numbering = numbering
+        model = request.get("model")
+        self.model = model if isinstance(model, str) else "fake-model"
+        # Roughly one token for four characters, as the tokenisers have it.
+        self.input_tokens = max(1, len(str(request.get("messages") or request.get("input") or "")) // 4)
+        self.output_tokens = max(1, sum(len(pieces(block)) for block in self.content))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,44 +74,26 @@ class Wire:
         path: where its requests go: the end of the path.
         stream: the events of an answer.
         whole: the same as one object, for a request that does not ask for a stream.
-        error: the body of an error response, given type and message.
-        in_band: an error event, given type, message and how many events come before it.
+        error: an error, given type and message; as an event also how many come before it, as a body `None`.
         request_id: the header that names the request.
     """
 
     path: str
-    stream: Callable[[Speech], Sequence[Piece]]
+    stream: Callable[[Speech], Sequence[Payload | str]]
     whole: Callable[[Speech], Payload]
-    error: Callable[[str, str], Payload]
-    in_band: Callable[[str, str, int], Payload]
+    error: Callable[[str, str, int | None], Payload]
     request_id: str
 
 
-def speech(answer: Answer, stop: DoneReason | None, request: Mapping[str, Any], number: int = 1) -> Speech:
-    """Make a speech of an answer: a text is one block."""
-    content = (Text(answer),) if isinstance(answer, str) else answer
-    calls = any(isinstance(block, ToolCall) for block in content)
-    return Speech(content=content, stop=stop or ("toolUse" if calls else "stop"), request=request, number=number)
+def pieces(block: Block) -> list[str]:
+    """Cut a block as a model writes it: words with the space before them, JSON anywhere.
 
-
-def split_words(text: str) -> list[str]:
-    """Cut a text into pieces as a model makes them: a word with the space before it.
-
-    >>> split_words("Hello, big  world. ")
-    ['Hello,', ' big', '  world.', ' ']
+    >>> pieces(Text("Hello, big  world. ")), pieces(ToolCall("c1", "weather", '{"city": "Paris"}'))
+    (['Hello,', ' big', '  world.', ' '], ['{"city"', ': "Pari', 's"}'])
     """
-    return re.findall(r"\s*\S+|\s+", text)
-
-
-def split_json(text: str) -> list[str]:
-    """Cut JSON into pieces that end in the middle of anything."""
-    return [text[at : at + 7] for at in range(0, len(text), 7)]
-
-
-def _pieces(block: Block) -> list[str]:
     if isinstance(block, ToolCall):
-        return split_json(block.arguments_json)
-    return split_words(block.text if isinstance(block, Text) else block.thinking)
+        return re.findall(r"(?s).{1,7}", block.arguments_json)
+    return re.findall(r"\s*\S+|\s+", block.text if isinstance(block, Text) else block.thinking)
 
 
 def anthropic_events(answer: Answer, *, stop: DoneReason | None = None, model: str = "fake-model") -> list[Payload]:
@@ -121,7 +105,7 @@ def anthropic_events(answer: Answer, *, stop: DoneReason | None = None, model: s
     ['message_start', 'content_block_start', 'ping', 'content_block_delta', 'content_block_stop', 'message_delta',
      'message_stop']
     """
-    return _anthropic_events(speech(answer, stop, {"model": model}))
+    return _anthropic_stream(Speech(answer, stop, {"model": model}))
 
 
 def openai_chunks(answer: Answer, *, stop: DoneReason | None = None, model: str = "fake-model") -> list[Payload | str]:
@@ -131,21 +115,14 @@ def openai_chunks(answer: Answer, *, stop: DoneReason | None = None, model: str 
     [[{'index': 0, 'delta': {'content': 'Hi'}, 'logprobs': None, 'finish_reason': None}],
      [{'index': 0, 'delta': {}, 'logprobs': None, 'finish_reason': 'stop'}]]
     """
-    return _openai_stream(speech(answer, stop, {"model": model, "stream_options": {"include_usage": True}}))
+    return _openai_stream(Speech(answer, stop, {"model": model, "stream_options": {"include_usage": True}}))
 
 
 # Anthropic Messages: https://platform.claude.com/docs/en/build-with-claude/streaming
 
-_ANTHROPIC_STOP: Mapping[DoneReason, str] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "toolUse": "tool_use",
-    "refusal": "refusal",
-    "pause": "pause_turn",
-}
 
-
-def _anthropic_message(speech: Speech, output: int) -> Payload:
+def _anthropic_message(speech: Speech) -> Payload:
+    usage = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 1}
     return {
         "id": f"msg_{speech.number:06}",
         "type": "message",
@@ -154,101 +131,85 @@ def _anthropic_message(speech: Speech, output: int) -> Payload:
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": _anthropic_usage(speech, output),
+        "usage": {"input_tokens": speech.input_tokens, **usage},
     }
 
 
-def _anthropic_usage(speech: Speech, output: int) -> Payload:
-    cached = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
-    return {"input_tokens": speech.input_tokens, **cached, "output_tokens": output}
-
-
-def _anthropic_events(speech: Speech) -> list[Payload]:
-    blocks: list[Payload] = []
+def _anthropic_stream(speech: Speech) -> list[Payload]:
+    message, blocks, index = _anthropic_message(speech), list[Payload](), 0
     for block in speech.content:
-        for opened, deltas in _anthropic_blocks(block):
-            index = sum(event["type"] == "content_block_stop" for event in blocks)
-            if isinstance(block, ToolCall) and speech.numbering not in (None, "late names"):
-                blocks += _renumbered(block, index, speech.numbering)
-                continue
+        if isinstance(block, ToolCall) and speech.numbering not in (None, "late names"):
+            call, index = _renumbered(block, index, speech.numbering)
+            blocks += call
+            continue
+        for opened, _, deltas in _anthropic_blocks(block):
             blocks.append({"type": "content_block_start", "index": index, "content_block": opened})
             blocks += ({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas)
             blocks.append({"type": "content_block_stop", "index": index})
+            index += 1
     blocks.insert(1 if blocks else 0, {"type": "ping"})
-    delta = {"stop_reason": _ANTHROPIC_STOP[speech.stop], "stop_sequence": None}
-    usage = _anthropic_usage(speech, speech.output_tokens)
+    end = {"stop_reason": _STOPS[speech.stop][0], "stop_sequence": None}
+    usage = message["usage"] | {"output_tokens": speech.output_tokens}
     return [
-        {"type": "message_start", "message": _anthropic_message(speech, 1)},
+        {"type": "message_start", "message": message},
         *blocks,
-        {"type": "message_delta", "delta": delta, "usage": usage},
+        {"type": "message_delta", "delta": end, "usage": usage},
         {"type": "message_stop"},
     ]
 
 
-def _anthropic_blocks(block: Block) -> Iterator[tuple[Payload, list[Payload]]]:
-    """Return a block as it is opened, and its deltas; then the provider's own blocks that follow it."""
-    pieces = _pieces(block)
+def _anthropic_blocks(block: Block) -> Iterator[tuple[Payload, Payload, list[Payload]]]:
+    """Yield a block as it is opened, what a whole answer has in it, and its deltas; then what follows of its own."""
+    said = pieces(block)
     match block:
         case Text():
-            deltas: list[Payload] = [{"type": "text_delta", "text": each} for each in pieces]
             extra = block.extra
+            whole = {"text": block.text, **extra}
+            deltas: list[Payload] = [{"type": "text_delta", "text": each} for each in said]
             deltas += ({"type": "citations_delta", "citation": each} for each in extra.pop("citations", ()))
-            yield {"type": "text", "text": "", **extra}, deltas
+            yield {"type": "text", "text": "", **extra}, whole, deltas
         case Thinking(redacted=True):
-            yield {"type": "redacted_thinking", "data": block.signature or "", **block.extra}, []
+            yield {"type": "redacted_thinking", "data": block.signature or "", **block.extra}, {}, []
         case Thinking():
-            deltas = [{"type": "thinking_delta", "thinking": each} for each in pieces]
+            whole = {"thinking": block.thinking, "signature": block.signature or ""}
+            deltas = [{"type": "thinking_delta", "thinking": each} for each in said]
             deltas += [] if block.signature is None else [{"type": "signature_delta", "signature": block.signature}]
-            yield {"type": "thinking", "thinking": "", "signature": "", **block.extra}, deltas
+            yield {"type": "thinking", "thinking": "", "signature": "", **block.extra}, whole, deltas
         case ToolCall():
-            deltas = [{"type": "input_json_delta", "partial_json": each} for each in ["", *pieces]]
-            yield {"type": "tool_use", "id": block.id, "name": block.name, "input": {}, **block.extra}, deltas
-    yield from ((after, []) for after in block.after)
+            opened = {"type": "tool_use", "id": block.id, "name": block.name, "input": {}, **block.extra}
+            deltas = [{"type": "input_json_delta", "partial_json": each} for each in ["", *said]]
+            yield opened, {"input": block.arguments}, deltas
+    yield from ((after, {}, []) for after in block.after)
 
 
-def _renumbered(call: ToolCall, index: int, numbering: Numbering | None) -> Iterator[Payload]:
-    used = []
-    for place, call_id, name, arguments in numbered([(call.id, call.name, _pieces(call))], numbering):
+def _renumbered(call: ToolCall, index: int, numbering: Numbering | None) -> tuple[list[Payload], int]:
+    """Return the events of a call that begins at an index, and the index after it."""
+    events: list[Payload] = []
+    last = index
+    for place, call_id, name, arguments in numbered(0, call.id, call.name, pieces(call), numbering):
         where = {} if place is None else {"index": index + place}
-        used.append(index + (place or 0))
+        last = max(last, index + (place or 0))
         if call_id or name:
             opened = {"type": "tool_use", "id": call_id or "", "name": name or "", "input": {}}
-            yield {"type": "content_block_start", **where, "content_block": opened}
-        if arguments is not None:
-            delta = {"type": "input_json_delta", "partial_json": arguments}
-            yield {"type": "content_block_delta", **where, "delta": delta}
-    yield from ({"type": "content_block_stop", "index": place} for place in sorted({*used}))
+            events.append({"type": "content_block_start", **where, "content_block": opened})
+        delta = {"type": "input_json_delta", "partial_json": arguments}
+        events.append({"type": "content_block_delta", **where, "delta": delta})
+    events += ({"type": "content_block_stop", "index": each} for each in range(index, last + 1))
+    return events, last + 1
 
 
 def _anthropic_whole(speech: Speech) -> Payload:
-    pieces: list[Payload] = []
-    for block in speech.content:
-        opened, *after = (opened for opened, _ in _anthropic_blocks(block))
-        match block:
-            case Text():
-                opened |= {"text": block.text, **block.extra}
-            case ToolCall():
-                opened["input"] = block.arguments
-            case Thinking(redacted=False):
-                opened |= {"thinking": block.thinking, "signature": block.signature or ""}
-        pieces += [opened, *after]
-    end = {"content": pieces, "stop_reason": _ANTHROPIC_STOP[speech.stop]}
-    return _anthropic_message(speech, speech.output_tokens) | end
+    message = _anthropic_message(speech)
+    content = [opened | whole for block in speech.content for opened, whole, _ in _anthropic_blocks(block)]
+    usage = message["usage"] | {"output_tokens": speech.output_tokens}
+    return message | {"content": content, "stop_reason": _STOPS[speech.stop][0], "usage": usage}
 
 
-def _anthropic_error(type: str, message: str) -> Payload:
+def _anthropic_error(type: str, message: str, at: int | None) -> Payload:
     return {"type": "error", "error": {"type": type, "message": message}}
 
 
 # OpenAI Chat Completions: https://platform.openai.com/docs/api-reference/chat-streaming
-
-_OPENAI_STOP: Mapping[DoneReason, str] = {
-    "stop": "stop",
-    "length": "length",
-    "toolUse": "tool_calls",
-    "refusal": "content_filter",
-    "pause": "pause_turn",
-}
 
 
 def _openai_head(speech: Speech, kind: str) -> Payload:
@@ -267,35 +228,40 @@ def _openai_stream(speech: Speech) -> list[Payload | str]:
 
     chunks: list[Payload | str] = [chunk({"role": "assistant", "content": ""})]
     chunks += map(chunk, _openai_deltas(speech))
-    chunks.append(chunk({}, _OPENAI_STOP[speech.stop]))
+    chunks.append(chunk({}, _STOPS[speech.stop][1]))
     if wants_usage:
         chunks.append(head | {"choices": [], "usage": _openai_usage(speech)})
-    chunks.append("data: [DONE]\n\n")
-    return chunks
+    return [*chunks, "data: [DONE]\n\n"]
 
 
 def _openai_deltas(speech: Speech) -> Iterator[Payload]:
-    calls = [block for block in speech.content if isinstance(block, ToolCall)]
-    functions = [call for call in calls if not call.custom]
+    calls = 0
     for block in speech.content:
-        match block:
-            case Text():
-                yield from ({"content": each} for each in _pieces(block))
-            case Thinking():
-                yield from ({block.field or "reasoning_content": each} for each in _pieces(block))
-            case ToolCall(custom=True):
-                opened = {"index": calls.index(block), "id": block.id, "type": "custom"}
-                yield {"tool_calls": [opened | {"custom": {"name": block.name, "input": ""}} | block.extra]}
-                for each in _pieces(block):
-                    yield {"tool_calls": [{"index": calls.index(block), "custom": {"input": each}}]}
-            case ToolCall() if block is functions[0]:
-                listed = [(call.id, call.name, _pieces(call)) for call in functions]
-                for delta in map(as_delta, numbered(listed, speech.numbering)):
-                    (piece,) = delta["tool_calls"]
-                    extra = next((call.extra for call in functions if call.id == piece.get("id")), {})
-                    yield {"tool_calls": [piece | extra]}
-        if block.extra and not isinstance(block, ToolCall):
+        if isinstance(block, ToolCall):
+            first, *rest = _openai_call(block, calls, speech.numbering)
+            yield from ({"tool_calls": [each]} for each in (first | block.extra, *rest))
+            calls += 1
+            continue
+        name = "content" if isinstance(block, Text) else block.field or "reasoning_content"
+        yield from ({name: each} for each in pieces(block))
+        if block.extra:
             yield block.extra
+
+
+def _openai_call(call: ToolCall, index: int, numbering: Numbering | None) -> list[Payload]:
+    if call.custom:
+        opened = {"index": index, "id": call.id, "type": "custom", "custom": {"name": call.name, "input": ""}}
+        return [opened, *({"index": index, "custom": {"input": each}} for each in pieces(call))]
+    payloads = []
+    for place, call_id, name, arguments in numbered(index, call.id, call.name, pieces(call), numbering):
+        payload = {"index": place, "id": call_id, "type": "function"}
+        function = {"name": name, "arguments": arguments}
+        payloads.append(_present(payload) | {"function": _present(function)})
+    return payloads
+
+
+def _present(fields: Payload) -> Payload:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _openai_usage(speech: Speech) -> Payload:
@@ -306,34 +272,30 @@ def _openai_usage(speech: Speech) -> Payload:
 def _openai_whole(speech: Speech) -> Payload:
     message: Payload = {"role": "assistant", "content": None, "refusal": None}
     for block in speech.content:
-        match block:
-            case Text():
-                message["content"] = (message["content"] or "") + block.text
-            case Thinking():
-                field = block.field or "reasoning_content"
-                message[field] = message.get(field, "") + block.thinking
-            case ToolCall():
-                kind, arguments = ("custom", "input") if block.custom else ("function", "arguments")
-                inner = {"name": block.name, arguments: block.arguments_json}
-                call = {"id": block.id, "type": kind, kind: inner, **block.extra}
-                message["tool_calls"] = [*message.get("tool_calls", ()), call]
-        message |= {} if isinstance(block, ToolCall) else block.extra
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _OPENAI_STOP[speech.stop]}
+        if isinstance(block, ToolCall):
+            kind, arguments = ("custom", "input") if block.custom else ("function", "arguments")
+            inner = {"name": block.name, arguments: block.arguments_json}
+            call = {"id": block.id, "type": kind, kind: inner, **block.extra}
+            message["tool_calls"] = [*message.get("tool_calls", ()), call]
+            continue
+        name = "content" if isinstance(block, Text) else block.field or "reasoning_content"
+        said = block.text if isinstance(block, Text) else block.thinking
+        message |= {name: (message.get(name) or "") + said, **block.extra}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _STOPS[speech.stop][1]}
     return _openai_head(speech, "chat.completion") | {"choices": [choice], "usage": _openai_usage(speech)}
 
 
-def openai_error(type: str, message: str) -> Payload:
-    """Return the body of an error response of OpenAI."""
+def openai_error(type: str, message: str, at: int | None = None) -> Payload:
+    """Return an error of Chat Completions, and the body of one of Responses."""
     code = "invalid_api_key" if type == "authentication_error" else None
     return {"error": {"message": message, "type": type, "param": None, "code": code}}
 
 
 ANTHROPIC = Wire(
     path="/v1/messages",
-    stream=_anthropic_events,
+    stream=_anthropic_stream,
     whole=_anthropic_whole,
     error=_anthropic_error,
-    in_band=lambda name, message, at: _anthropic_error(name, message),
     request_id="request-id",
 )
 
@@ -342,6 +304,5 @@ OPENAI_CHAT = Wire(
     stream=_openai_stream,
     whole=_openai_whole,
     error=openai_error,
-    in_band=lambda name, message, at: openai_error(name, message),
     request_id="x-request-id",
 )

@@ -21,7 +21,9 @@ A retry is drawn as `attempts`: one diagram for each subscription, which may sta
 In a hot source's diagram one `^` marks the column that is time 0. A diagram need not follow the grammar of Rx: items
 after `|` or `#` are sent all the same, as a faulty source would.
 
-A letter stands for the event in `events`, else for `event(letter)`.
+Wherever diagrams are read or drawn, `events` are by letter the events that are not `event(letter)`, `error` is the
+exception of `#` (by default `failure`), `start` is the time of the first column in ticks, and a string that is no
+diagram is a `ValueError`.
 
 In a test compare diagrams, `draw(observe(...)) == "----(sa)--b--|"`, rather than recorded messages: where they differ
 pytest writes both under one another and marks the columns.
@@ -46,6 +48,7 @@ from rxauth.marbles._strings import read, write
 
 __all__ = [
     "Attempts",
+    "VirtualTime",
     "attempts",
     "cold",
     "draw",
@@ -62,8 +65,10 @@ __all__ = [
 failure: Exception = CredentialRejected("401: the token is dead", status=401)
 """The exception of `#` and of the event `e`, unless another one is given: an auth failure."""
 
-_START = Start(AssistantMessage())
-_ERROR = Error("error", AssistantMessage(stop_reason="error", error_message=str(failure)), failure)
+_EVENTS = {
+    "s": Start(AssistantMessage()),
+    "e": Error("error", AssistantMessage(stop_reason="error", error_message=str(failure)), failure),
+}
 
 
 def event(letter: str) -> Any:
@@ -72,7 +77,7 @@ def event(letter: str) -> Any:
     >>> event("s").type, event("e").type, event("a")
     ('start', 'error', TextDelta(content_index=0, delta='a'))
     """
-    return {"s": _START, "e": _ERROR}.get(letter) or TextDelta(0, letter)
+    return _EVENTS.get(letter) or TextDelta(0, letter)
 
 
 def messages(
@@ -80,19 +85,10 @@ def messages(
 ) -> list[Recorded[Any]]:
     """Return the notifications of a diagram, as an observer of the `TestScheduler` records them.
 
-    Args:
-        diagram: see the module.
-        events: by letter, the events that are not `event(letter)`.
-        error: the exception of `#`; `failure` by default.
-        start: the time of the first column, in ticks.
-
-    Raises:
-        ValueError: that is no diagram.
-
     >>> messages("-(ab)|", events={"a": "A", "b": "B"}, start=200)
     [OnNext(A)@201, OnNext(B)@201, OnCompleted()@205]
     """
-    return [Recorded(_tick(start + at), _notification(item, events, error)) for at, item in read(diagram)]
+    return _recorded(read(diagram), events, error, start)
 
 
 def cold(
@@ -142,11 +138,7 @@ def attempts(
 ) -> Attempts:
     """Make a cold source with a diagram for each subscription; the last one for all further ones.
 
-    Args:
-        scheduler: that the test runs on.
-        diagrams: column 0 is the moment of that subscription. Spaces at both ends are ignored.
-        events: as for `messages`.
-        error: as for `messages`.
+    Column 0 is the moment of that subscription; the spaces in front of a diagram put it under the ones before.
 
     Raises:
         ValueError: there is none, or one that is no diagram.
@@ -181,17 +173,12 @@ def hot(
     >>> draw(observe(scheduler, hot(scheduler, "a--^--b|", start=200), at=200), start=200)
     '---b|'
     """
-    marks = [at for at, item in read(diagram, marks="^") if item == "^"]
+    items = [*read(diagram, marks="^")]
+    marks = [at for at, item in items if item == "^"]
     if len(marks) > 1:
         raise ValueError(f"{diagram!r} has more than one time 0.")
-    begin = start - (marks[0] if marks else 0)
-    return scheduler.create_hot_observable(
-        *(
-            Recorded(_tick(begin + at), _notification(item, events, error))
-            for at, item in read(diagram, marks="^")
-            if item != "^"
-        )
-    )
+    sent = [(at, item) for at, item in items if item != "^"]
+    return scheduler.create_hot_observable(_recorded(sent, events, error, start - sum(marks)))
 
 
 def subscription(diagram: str, start: float = 0) -> Subscription:
@@ -203,15 +190,13 @@ def subscription(diagram: str, start: float = 0) -> Subscription:
     >>> subscription("--^---!"), subscription("^")
     ((2, 6), (0, Infinite))
     """
-    found = [(item, _tick(start + at)) for at, item in read(diagram, marks="^!")]
-    match found:
-        case [("^", begin)]:
-            return Subscription(begin)
-        case [("^", _), ("!", 0)]:
-            raise ValueError("RxPY takes an end at time 0 for none: subscribe later.")
-        case [("^", begin), ("!", end)]:
-            return Subscription(begin, end)
-    raise ValueError(f"{diagram!r} is not one '^' and at most one '!' after it.")
+    times: list[Any] = [start + at for at, _ in read(diagram, marks="^!")]
+    signs = "".join(item for _, item in read(diagram, marks="^!"))
+    if signs not in ("^", "^!"):
+        raise ValueError(f"{diagram!r} is not one '^' and at most one '!' after it.")
+    if times[1:] == [0]:
+        raise ValueError("RxPY takes an end at time 0 for none: subscribe later.")
+    return Subscription(*times)
 
 
 def subscriptions(*diagrams: str, start: float = 0) -> list[Subscription]:
@@ -226,22 +211,13 @@ def subscriptions(*diagrams: str, start: float = 0) -> list[Subscription]:
 def draw_subscription(recorded: Subscription, start: float = 0) -> str:
     """Return the diagram of a subscription: `subscription(draw_subscription(each))` is `each`.
 
-    Args:
-        recorded: between two ticks it has no diagram, and is listed instead: "^@0.5 !@3".
-        start: the time of the first column.
+    One that begins or ends between two columns has no diagram, and is listed instead: "^@0.5 !@3".
 
     >>> draw_subscription(Subscription(2, 6)), draw_subscription(Subscription(0))
     ('--^---!', '^')
     """
-    begin, end = recorded.subscribe - start, recorded.unsubscribe - start
     ended = recorded.unsubscribe != sys.maxsize  # RxPY's sign for never
-    times = [(begin, "^"), *([(end, "!")] if ended else [])]
-    if any(at < 0 or at != int(at) for at, _ in times) or (ended and end <= begin):
-        return " ".join(f"{sign}@{_tick(at + start)}" for at, sign in times)
-    diagram = ""
-    for at, sign in times:
-        diagram = diagram.ljust(int(at), "-") + sign
-    return diagram
+    return write([(recorded.subscribe, "^"), *([(recorded.unsubscribe, "!")] if ended else [])], start)
 
 
 def observe(
@@ -272,50 +248,94 @@ def observe(
 
 
 def draw(recorded: Iterable[Recorded[Any]], events: Mapping[str, Any] | None = None, start: float = 0) -> str:
-    """Return the diagram of recorded notifications: `messages(draw(recorded))` is `recorded`.
+    """Return the diagram of recorded notifications in the order of time: `messages(draw(recorded))` is `recorded`.
 
     Notifications without a diagram (a time between two ticks, or inside the width of a group; an event that has no
     letter) are listed instead, one `letter@time` after the other; `messages` does not take that.
 
-    Args:
-        recorded: in the order of time.
-        events: as for `messages`.
-        start: the time of the first column.
-
     >>> draw(messages("----(sa)--b--|"))
     '----(sa)--b--|'
-    >>> from reactivex.testing import ReactiveTest
-    >>> draw([ReactiveTest.on_next(0, event("a")), ReactiveTest.on_next(0.5, {"type": "delta"})])
+    >>> draw([*messages("a"), Recorded(0.5, OnNext({"type": "delta"}))])
     'a@0 ?dict@0.5'
     """
     return write([(each.time, _letter(each.value, events or {})) for each in recorded], start)
 
 
-def _notification(item: str, events: Mapping[str, Any] | None, error: Exception | None) -> Notification[Any]:
-    if item == "|":
-        return OnCompleted()
-    if item == "#":
-        return OnError(failure if error is None else error)
-    return OnNext(events[item] if events is not None and item in events else event(item))
+class VirtualTime:
+    """The helpers of this module with one `TestScheduler` for all of them.
+
+    >>> time = VirtualTime()
+    >>> source = time.cold("s---a-----b--|")
+    >>> time.see(source)
+    's---a-----b--|'
+    >>> time.subscriptions(source)
+    ['^------------!']
+    """
+
+    def __init__(self) -> None:
+        self.scheduler = TestScheduler()
+        self._begun = self.scheduler.clock
+
+    def cold(
+        self, diagram: str, events: Mapping[str, Any] | None = None, error: Exception | None = None
+    ) -> ColdObservable[Any]:
+        """A source that begins anew for each subscriber."""
+        return cold(self.scheduler, diagram, events, error)
+
+    def hot(
+        self, diagram: str, events: Mapping[str, Any] | None = None, error: Exception | None = None
+    ) -> HotObservable[Any]:
+        """A source that emits with or without subscribers."""
+        return hot(self.scheduler, diagram, events, error)
+
+    def attempts(
+        self, *diagrams: str, events: Mapping[str, Any] | None = None, error: Exception | None = None
+    ) -> Attempts:
+        """A cold source with a diagram for each subscription."""
+        return attempts(self.scheduler, *diagrams, events=events, error=error)
+
+    def see(
+        self,
+        source: Observable[Any] | Callable[[], Observable[Any]],
+        events: Mapping[str, Any] | None = None,
+        *,
+        until: float | None = None,
+    ) -> str:
+        """Subscribe now, run until nothing is left to do, and draw the result. Column 0 is now.
+
+        Args:
+            source: or a function that returns it.
+            events: by letter, as everywhere here.
+            until: ticks from now after which to dispose; `None`: never.
+        """
+        now = self._begun = self.scheduler.clock
+        end = None if until is None else now + until
+        return draw(observe(self.scheduler, source, at=now, until=end), events, start=now)
+
+    def subscriptions(self, source: ColdObservable[Any] | HotObservable[Any] | Attempts) -> list[str]:
+        """Return when a source was subscribed and disposed in the last `see`: diagrams in the same columns."""
+        since = (each for each in source.subscriptions if each.subscribe >= self._begun)
+        return [draw_subscription(each, self._begun) for each in since]
+
+
+def _recorded(
+    items: Iterable[tuple[int, str]], events: Mapping[str, Any] | None, error: Exception | None, start: Any
+) -> list[Recorded[Any]]:
+    ends: dict[str, Notification[Any]] = {"|": OnCompleted(), "#": OnError(failure if error is None else error)}
+    return [Recorded(start + at, ends.get(item) or OnNext(_event(item, events or {}))) for at, item in items]
+
+
+def _event(letter: str, events: Mapping[str, Any]) -> Any:
+    return events[letter] if letter in events else event(letter)
 
 
 def _letter(notification: Any, events: Mapping[str, Any]) -> str:
-    if isinstance(notification, OnCompleted):
-        return "|"
-    if isinstance(notification, OnError):
-        return "#"
+    if not isinstance(notification, OnNext):
+        return "|" if isinstance(notification, OnCompleted) else "#"
     value = notification.value
-    for letter, known in events.items():
+    usual = value.delta if isinstance(value, TextDelta) and len(value.delta) == 1 and value.delta.isalnum() else "s"
+    for letter in (*events, *_EVENTS, usual):
+        known = _event(letter, events)
         if value is known or value == known:
             return letter
-    usual = (
-        value.delta if isinstance(value, TextDelta) else {"start": "s", "error": "e"}.get(getattr(value, "type", ""))
-    )
-    if isinstance(usual, str) and len(usual) == 1 and usual.isalnum() and usual not in events and value == event(usual):
-        return usual
     return f"?{type(value).__name__}"
-
-
-def _tick(time: float) -> Any:
-    """Without a fraction if it has none: `Recorded` prints it, and a diagram has no other."""
-    return int(time) if float(time).is_integer() else time

@@ -1,221 +1,233 @@
-"""The authorization server without the HTTP: what RFC 6749 and RFC 8628 grant and refuse."""
+"""The fake provider as an authorization server: what RFC 6749 and RFC 8628 grant and refuse."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
 import pytest
 
-from rxauth.testing._fake_oauth import DEVICE_GRANT, FakeOAuth, OAuthError
+from rxauth.testing import Reply
+from tests.testing.conftest import Client, Serve
 
-REFRESH = {"grant_type": "refresh_token", "client_id": "client"}
-
-
-def server(**options: Any) -> FakeOAuth:
-    usual: dict[str, Any] = {
-        "client_id": "client", "client_secret": None, "expires_in": 900, "rotate": True, "interval": 5, "extra": {},
-        "clock": lambda: 0.0,
-    }  # fmt: skip
-    return FakeOAuth(**usual | options)
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+REFRESH = {"grant_type": "refresh_token", "client_id": "fake-client"}
+DEVICE = {"grant_type": DEVICE_GRANT, "client_id": "fake-client"}
 
 
-def ask(oauth: FakeOAuth, form: dict[str, str], now: float = 0, authorization: str | None = None) -> dict[str, Any]:
-    return oauth.token({name: [value] for name, value in form.items()}, authorization, now)
+async def is_live(client: Client, token: str) -> bool:
+    assert client.fake.accepts(token) == ((await client.ask(token=token)).status == 200)
+    return client.fake.accepts(token)
 
 
-def refresh(oauth: FakeOAuth, token: str | None, **more: str) -> dict[str, Any]:
-    return ask(oauth, REFRESH | {"refresh_token": token or ""} | more)
+async def error_of(client: Client, refresh_token: str | None) -> str | None:
+    seen = await client.refresh(refresh_token)
+    assert seen.status == (400 if "error" in seen.json else 200)
+    error: str | None = seen.json.get("error")
+    return error
 
 
-def refused(
-    oauth: FakeOAuth, form: dict[str, str], now: float = 0, authorization: str | None = None
-) -> tuple[str, int]:
-    with pytest.raises(OAuthError) as caught:
-        ask(oauth, form, now, authorization)
-    assert caught.value.body["error"] == caught.value.error
-    return caught.value.error, caught.value.status
+async def test_reuse_of_a_refresh_token_ends_its_login_alone(serve: Serve) -> None:
+    client = await serve()
+    one, other = client.credential, client.fake.credential()
+    response = await client.refresh()
+    assert response.headers["Cache-Control"] == "no-store"
+    newer = response.json
+    assert (newer["token_type"], newer["refresh_token"] != one.refresh_token) == ("Bearer", True)
+    assert await is_live(client, one.access_token), "a refresh does not kill the token it replaces"
+    assert await is_live(client, newer["access_token"])
+    assert await error_of(client, one.refresh_token) == "invalid_grant"
+    assert not await is_live(client, newer["access_token"])
+    assert not await is_live(client, one.access_token)
+    assert await error_of(client, newer["refresh_token"]) == "invalid_grant"
+    assert await is_live(client, other.access_token)
+    assert await error_of(client, other.refresh_token) is None
 
 
-def test_reuse_of_a_refresh_token_ends_its_login_alone() -> None:
-    oauth = server()
-    one, other = oauth.credential(None), oauth.credential(None)
-    newer = refresh(oauth, one.refresh_token)
-    assert oauth.accepts(one.access_token), "a refresh does not kill the token it replaces"
-    assert refused(oauth, REFRESH | {"refresh_token": one.refresh_token or ""}) == ("invalid_grant", 400)
-    assert not oauth.accepts(newer["access_token"])
-    assert not oauth.accepts(one.access_token)
-    assert refused(oauth, REFRESH | {"refresh_token": newer["refresh_token"]}) == ("invalid_grant", 400)
-    assert oauth.accepts(other.access_token)
-    assert oauth.accepts(refresh(oauth, other.refresh_token)["access_token"])
+async def test_invalidate_ends_tokens_and_revoke_the_login(serve: Serve) -> None:
+    client = await serve()
+    client.fake.invalidate()
+    assert not await is_live(client, client.credential.access_token)
+    newer = (await client.refresh()).json
+    assert await is_live(client, newer["access_token"])
+    client.fake.revoke()
+    assert not await is_live(client, newer["access_token"])
+    assert await error_of(client, newer["refresh_token"]) == "invalid_grant"
+    assert await is_live(client, client.fake.credential().access_token), "a new login is not concerned"
 
 
-def test_invalidate_ends_tokens_and_revoke_the_login() -> None:
-    oauth = server()
-    credential = oauth.credential(None)
-    oauth.invalidate()
-    assert not oauth.accepts(credential.access_token)
-    newer = refresh(oauth, credential.refresh_token)
-    assert oauth.accepts(newer["access_token"])
-    oauth.revoke()
-    assert not oauth.accepts(newer["access_token"])
-    assert refused(oauth, REFRESH | {"refresh_token": newer["refresh_token"]}) == ("invalid_grant", 400)
-    assert oauth.accepts(oauth.credential(None).access_token), "a new login is not concerned"
+async def test_a_token_expires(serve: Serve) -> None:
+    now = 1000.0
+    client = await serve(expires_in=900.0, clock=lambda: now)
+    assert client.credential.expires_at == 1900
+    assert client.credential.extra == {"expires_in": 900}
+    now = 1899.9
+    assert await is_live(client, client.credential.access_token)
+    now = 1900
+    assert not await is_live(client, client.credential.access_token)
+    response = await client.refresh()
+    assert b'"expires_in":900,' in response.body, "an integer where it is one: some clients fail on 900.0"
+    assert await is_live(client, response.json["access_token"])
 
 
-def test_without_rotation_no_refresh_token_is_returned() -> None:
-    oauth = server(rotate=False)
-    credential = oauth.credential(None)
+async def test_a_life_without_end_is_not_mentioned(serve: Serve) -> None:
+    client = await serve(expires_in=None, clock=lambda: 1e12)
+    assert client.credential.expires_at is None
+    assert await is_live(client, client.credential.access_token)
+    assert "expires_in" not in (await client.refresh()).json
+
+
+async def test_without_rotation_no_refresh_token_is_returned(serve: Serve) -> None:
+    client = await serve(rotate=False)
     for _ in range(2):
-        assert "refresh_token" not in refresh(oauth, credential.refresh_token)
+        assert "refresh_token" not in (await client.refresh()).json
 
 
-def test_a_life_without_end_is_not_mentioned() -> None:
-    oauth = server(expires_in=None, clock=lambda: 1e12)
-    credential = oauth.credential(None)
-    assert credential.expires_at is None
-    assert oauth.accepts(credential.access_token)
-    assert "expires_in" not in refresh(oauth, credential.refresh_token)
-
-
-def test_seconds_are_whole_where_they_can_be() -> None:
-    assert repr(refresh(o := server(expires_in=900.0), o.credential(None).refresh_token)["expires_in"]) == "900"
-    assert refresh(o := server(expires_in=0.5), o.credential(None).refresh_token)["expires_in"] == 0.5
-
-
-def test_a_login_knows_its_lifetime() -> None:
-    assert server(expires_in=60.0).credential(None).extra == {"expires_in": 60}
-
-
-def test_extra_fields_come_with_every_token() -> None:
-    oauth = server(extra={"account_id": "a1"})
-    credential = oauth.credential("read write")
-    assert (credential.account_id, credential.scope) == ("a1", "read write")
-    response = refresh(oauth, credential.refresh_token, scope="read")
+async def test_a_refresh_keeps_scope_and_extra_fields(serve: Serve) -> None:
+    client = await serve(extra={"account_id": "a1"})
+    client.credential = client.fake.credential(scope="read write")
+    assert (client.credential.account_id, client.credential.scope) == ("a1", "read write")
+    assert (await client.refresh(scope="read admin")).json["error"] == "invalid_scope"
+    response = (await client.refresh(scope="read")).json
     assert (response["account_id"], response["scope"]) == ("a1", "read write")
 
 
 @pytest.mark.parametrize(
-    ("form", "error"),
+    ("form", "status", "error"),
     [
-        ({"client_id": "client"}, ("invalid_request", 400)),
-        ({"client_id": "client", "grant_type": "password"}, ("unsupported_grant_type", 400)),
-        (REFRESH, ("invalid_request", 400)),
-        (REFRESH | {"refresh_token": ""}, ("invalid_request", 400)),
-        (REFRESH | {"refresh_token": "unknown"}, ("invalid_grant", 400)),
-        (REFRESH | {"client_id": "other"}, ("invalid_client", 401)),
-        ({"grant_type": "refresh_token"}, ("invalid_client", 401)),
-        (REFRESH | {"client_secret": "for a public client"}, ("invalid_client", 401)),
-        ({"client_id": "client", "grant_type": DEVICE_GRANT}, ("invalid_request", 400)),
-        ({"client_id": "client", "grant_type": DEVICE_GRANT, "device_code": "x"}, ("invalid_grant", 400)),
+        ({"client_id": "fake-client"}, 400, "invalid_request"),
+        ({"client_id": "fake-client", "grant_type": "password"}, 400, "unsupported_grant_type"),
+        (REFRESH, 400, "invalid_request"),
+        (REFRESH | {"refresh_token": ""}, 400, "invalid_request"),
+        (REFRESH | {"refresh_token": "unknown"}, 400, "invalid_grant"),
+        (REFRESH | {"client_id": "other"}, 401, "invalid_client"),
+        ({"grant_type": "refresh_token"}, 401, "invalid_client"),
+        (REFRESH | {"client_secret": "for a public client"}, 401, "invalid_client"),
+        ([*REFRESH.items(), *REFRESH.items()], 400, "invalid_request"),
+        (DEVICE, 400, "invalid_request"),
+        (DEVICE | {"device_code": "x"}, 400, "invalid_grant"),
     ],
-    ids=lambda value: " ".join(map(str, value.items() if isinstance(value, dict) else value)),
+    ids=str,
 )
-def test_a_bad_request_has_the_error_of_the_rfc(form: dict[str, str], error: tuple[str, int]) -> None:
-    assert refused(server(), form) == error
-
-
-def test_a_parameter_that_is_there_twice_is_refused() -> None:
-    oauth = server()
-    token = oauth.credential(None).refresh_token or ""
-    with pytest.raises(OAuthError, match="invalid_request"):
-        oauth.token({"grant_type": ["refresh_token"] * 2, "refresh_token": [token], "client_id": ["client"]}, None, 0)
-
-
-def test_a_scope_beyond_what_was_granted_is_refused() -> None:
-    oauth = server()
-    credential = oauth.credential("read")
-    form = REFRESH | {"refresh_token": credential.refresh_token or "", "scope": "read write"}
-    assert refused(oauth, form) == ("invalid_scope", 400)
-    assert refresh(oauth, credential.refresh_token)["scope"] == "read", "nothing was spent"
+async def test_a_bad_request_has_the_error_of_the_rfc(serve: Serve, form: Any, status: int, error: str) -> None:
+    seen = await (await serve()).send("/oauth/token", data=form)
+    assert (seen.status, seen.json["error"]) == (status, error)
+    assert ("WWW-Authenticate" in seen.headers) == (status == 401)
 
 
 def basic(text: str) -> str:
     return "Basic " + base64.b64encode(text.encode()).decode()
 
 
-@pytest.mark.parametrize("header", ["Bearer x", "Basic !", basic("client"), basic("client:no"), basic("other:secret")])
-def test_a_wrong_authorization_header_is_refused(header: str) -> None:
-    oauth = server(client_secret="secret")
-    token = oauth.credential(None).refresh_token or ""
-    form = {"grant_type": "refresh_token", "refresh_token": token}
-    assert refused(oauth, form, 0, header) == ("invalid_client", 401)
-    assert ask(oauth, form, 0, basic("client:secret"))
+@pytest.mark.parametrize(
+    ("header", "in_form", "status"),
+    [
+        pytest.param(None, {}, 401, id="no secret"),
+        pytest.param(None, {"client_secret": "s/e+c"}, 200, id="in the form"),
+        pytest.param(basic("fake-client:s%2Fe%2Bc"), {}, 200, id="in the header"),
+        pytest.param(basic("fake-client:s%2Fe%2Bc"), {"client_secret": "s/e+c"}, 400, id="in both"),
+        pytest.param(basic("fake-client:no"), {}, 401, id="a wrong secret"),
+        pytest.param(basic("other:s%2Fe%2Bc"), {}, 401, id="another client"),
+        pytest.param(basic("fake-client"), {}, 401, id="no colon"),
+        pytest.param("Basic !", {}, 401, id="no base64"),
+        pytest.param("Bearer x", {}, 401, id="another scheme"),
+    ],
+)
+async def test_a_client_secret_counts_in_one_place(
+    serve: Serve, header: str | None, in_form: dict[str, str], status: int
+) -> None:
+    client = await serve(client_secret="s/e+c")
+    form = {"grant_type": "refresh_token", "refresh_token": client.credential.refresh_token, **in_form}
+    headers = {} if header is None else {"Authorization": header}
+    seen = await client.send("/oauth/token", data=form if header else form | REFRESH, headers=headers)
+    assert seen.status == status
 
 
-def test_a_client_authenticates_in_one_way_only() -> None:
-    oauth = server(client_secret="secret")
-    form = REFRESH | {"client_secret": "secret"}
-    assert refused(oauth, form, 0, basic("client:secret")) == ("invalid_request", 400)
+@pytest.mark.parametrize(
+    ("reply", "status", "error"),
+    [
+        (Reply(status=400), 400, "invalid_grant"),
+        (Reply(status=401), 401, "invalid_client"),
+        (Reply(status=500), 500, "server_error"),
+        (Reply(status=400, error="unauthorized_client"), 400, "unauthorized_client"),
+        (Reply(error="bad_refresh_token"), 200, "bad_refresh_token"),
+    ],
+    ids=str,
+)
+async def test_a_scripted_oauth_error_has_rfc_6749_fields(serve: Serve, reply: Reply, status: int, error: str) -> None:
+    seen = await (await serve(token_replies=[reply])).refresh()
+    assert (seen.status, seen.json["error"]) == (status, error)
+
+
+@pytest.mark.parametrize(
+    ("reply", "spent"),
+    [
+        (Reply.cut(at=10), True),
+        (Reply.reset(), True),
+        (Reply.hang(), True),
+        (Reply(status=503), False),
+        (Reply(body="not JSON"), False),
+    ],
+    ids=str,
+)
+async def test_a_rotation_stays_if_its_response_is_lost(serve: Serve, reply: Reply, spent: bool) -> None:
+    client = await serve(token_replies=[reply])
+    lost = asyncio.create_task(client.refresh())
+    await client.fake.seen(1)
+    if reply.hold is not None:
+        await reply.hold.reached()
+        lost.cancel()
+    await asyncio.wait([lost])
+    assert (await client.refresh()).status == (400 if spent else 200)
 
 
 # Device logins.
 
 
-def started(oauth: FakeOAuth, now: float = 0) -> dict[str, Any]:
-    return oauth.device({"client_id": ["client"]}, None, now, "http://127.0.0.1/device")
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("interval", "polls"),
+    [
+        pytest.param(5, [(0, "authorization_pending"), (5, "authorization_pending"), (3, "slow_down"),
+                         (9.9, "slow_down"), (15, "approve"), (0, None), (30, "invalid_grant")], id="the pace is kept"),
+        pytest.param(2, [(0, "authorization_pending"), (1, "slow_down"), (6.995, "authorization_pending")],
+                     id="a timer that is a clock tick early is forgiven"),
+        pytest.param(None, [(0, "authorization_pending"), (4.9, "slow_down")], id="not spoken: 5 seconds"),
+        pytest.param(0, [(0, "authorization_pending")] * 3, id="at will"),
+        pytest.param(5, [(0, "deny"), (0, "access_denied")], id="denied"),
+        pytest.param(5, [(599, "authorization_pending"), (5, "expired_token")], id="expired"),
+        pytest.param(5, [(0, "expire_devices"), (0, "expired_token")], id="expired at once"),
+    ],
+)  # fmt: skip
+async def test_a_device_login_is_polled(
+    serve: Serve, interval: float | None, polls: list[tuple[float, str | None]]
+) -> None:
+    client = await serve(interval=interval)
+    started = (await client.send("/oauth/device_authorization", data=DEVICE | {"scope": "all"})).json
+    assert started.get("interval") == interval
+    assert started["verification_uri_complete"] == f"{client.fake.url}/device?user_code={started['user_code']}"
+    assert len(client.fake.device_requests) == 1
+    for wait, expected in polls:
+        await asyncio.sleep(wait)
+        if expected in ("approve", "deny", "expire_devices"):
+            getattr(client.fake, expected)()
+            continue
+        polled = (await client.send("/oauth/token", data=DEVICE | {"device_code": started["device_code"]})).json
+        assert polled.get("error") == expected
+        if expected is None:
+            assert polled["scope"] == "all"
+            assert await is_live(client, polled["access_token"])
 
 
-def polled(oauth: FakeOAuth, login: dict[str, Any], now: float) -> str:
-    try:
-        ask(oauth, {"client_id": "client", "grant_type": DEVICE_GRANT, "device_code": login["device_code"]}, now)
-    except OAuthError as error:
-        return error.error
-    return "granted"
-
-
-def test_a_person_says_yes_or_no_to_a_code() -> None:
-    oauth = server()
-    one, other = started(oauth), started(oauth)
-    oauth.decide(one["user_code"], "approved")
-    oauth.decide(other["user_code"], "denied")
-    assert (polled(oauth, one, 5), polled(oauth, other, 5)) == ("granted", "access_denied")
-    with pytest.raises(LookupError):
-        oauth.decide(None, "approved")
-
-
-def test_without_a_code_the_person_decides_on_all_that_wait() -> None:
-    oauth = server()
-    logins = [started(oauth), started(oauth)]
-    oauth.decide(None, "approved")
-    assert [polled(oauth, each, 5) for each in logins] == ["granted", "granted"]
-
-
-def test_a_device_code_buys_one_credential() -> None:
-    oauth = server()
-    login = started(oauth)
-    oauth.decide(None, "approved")
-    assert [polled(oauth, login, at) for at in (0, 5)] == ["granted", "invalid_grant"]
-
-
-def test_a_device_code_expires() -> None:
-    oauth = server()
-    assert polled(oauth, started(oauth), 599) == "authorization_pending"
-    assert polled(oauth, started(oauth), 600) == "expired_token"
-    login = started(oauth)
-    oauth.expire_devices()
-    assert polled(oauth, login, 0) == "expired_token"
-
-
-def test_each_slow_down_adds_five_seconds() -> None:
-    oauth = server(interval=2)
-    login = started(oauth)
-    # 2 s at first, then 7, then 12; a timer that is a clock tick early is forgiven.
-    assert [polled(oauth, login, at) for at in (0, 1, 7, 18.995)] == [
-        "authorization_pending", "slow_down", "slow_down", "authorization_pending",
-    ]  # fmt: skip
-    assert polled(oauth, login, 30.9) == "slow_down"
-
-
-def test_an_interval_that_is_not_told_is_five_seconds() -> None:
-    oauth = server(interval=None)
-    login = started(oauth)
-    assert "interval" not in login
-    assert [polled(oauth, login, at) for at in (0, 4.9)] == ["authorization_pending", "slow_down"]
-
-
-def test_an_interval_of_zero_lets_a_client_poll_at_will() -> None:
-    oauth = server(interval=0)
-    login = started(oauth)
-    assert login["interval"] == 0
-    assert [polled(oauth, login, 0) for _ in range(3)] == ["authorization_pending"] * 3
+async def test_a_person_decides_on_one_code_or_on_all(serve: Serve) -> None:
+    client = await serve()
+    one, *others = [(await client.send("/oauth/device_authorization", data=DEVICE)).json for _ in range(3)]
+    client.fake.deny(one["user_code"])
+    client.fake.approve()
+    polled = [await client.send("/oauth/token", data=DEVICE | {"device_code": each["device_code"]})
+              for each in (one, *others)]  # fmt: skip
+    assert [each.json.get("error") for each in polled] == ["access_denied", None, None]
+    for decide in (client.fake.approve, client.fake.deny):
+        with pytest.raises(LookupError):
+            decide()

@@ -1,218 +1,252 @@
-"""The fake provider: its usual answers, its tokens, and scripted replies."""
+"""The fake provider: who is let in, what it saw, how long it holds, and running it."""
 
 from __future__ import annotations
 
+import asyncio
+import http.client
 import json
+import logging
+import threading
 from typing import Any
 
-import aiohttp
 import pytest
+from reactivex import operators as ops
 
-from rxauth.events import Block, Text, Thinking, ToolCall
-from rxauth.testing import FakeProvider, Reply, SeenRequest
-from tests.testing.client import CHAT, MESSAGES, REQUEST, Client
-
-# The usual answers.
-
-
-async def test_anthropic_messages_are_server_sent_events(session: aiohttp.ClientSession) -> None:
-    async with FakeProvider(answer="Hello, world.") as fake:
-        seen = await Client(fake, session).ask()
-    assert (seen.status, seen.error) == (200, None)
-    assert seen.headers["Content-Type"] == "text/event-stream; charset=utf-8"
-    assert seen.headers["request-id"] == "req_000001"
-    assert seen.events[0]["message"]["model"] == "fake-1"
-    assert [event["type"] for event in seen.events] == [
-        "message_start", "content_block_start", "ping", "content_block_delta", "content_block_delta",
-        "content_block_stop", "message_delta", "message_stop",
-    ]  # fmt: skip
-    assert [event["delta"]["text"] for event in seen.events[3:5]] == ["Hello,", " world."]
-
-
-async def test_openai_chat_is_server_sent_chunks(session: aiohttp.ClientSession) -> None:
-    async with FakeProvider(answer="Hello, world.") as fake:
-        client = Client(fake, session)
-        seen = await client.ask(CHAT, REQUEST | {"stream_options": {"include_usage": True}})
-        plain = await client.ask(CHAT)
-    assert seen.headers["x-request-id"] == "req_000001"
-    *chunks, done = seen.events
-    assert done == "[DONE]"
-    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
-    said = [choice["delta"].get("content") for chunk in chunks for choice in chunk["choices"]]
-    assert said == ["", "Hello,", " world.", None]
-    assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
-    assert chunks[-1]["choices"] == []
-    assert chunks[-1]["usage"]["completion_tokens"] == 2
-    assert all(chunk.get("choices") for chunk in plain.events[:-1]), "usage comes only where it was asked for"
-
-
-async def test_without_stream_an_answer_is_one_object(session: aiohttp.ClientSession) -> None:
-    answer: list[Block] = [
-        Thinking("Hm.", signature="sig"),
-        Text("Hello."),
-        ToolCall("call_1", "weather", '{"city": "Paris"}'),
-    ]
-    async with FakeProvider(answer=answer) as fake:
-        client = Client(fake, session)
-        message = json.loads((await client.ask(payload={"model": "m"})).body)
-        completion = json.loads((await client.ask(CHAT, {"model": "m"})).body)
-    assert [block["type"] for block in message["content"]] == ["thinking", "text", "tool_use"]
-    assert message["content"][2]["input"] == {"city": "Paris"}
-    assert message["stop_reason"] == "tool_use"
-    choice = completion["choices"][0]
-    assert choice["message"]["content"] == "Hello."
-    assert choice["message"]["reasoning_content"] == "Hm."
-    assert choice["message"]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city": "Paris"}'}
-    assert choice["finish_reason"] == "tool_calls"
-
+from rxauth import StaticCredentials, anthropic_messages, to_async_iterable
+from rxauth.testing import FakeProvider, Gate, Reply
+from tests.testing.conftest import CHAT, MESSAGES, REQUEST, Serve
 
 # Who is let in.
 
 
-async def test_a_dead_token_uses_up_no_reply(session: aiohttp.ClientSession) -> None:
-    async with FakeProvider(replies=[Reply(status=503)]) as fake:
-        client = Client(fake, session)
-        fake.invalidate()
-        rejected = await client.ask()
-        assert rejected.status == 401
-        assert json.loads(rejected.body)["error"]["type"] == "authentication_error"
-        openai = json.loads((await client.ask(CHAT)).body)
-        assert openai["error"]["code"] == "invalid_api_key"
-        client.credential = fake.credential()
-        assert (await client.ask()).status == 503
-        assert (await client.ask()).status == 200
-        assert [each.status for each in fake.api_requests] == [401, 401, 503, 200]
-
-
-async def test_a_key_counts_in_either_header(session: aiohttp.ClientSession) -> None:
-    async with FakeProvider(api_keys=["static"]) as fake:
-        for headers in ({"x-api-key": "static"}, {"Authorization": "bearer static"}):
-            async with session.post(fake.url + MESSAGES, json=REQUEST, headers=headers) as response:
-                assert response.status == 200
-        for headers in ({}, {"Authorization": "static"}, {"Authorization": "Bearer other"}):
-            async with session.post(fake.url + MESSAGES, json=REQUEST, headers=headers) as response:
-                assert response.status == 401
-
-
-async def test_a_token_expires(session: aiohttp.ClientSession) -> None:
-    now = 1000.0
-    async with FakeProvider(expires_in=900, clock=lambda: now) as fake:
-        client = Client(fake, session)
-        assert client.credential.expires_at == 1900
-        now = 1899.9
-        assert (await client.ask()).status == 200
-        now = 1900
-        assert (await client.ask()).status == 401
-        response = json.loads((await client.refresh(client.credential.refresh_token)).body)
-        assert response["expires_in"] == 900
-        assert (await client.ask(token=response["access_token"])).status == 200
+async def test_a_dead_token_uses_up_no_reply(serve: Serve) -> None:
+    client = await serve(replies=[Reply(status=503)])
+    client.fake.invalidate()
+    assert (await client.ask()).json["error"]["type"] == "authentication_error"
+    assert (await client.ask(CHAT)).json["error"]["code"] == "invalid_api_key"
+    client.credential = client.fake.credential()
+    assert [(await client.ask()).status for _ in range(2)] == [503, 200]
+    assert [each.status for each in client.fake.api_requests] == [401, 401, 503, 200]
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [("GET", MESSAGES, 405), ("GET", "/elsewhere", 404), ("GET", "/oauth/token", 405), ("GET", "/device", 200)],
-    ids=lambda value: str(value),
-)
-async def test_other_paths_and_methods_have_a_status(
-    session: aiohttp.ClientSession, method: str, path: str, status: int
-) -> None:
-    async with FakeProvider() as fake:
-        assert (await Client(fake, session)._send(method, fake.url + path)).status == status
-
-
-async def test_a_request_without_an_object_is_refused(session: aiohttp.ClientSession) -> None:
-    async with FakeProvider(api_keys=["k"]) as fake:
-        for data in (b"{", b"[]", b""):
-            async with session.post(fake.url + MESSAGES, data=data, headers={"x-api-key": "k"}) as response:
-                assert response.status == 400
-
-
-# Scripted replies.
-
-
-async def test_replies_are_used_in_turn(session: aiohttp.ClientSession) -> None:
-    async with FakeProvider(replies=[Reply(status=529), None, Reply.unauthorized()]) as fake:
-        client = Client(fake, session)
-        assert [(await client.ask()).status for _ in range(4)] == [529, 200, 401, 200]
-
-
-@pytest.mark.parametrize(
-    ("status", "path", "type"),
+    ("headers", "status"),
     [
-        (400, MESSAGES, "invalid_request_error"),
-        (401, CHAT, "authentication_error"),
-        (403, MESSAGES, "permission_error"),
-        (429, CHAT, "rate_limit_error"),
-        (502, MESSAGES, "api_error"),
-        (529, MESSAGES, "overloaded_error"),
+        ({"x-api-key": "static"}, 200),
+        ({"Authorization": "bearer static"}, 200),
+        ({}, 401),
+        ({"Authorization": "static"}, 401),
+        ({"Authorization": "Bearer other"}, 401),
+    ],
+    ids=str,
+)
+async def test_a_key_counts_in_either_header(serve: Serve, headers: dict[str, str], status: int) -> None:
+    client = await serve(api_keys=["static"])
+    assert (await client.send(MESSAGES, json=REQUEST, headers=headers)).status == status
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", MESSAGES, "", 405),
+        ("GET", "/elsewhere", "", 404),
+        ("GET", "/oauth/token", "", 405),
+        ("GET", "/device", "", 200),
+        ("POST", MESSAGES, "{", 400),
+        ("POST", MESSAGES, "[]", 400),
+        ("POST", MESSAGES, "", 400),
     ],
 )
-async def test_a_status_alone_brings_its_error(
-    session: aiohttp.ClientSession, status: int, path: str, type: str
-) -> None:
-    async with FakeProvider(replies=[Reply(status=status)]) as fake:
-        seen = await Client(fake, session).ask(path)
-    assert (seen.status, seen.headers["Content-Type"]) == (status, "application/json")
-    assert json.loads(seen.body)["error"]["type"] == type
+async def test_other_requests_have_a_status(serve: Serve, method: str, path: str, body: str, status: int) -> None:
+    client = await serve(api_keys=["k"])
+    assert (await client.send(path, method, data=body, headers={"x-api-key": "k"})).status == status
 
 
-async def test_a_reply_sets_error_and_message(session: aiohttp.ClientSession) -> None:
-    reply = Reply(status=401, error="token_expired", message="Too late.", headers={"x-more": "1"})
-    async with FakeProvider(replies=[reply]) as fake:
-        seen = await Client(fake, session).ask()
-    assert json.loads(seen.body)["error"] == {"type": "token_expired", "message": "Too late."}
-    assert seen.headers["x-more"] == "1"
+# What it saw.
 
 
-@pytest.mark.parametrize("path", [MESSAGES, CHAT])
-@pytest.mark.parametrize(("after", "events"), [(None, 2), (0, 1), (3, 4)])
-async def test_an_in_band_error_ends_the_answer(
-    session: aiohttp.ClientSession, path: str, after: int | None, events: int
-) -> None:
-    async with FakeProvider(replies=[Reply.in_band_error("authentication_error", after=after)]) as fake:
-        seen = await Client(fake, session).ask(path)
-    assert (seen.status, seen.error, len(seen.events)) == (200, None, events)
-    assert seen.events[-1]["error"]["type"] == "authentication_error"
-    assert ("type" in seen.events[-1]) == (path == MESSAGES)
+async def test_a_request_is_recorded_as_it_came(serve: Serve) -> None:
+    client = await serve()
+    await client.ask(MESSAGES + "?beta=true")
+    await client.refresh("none", scope="a b")
+    await client.fake.served(2)
+    api, token = client.fake.requests
+    assert (api.method, api.path, api.query, api.number) == ("POST", MESSAGES, "beta=true", 1)
+    assert api.json() == json.loads(api.body) == REQUEST
+    assert api.headers["AUTHORIZATION"] == f"Bearer {api.token}" == f"Bearer {client.credential.access_token}"
+    assert token.form()["scope"] == ["a b"]
+    assert (client.fake.api_requests, client.fake.token_requests, client.fake.device_requests) == ([api], [token], [])
+    assert repr([api, token]) == "[SeenRequest(POST /v1/messages, 200), SeenRequest(POST /oauth/token, 400)]"
 
 
-async def test_a_reply_sets_answer_and_stop_reason(session: aiohttp.ClientSession) -> None:
-    async with FakeProvider(replies=[Reply(answer="Other", stop="length"), Reply(stop="refusal")]) as fake:
-        client = Client(fake, session)
-        first, second = await client.ask(), await client.ask(CHAT)
-    assert [event["delta"]["text"] for event in first.events if event["type"] == "content_block_delta"] == ["Other"]
-    assert first.events[-2]["delta"]["stop_reason"] == "max_tokens"
-    assert second.events[-2]["choices"][0]["finish_reason"] == "content_filter"
+async def test_a_client_that_leaves_is_noticed_at_once(serve: Serve) -> None:
+    client = await serve(replies=[Reply.hang(after=3), None])
+    fake, headers = client.fake, {"x-api-key": client.credential.access_token}
+    async with client.session.post(fake.url + MESSAGES, json=REQUEST, headers=headers) as response:
+        await response.content.readany()
+        assert fake.open_connections == 1
+        assert repr(fake.requests[0]) == "SeenRequest(POST /v1/messages, 200, under way)"
+        response.close()
+        await fake.served(1)
+    await fake.until(lambda fake: fake.open_connections == 0)
+    assert repr(fake.requests[0]) == "SeenRequest(POST /v1/messages, 200, client closed)"
+    await client.ask()
+    await fake.served(2)
+    assert not fake.requests[1].client_closed
 
 
-async def test_a_body_is_sent_as_it_is(session: aiohttp.ClientSession) -> None:
-    bodies: list[Any] = [
-        b"\xff\xfe",
-        "d\u00e9j\u00e0",
-        {"any": "thing"},
-        [{"type": "ping"}, "data: raw\n\n", b"\n"],
-        [],
-    ]
-    async with FakeProvider(replies=[Reply(body=body) for body in bodies]) as fake:
-        client = Client(fake, session)
-        seen = [await client.ask() for _ in bodies]
-    assert [each.body for each in seen] == [
-        b"\xff\xfe",
-        "d\u00e9j\u00e0".encode(),
-        b'{"any":"thing"}',
-        b'event: ping\ndata: {"type":"ping"}\n\ndata: raw\n\n\n',
-        b"",
-    ]
-    assert [each.headers["Content-Type"].split(";")[0] for each in seen] == [
-        "text/event-stream", "text/event-stream", "application/json", "text/event-stream", "text/event-stream",
-    ]  # fmt: skip
-    assert all(each.error is None for each in seen)
+async def test_a_client_that_leaves_before_a_status_is_noticed(serve: Serve) -> None:
+    client = await serve(token_replies=[Reply.hang()])
+    refreshing = asyncio.create_task(client.refresh())
+    await client.fake.seen(1)
+    refreshing.cancel()
+    await client.fake.served(1)
+    assert repr(client.fake.requests) == "[SeenRequest(POST /oauth/token, no answer, client closed)]"
 
 
-async def test_a_body_may_depend_on_the_request(session: aiohttp.ClientSession) -> None:
-    def echo(request: SeenRequest) -> dict[str, str]:
-        return {"error": f"{request.token} is dead"}
+async def test_a_client_that_leaves_is_not_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    client = await serve(replies=[Reply.in_band_error()])
+    credentials = StaticCredentials(client.credential.access_token)
+    stream = anthropic_messages(REQUEST, base_url=client.fake.url, credentials=credentials)
+    before_error: Any = ops.take_while(lambda event: event.type != "error")
+    assert [event.type async for event in to_async_iterable(stream.pipe(before_error))] == ["start"]
+    await client.fake.served()
+    assert [record for record in caplog.records if record.name == "aiohttp.server"] == []
 
-    async with FakeProvider(replies=[Reply(status=401, body=echo)]) as fake:
-        client = Client(fake, session)
-        assert json.loads((await client.ask()).body) == {"error": f"{client.credential.access_token} is dead"}
+
+async def test_an_idle_connection_counts_as_open(serve: Serve) -> None:
+    client = await serve()
+    await asyncio.gather(*(client.ask() for _ in range(20)))
+    assert client.fake.open_connections == 20
+    await client.session.close()
+    await client.fake.until(lambda fake: fake.open_connections == 0)
+
+
+async def test_no_text_shows_a_token(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = await serve(client_secret="client-secret", api_keys=["api-key"])
+    await client.ask()
+    await client.refresh(client_secret="client-secret")
+    reply = Reply(body={"access_token": "scripted-token"})
+    printed = [repr(x) + str(x) for x in (client.fake, client.fake.requests, reply, client.fake.requests[0].headers)]
+    secrets = [client.credential.access_token, client.credential.refresh_token or "-", "scripted-token"]
+    for secret in [*secrets, "client-secret", "api-key"]:
+        assert not any(secret in each for each in [*printed, caplog.text]), secret
+
+
+# Gates.
+
+
+async def test_a_gate_holds_a_response(serve: Serve) -> None:
+    before, within, in_body = Gate(), Gate(), Gate()
+    replies = [Reply(hold=before), Reply(hold=within, hold_after=2), Reply(body=["first", in_body, "second"])]
+    client = await serve(replies=replies)
+    for gate, status, events in ((before, None, 8), (within, 200, 8), (in_body, 200, 0)):
+        asking = asyncio.create_task(client.ask())
+        await gate.reached()
+        assert client.fake.requests[-1].status == status
+        assert (asking.done(), gate.is_open) == (False, False)
+        gate.open()
+        assert len((await asking).events) == events
+        assert repr(gate) == "Gate(open, 1 reached)"
+
+
+async def test_a_gate_counts_responses() -> None:
+    gate = Gate()
+    held = [asyncio.create_task(gate.hold()) for _ in range(3)]
+    await gate.reached(3)
+    assert not any(task.done() for task in held)
+    gate.open()
+    await asyncio.gather(*held, gate.hold())
+
+
+def test_a_gate_is_opened_from_another_thread() -> None:
+    gate, passed = Gate(), threading.Event()
+
+    def waiter() -> None:
+        asyncio.run(gate.hold())
+        passed.set()
+
+    thread = threading.Thread(target=waiter)
+    thread.start()
+    asyncio.run(gate.reached())
+    assert not passed.is_set()
+    gate.open()
+    thread.join(10)
+    assert passed.is_set()
+
+
+async def test_waiters_that_leave_are_no_error() -> None:
+    trouble: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: trouble.append(context))
+    gate = Gate()
+    leaves_before, leaves_when_woken, stays = (asyncio.create_task(gate.hold()) for _ in range(3))
+    await gate.reached(3)
+    leaves_before.cancel()
+    await asyncio.wait([leaves_before])
+    gate.open()
+    leaves_when_woken.cancel()
+    await asyncio.wait([leaves_when_woken, stays])
+    assert (stays.cancelled(), trouble) == (False, [])
+
+
+async def test_a_change_between_checks_is_not_missed() -> None:
+    async with FakeProvider() as fake, asyncio.timeout(5):
+        checks = iter([False, True])
+        await fake.until(lambda _: next(checks))
+
+
+# Running.
+
+
+def test_it_runs_on_a_thread_of_its_own() -> None:
+    gate = Gate()
+    with FakeProvider(replies=[Reply(hold=gate, hold_after=1)]) as fake:
+        host = fake.url.removeprefix("http://")
+        connection = http.client.HTTPConnection(host, timeout=10)
+        headers = {"x-api-key": fake.credential().access_token}
+        connection.request("POST", MESSAGES, json.dumps(REQUEST), headers)
+        response = connection.getresponse()
+        assert response.readline() == b"event: message_start\n"
+        gate.open()
+        assert response.read().endswith(b'data: {"type":"message_stop"}\n\n')
+        connection.close()
+        asyncio.run(fake.until(lambda fake: fake.open_connections == 0))
+        assert [each.status for each in fake.requests] == [200]
+    with pytest.raises(ConnectionRefusedError):
+        http.client.HTTPConnection(host, timeout=10).connect()
+
+
+@pytest.mark.looptime
+async def test_a_hanging_response_does_not_block_the_end(serve: Serve) -> None:
+    clock = asyncio.get_running_loop()
+    client = await serve()
+    async with FakeProvider(replies=[Reply.hang(), Reply.hang(after=1)]) as client.fake:
+        client.credential = client.fake.credential()
+        asking = [asyncio.create_task(client.ask()) for _ in range(2)]
+        await client.fake.seen(2)
+        begin = clock.time()
+    assert clock.time() == begin
+    ended = await asyncio.gather(*asking)
+    assert all(each.error is not None for each in ended)
+    assert not any(each.client_closed for each in client.fake.requests)
+
+
+async def test_a_stopped_provider_has_no_address() -> None:
+    fake = FakeProvider()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="async with"):
+            fake.url  # noqa: B018
+        async with fake:
+            assert fake.url.startswith("http://127.0.0.1:")
+            with pytest.raises(RuntimeError, match="already"):
+                await fake.__aenter__()
+
+
+async def test_a_port_that_is_taken_is_an_error() -> None:
+    async with FakeProvider() as fake:
+        other = FakeProvider(port=int(fake.url.rpartition(":")[2]))
+        with pytest.raises(OSError, match="address"):
+            await other.__aenter__()
+        with pytest.raises(OSError, match="address"), other:
+            pass

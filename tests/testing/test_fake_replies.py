@@ -1,19 +1,20 @@
-"""Replies: their fields, their steps, and waiting at a gate."""
+"""Scripted replies: what they refuse, and what a client gets."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import io
 from typing import Any
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rxauth.events import Text
-from rxauth.testing import Gate, Pause, Reply
-from rxauth.testing._replies import End, encoded, sse, writes
-from rxauth.testing._signal import Signal
+from rxauth.testing import FakeProvider, Gate, Pause, Reply
+from rxauth.testing._bodies import writes
+from tests.testing.conftest import CHAT, MESSAGES, REQUEST, Serve
 
 
 @pytest.mark.parametrize(
@@ -22,14 +23,12 @@ from rxauth.testing._signal import Signal
         {"status": 199},
         {"status": 600},
         {"status": "200"},
-        {"status": True},
         {"headers": {"X-A": "two\r\nlines"}},
         {"headers": {"X\n": "a"}},
         {"delay": -1},
         {"delay": float("nan")},
         {"pause": float("inf")},
         {"pause": "1"},
-        {"delay": True},
         {"cut_at": -1},
         {"cut_at": "tail"},
         {"reset_at": 1.5},
@@ -47,6 +46,9 @@ from rxauth.testing._signal import Signal
         {"error": "x", "error_after": -1},
         {"error": "x", "stop": "stop"},
         {"stop": "end_turn"},
+        {"shape": "round", "error": "e"},
+        {"shape": "bare"},
+        {"numbering": "by hand"},
         {"hold_after": 1},
         {"hold": Gate(), "hold_after": -1},
     ],
@@ -75,7 +77,7 @@ def test_a_reply_keeps_its_own_copies() -> None:
         (Reply.hang(after=2), "Reply(hold=Gate(closed, 0 reached), hold_after=2)"),
         (Reply(status=200, body="secret"), "Reply(body=...)"),
         (Reply.rate_limited(headers={"a": "b"}), "Reply(status=429, headers={'a': 'b'})"),
-        (Reply.unauthorized("token_expired"), "Reply(status=401, error='token_expired')"),
+        (Reply.redirect("/x"), "Reply(status=307, headers={'Location': '/x'})"),
     ],
     ids=str,
 )
@@ -83,25 +85,87 @@ def test_a_reply_is_printed_as_it_was_made(reply: Reply, text: str) -> None:
     assert repr(reply) == text
 
 
-def test_an_event_is_encoded_with_its_type() -> None:
-    assert (
-        sse({"type": "x", "text": "\u00e9\u2028\n"})
-        == 'event: x\ndata: {"type":"x","text":"\u00e9\u2028\\n"}\n\n'.encode()
-    )
-    assert sse({"type": 3}) == b'data: {"type":3}\n\n'
+@pytest.mark.parametrize("name", ["replies", "token_replies", "device_replies"])
+def test_a_script_of_other_things_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=name):
+        FakeProvider(**{name: [401]})  # type: ignore[arg-type]
 
 
-def test_a_body_of_other_things_is_refused() -> None:
-    with pytest.raises(TypeError, match="int"):
-        list(encoded([1]))  # type: ignore[list-item]
+# What a client gets.
+
+
+async def test_replies_are_used_in_turn(serve: Serve) -> None:
+    client = await serve(replies=[Reply(status=529), None, Reply.unauthorized()])
+    assert [(await client.ask()).status for _ in range(4)] == [529, 200, 401, 200]
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "type"),
+    [
+        (400, MESSAGES, "invalid_request_error"),
+        (401, CHAT, "authentication_error"),
+        (403, MESSAGES, "permission_error"),
+        (429, CHAT, "rate_limit_error"),
+        (502, MESSAGES, "api_error"),
+        (529, MESSAGES, "overloaded_error"),
+    ],
+)
+async def test_a_status_alone_brings_its_error(serve: Serve, status: int, path: str, type: str) -> None:
+    seen = await (await serve(replies=[Reply(status=status)])).ask(path)
+    assert (seen.status, seen.headers["Content-Type"], seen.json["error"]["type"]) == (status, "application/json", type)
+
+
+async def test_a_reply_sets_error_and_message(serve: Serve) -> None:
+    reply = Reply(status=401, error="token_expired", message="Too late.", headers={"x-more": "1"})
+    seen = await (await serve(replies=[reply])).ask()
+    assert seen.json["error"] == {"type": "token_expired", "message": "Too late."}
+    assert seen.headers["x-more"] == "1"
+
+
+@pytest.mark.parametrize("path", [MESSAGES, CHAT])
+@pytest.mark.parametrize(("after", "events"), [(None, 2), (0, 1), (3, 4)])
+async def test_an_in_band_error_ends_the_answer(serve: Serve, path: str, after: int | None, events: int) -> None:
+    seen = await (await serve(replies=[Reply.in_band_error(after=after)])).ask(path)
+    assert (seen.status, seen.error, len(seen.events)) == (200, None, events)
+    assert seen.events[-1]["error"]["type"] == "authentication_error"
+    assert ("type" in seen.events[-1]) == (path == MESSAGES)
+
+
+@pytest.mark.parametrize(
+    ("body", "sent", "content_type"),
+    [
+        pytest.param(b"\xff\xfe", b"\xff\xfe", "text/event-stream", id="bytes"),
+        pytest.param("d\u00e9j\u00e0", "d\u00e9j\u00e0".encode(), "text/event-stream", id="text"),
+        pytest.param({"any": "thing"}, b'{"any":"thing"}', "application/json", id="a mapping"),
+        pytest.param(
+            [{"type": "x", "text": "\u00e9\u2028\n"}, {"type": 3}, "data: raw\n\n", b"\n"],
+            'event: x\ndata: {"type":"x","text":"\u00e9\u2028\\n"}\n\ndata: {"type":3}\n\ndata: raw\n\n\n'.encode(),
+            "text/event-stream",
+            id="a list",
+        ),
+        pytest.param([], b"", "text/event-stream", id="nothing"),
+        pytest.param(lambda seen: {"path": seen.path}, b'{"path":"/v1/messages"}', "application/json", id="a function"),
+    ],
+)
+async def test_a_body_is_sent_as_it_is(serve: Serve, body: Any, sent: bytes, content_type: str) -> None:
+    seen = await (await serve(replies=[Reply(body=body)])).ask()
+    assert (seen.body, seen.headers["Content-Type"].split(";")[0], seen.error) == (sent, content_type, None)
+
+
+async def test_a_body_of_other_things_is_refused(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    client = await serve(replies=[Reply(body=[1])])  # type: ignore[list-item]
+    assert (await client.ask()).status == 500
+    assert "A body consists of bytes, str, mappings, Pause and Gate, not of int." in caplog.text
+
+
+# In which pieces.
 
 
 def test_a_gate_stands_after_so_many_events() -> None:
-    gate = Gate()
+    gate, pause = Gate(), Pause(1)
     for after, steps in [(0, [gate, b"a", b"b"]), (1, [b"a", gate, b"b"]), (2, [b"a", b"b", gate])]:
         assert list(writes([b"a", b"b"], Reply(hold=gate, hold_after=after))) == steps
     assert list(writes([b"a", b"b"], Reply(hold=gate, hold_after=9))) == [b"a", b"b", gate]
-    pause = Pause(1)
     assert list(writes([pause, b"a", b"b"], Reply(hold=gate, hold_after=1))) == [pause, b"a", gate, b"b"]
     assert list(writes([b"a", b"b"], Reply(hold=gate))) == [b"a", b"b"], "at the head it is not the body's business"
 
@@ -112,10 +176,10 @@ def test_a_pause_ends_a_write() -> None:
     assert list(writes([b"a", pause, b"b", b"c"], Reply(events_per_write=2))) == [b"a", pause, b"bc"]
 
 
-def test_a_cut_of_zero_writes_nothing() -> None:
+def test_a_cut_comes_after_what_is_waited_for() -> None:
     gate = Gate()
-    assert list(writes([gate, b"a"], Reply(cut_at=0))) == [gate, End.CUT]
-    assert list(writes([b"a", gate, b"b"], Reply(reset_at=1))) == [b"a", gate, End.RESET]
+    assert list(writes([gate, b"a"], Reply(cut_at=0))) == [gate]
+    assert list(writes([b"a", gate, b"b"], Reply(reset_at=1))) == [b"a", gate]
 
 
 @given(
@@ -124,91 +188,73 @@ def test_a_cut_of_zero_writes_nothing() -> None:
         st.fixed_dictionaries({"chunk_size": st.integers(1, 12)}),
         st.fixed_dictionaries({"events_per_write": st.integers(1, 4)}),
     ),
-    end=st.one_of(
-        st.just({}),
-        st.fixed_dictionaries({"cut_at": st.integers(0, 80)}),
-        st.fixed_dictionaries({"reset_at": st.integers(0, 80)}),
+    end=st.sampled_from(["cut_at", "reset_at"]).flatmap(
+        lambda name: st.fixed_dictionaries({}, optional={name: st.integers(0, 80)})
     ),
-    pause=st.sampled_from([0, 1]),
 )
-def test_the_bytes_are_the_same_in_any_writes(
-    pieces: list[bytes], how: dict[str, int], end: dict[str, int], pause: int
-) -> None:
-    steps = list(writes(pieces, Reply(pause=pause, **how, **end)))  # type: ignore[arg-type]
-    sent = [step for step in steps if isinstance(step, bytes)]
-    whole, at = b"".join(pieces), next(iter(end.values()), None)
-    assert b"".join(sent) == whole[:at]
+def test_the_bytes_are_the_same_in_any_writes(pieces: list[bytes], how: dict[str, int], end: dict[str, int]) -> None:
+    sent = [step for step in writes(pieces, Reply(**how, **end)) if isinstance(step, bytes)]  # type: ignore[arg-type]
+    assert b"".join(sent) == b"".join(pieces)[: next(iter(end.values()), None)]
     assert b"" not in sent, "an empty chunk is the terminal one"
-    assert [step for step in steps if isinstance(step, End)] == ([] if at is None else [steps[-1]])
-    assert sum(isinstance(step, Pause) for step in steps) == (max(0, len(sent) - 1) if pause else 0)
     if "chunk_size" in how:
         assert all(len(step) == how["chunk_size"] for step in sent[:-1])
 
 
-# Waiting.
+async def test_every_event_arrives_on_its_own(serve: Serve) -> None:
+    client = await serve(answer="one two three four", replies=[None, Reply(events_per_write=4), Reply(chunk_size=7)])
+    single, several, small = await client.ask(), await client.ask(), await client.ask()
+    assert [piece.count(b"\n\n") for piece in single.pieces] == [1] * 10
+    assert [piece.count(b"\n\n") for piece in several.pieces] == [4, 4, 2]
+    assert {len(piece) for piece in small.pieces[:-1]} == {7}
 
 
-async def test_a_gate_counts_responses() -> None:
-    gate = Gate()
-    held = [asyncio.create_task(gate.hold()) for _ in range(3)]
-    await gate.reached(3)
-    assert not any(task.done() for task in held)
-    gate.open()
-    await asyncio.gather(*held, gate.hold())
-    assert gate.is_open
+@pytest.mark.parametrize("at", [0, 1, 100, 400])
+async def test_a_cut_is_exact_to_the_byte(serve: Serve, at: int) -> None:
+    client = await serve(replies=[None, Reply.cut(at=at), Reply.reset(at=at)])
+    whole, cut, reset = [await client.ask() for _ in range(3)]
+    assert [each.status for each in client.fake.requests] == [200, 200, 200]
+    assert not any(each.client_closed for each in client.fake.requests)
+    for seen in (cut, reset):
+        assert (seen.status, len(seen.body)) == (200, at)
+        assert seen.body[:10] == whole.body[:10][:at]
+        assert isinstance(seen.error, aiohttp.ClientPayloadError)
+    assert "ConnectionResetError" not in str(cut.error)
+    assert "ConnectionResetError" in str(reset.error)
 
 
-def test_a_gate_is_opened_from_another_thread() -> None:
-    gate, passed = Gate(), threading.Event()
-
-    def waiter() -> None:
-        asyncio.run(gate.hold())
-        passed.set()
-
-    thread = threading.Thread(target=waiter)
-    thread.start()
-    asyncio.run(gate.reached())
-    assert not passed.is_set()
-    gate.open()
-    thread.join(10)
-    assert passed.is_set()
+async def test_a_connection_may_end_before_its_status(serve: Serve) -> None:
+    client = await serve(replies=[Reply.cut(), Reply.reset()])
+    cut, reset = await client.ask(), await client.ask()
+    assert [each.status for each in client.fake.requests] == [None, None]
+    assert not any(each.client_closed for each in client.fake.requests)
+    assert isinstance(cut.error, aiohttp.ServerDisconnectedError)
+    assert isinstance(reset.error, aiohttp.ClientOSError)
 
 
-async def test_a_signal_outlives_waiters_and_loops() -> None:
-    signal, changed = Signal(), False
-    waiting = asyncio.create_task(signal.until(lambda: changed))
-    leaving = asyncio.create_task(signal.until(lambda: changed))
-    await asyncio.sleep(0)
-    leaving.cancel()
-    await asyncio.wait([leaving])
-    assert len(signal._waiting) == 1
-
-    ended = asyncio.new_event_loop()
-    signal._waiting.add(ended.create_future())
-    ended.close()
-    changed = True
-    signal.notify()
-    await waiting
+async def test_large_requests_and_bodies_are_whole(serve: Serve) -> None:
+    size = 3_000_000
+    client = await serve(replies=[Reply(body=b"x" * size), Reply.cut(at=size - 1, body=b"x" * size)])
+    request = b'{"x": "' + b"y" * size + b'"}'
+    headers = {"x-api-key": client.credential.access_token}
+    whole, cut = [await client.send(MESSAGES, data=io.BytesIO(request), headers=headers) for _ in range(2)]
+    assert all(len(each.body) > size for each in client.fake.requests)
+    assert (len(whole.body), len(cut.body)) == (size, size - 1)
 
 
-async def test_a_waiter_that_leaves_when_woken_is_no_error() -> None:
-    trouble: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: trouble.append(context))
-    signal = Signal()
-    waiting = asyncio.create_task(signal.until(lambda: False))
-    await asyncio.sleep(0)
-    signal.notify()
-    waiting.cancel()
-    await asyncio.wait([waiting])
-    assert trouble == []
+# When.
 
 
-def test_a_condition_true_between_checks_is_not_missed() -> None:
-    signal = Signal()
-    answers = iter([False, True])
+@pytest.mark.looptime
+async def test_delays_and_pauses_run_on_the_loops_clock(serve: Serve) -> None:
+    client = await serve(latency=7, replies=[Reply(delay=30, pause=5, body=["a", Pause(1000), "b", "c"])])
+    clock = asyncio.get_running_loop()
+    begin, headers = clock.time(), {"x-api-key": client.credential.access_token}
+    async with client.session.post(client.fake.url + MESSAGES, json=REQUEST, headers=headers) as response:
+        assert clock.time() - begin == pytest.approx(37)
+        times = [clock.time() - begin async for _ in response.content.iter_any()]
+    assert times == pytest.approx([37, 1042, 1047])
 
-    async def main() -> None:
-        async with asyncio.timeout(5):
-            await signal.until(lambda: next(answers))
 
-    asyncio.run(main())
+def test_a_negative_latency_is_refused() -> None:
+    with pytest.raises(ValueError, match="latency"):
+        FakeProvider(latency=-1)

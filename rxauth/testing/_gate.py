@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 
 
@@ -12,37 +12,26 @@ class Signal:
     """Wake the waiters for a condition when it may have become true."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: set[Future[None]] = set()
 
     def notify(self) -> None:
         """Make every waiter check its condition again."""
-        with self._lock:
-            waiting, self._waiting = self._waiting, set()
-        for future in waiting:
-            # The loop of a waiter may have ended, and the waiter with it.
-            with suppress(RuntimeError):
-                future.get_loop().call_soon_threadsafe(_wake, future)
+        for woken in self._waiting.copy():
+            with suppress(InvalidStateError):  # another thread has woken it already, or it has left
+                woken.set_result(None)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return as soon as `condition()` is true."""
         while not condition():
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            with self._lock:
-                self._waiting.add(future)
+            woken: Future[None] = Future()
+            self._waiting.add(woken)
             try:
                 # Another thread may have notified between the check above and the registration.
                 if condition():
                     return
-                await future
+                await asyncio.wrap_future(woken)
             finally:
-                with self._lock:
-                    self._waiting.discard(future)
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+                self._waiting.discard(woken)
 
 
 class Gate:
