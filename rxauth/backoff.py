@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
 from functools import cache, partial
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
@@ -43,13 +42,19 @@ __all__ = [
 
 T = TypeVar("T")
 
+OnRetry: TypeAlias = Callable[[int, float, BaseException | None], None]
+
+_Step: TypeAlias = float | tuple[Any, Exception | None] | None
+"""`None`: make a try. A number: wait for so many seconds. A pair: the end, a result or the last exception."""
+
+_LONGEST_WAIT = 60.0  # seconds: a user in front of an empty screen waits no longer
+
 _random = wait_random_exponential(multiplier=0.5, max=8)
 
 
 def wait_as_asked_or_random(state: RetryCallState) -> float:
     """Return the seconds to wait: the exception's `retry_after`, else random up to 0.5, 1, 2 ... 8."""
-    error = state.outcome.exception() if state.outcome is not None else None
-    asked = retry_after_of(error)
+    asked = retry_after_of(_failure_of(state))
     return _random(state) if asked is None else asked
 
 
@@ -65,9 +70,6 @@ def default_retrying() -> Retrying:
         retry=retry_if_exception(is_transient),
         reraise=True,
     )
-
-
-_LONGEST_WAIT = 60.0  # seconds: a user in front of an empty screen waits no longer
 
 
 @cache
@@ -93,37 +95,6 @@ def checked(retrying: object) -> BaseRetrying:
     return retrying
 
 
-@dataclass(frozen=True, slots=True)
-class _Try:
-    """Make a try now."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Wait:
-    """Wait before the next try; the try of this number, from 1, has failed."""
-
-    number: int
-    seconds: float
-    error: BaseException | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Return:
-    """Make no further try; this is the result."""
-
-    result: Any
-
-
-@dataclass(frozen=True, slots=True)
-class _Raise:
-    """Make no further try; this is the failure."""
-
-    error: Exception
-
-
-_Step: TypeAlias = _Try | _Wait | _Return | _Raise
-
-
 class _Tries:
     """Ask a policy what to do next, and report to it how each try ended. The only code that runs tenacity.
 
@@ -137,59 +108,62 @@ class _Tries:
         self._retrying = retrying
         self._seconds = seconds
         self._began = seconds() if began is None else began
-        self._traceback: TracebackType | None = None
         self._state: RetryCallState | None = None
-        self._default_step: _Step = _Try()
-        # The default policy accepts every result and decides only after a failure: until then tenacity is not set up,
-        # which costs more than the rest of a recovery.
-        if retrying is not default_retrying():
-            self._begin()
-
-    def _begin(self) -> RetryCallState:
-        state = self._state = RetryCallState(self._retrying.copy(), None, (), {})
-        state.start_time = self._began
-        return state
+        self._result: Any = None
+        self._traceback: TracebackType | None = None
 
     def succeeded(self, result: Any) -> None:
-        if self._state is None:
-            self._default_step = _Return(result)
-        else:
+        self._result = result
+        if self._state is not None:
             self._state.set_result(result)
             self._state.outcome_timestamp = self._seconds()
 
     def failed(self, error: Exception) -> None:
-        state = self._state or self._begin()
+        state = self._begun()
         self._traceback = error.__traceback__
         state.set_exception((type(error), error, error.__traceback__))
         state.outcome_timestamp = self._seconds()
 
-    def next_step(self) -> _Step:
-        state = self._state
-        if state is None:
-            return self._default_step
+    def steps(self, on_retry: OnRetry) -> Iterator[_Step]:
+        # The default policy accepts every result and decides only after a failure: until then tenacity is not set up,
+        # which costs more than the rest of a recovery.
+        if self._retrying is default_retrying():
+            yield None
+            if self._state is None:
+                yield self._result, None
+        state = self._begun()
+        while True:
+            action = self._ask(state)
+            if isinstance(action, DoAttempt):
+                yield None
+            elif isinstance(action, DoSleep):
+                seconds = max(0.0, float(action))
+                on_retry(state.attempt_number, seconds, _failure_of(state))
+                state.prepare_for_next_attempt()
+                yield seconds
+            else:
+                state.outcome = None  # tenacity's frames hold the state, and so the exception
+                yield action
+
+    def _begun(self) -> RetryCallState:
+        if self._state is None:
+            self._state = RetryCallState(self._retrying.copy(), None, (), {})
+            self._state.start_time = self._began
+        return self._state
+
+    def _ask(self, state: RetryCallState) -> Any:
+        policy = state.retry_object
         try:
-            action = _ask(state.retry_object, state)
+            if not getattr(policy, "enabled", True):  # tenacity has the switch since 9.2
+                return DoAttempt() if state.outcome is None else (state.outcome.result(), None)
+            if not policy.statistics:  # tenacity counts per thread, and a try may end on another thread
+                policy.begin()
+            action = policy.iter(state)
+            return action if isinstance(action, DoAttempt | DoSleep) else (action, None)
         except Exception as error:
             if _failure_of(state) is error:
-                error.__traceback__ = self._traceback  # tenacity's frames hold the state, and so the error
-            state.outcome = None
-            return _Raise(error)
-        if isinstance(action, DoAttempt):
-            return _Try()
-        if isinstance(action, DoSleep):
-            wait = _Wait(state.attempt_number, max(0.0, float(action)), _failure_of(state))
-            state.prepare_for_next_attempt()
-            return wait
-        state.outcome = None
-        return _Return(action)
-
-
-def _ask(policy: BaseRetrying, state: RetryCallState) -> Any:
-    if not getattr(policy, "enabled", True):  # tenacity has the switch since 9.2
-        return state.outcome.result() if state.outcome is not None else DoAttempt()
-    if not policy.statistics:  # tenacity counts per thread, and a try may end on another thread
-        policy.begin()
-    return policy.iter(state)
+                error.__traceback__ = self._traceback  # without tenacity's frames
+            return None, error
 
 
 def _failure_of(state: RetryCallState) -> BaseException | None:
@@ -201,7 +175,7 @@ async def call(
     attempt: Callable[[], Awaitable[T]],
     *,
     sleep: Callable[[float], Awaitable[None]],
-    on_retry: Callable[[int, float, BaseException | None], None],
+    on_retry: OnRetry,
 ) -> T:
     """Await, wait and await again, as the policy says.
 
@@ -213,24 +187,23 @@ async def call(
             exception that it raises ends the call.
     """
     tries = _Tries(retrying, time.monotonic)
+    steps = tries.steps(on_retry)
     while True:
-        match tries.next_step():
-            case _Try():
+        match next(steps):
+            case None:
                 try:
                     tries.succeeded(await attempt())
                 except Exception as error:
                     tries.failed(error)
-            case _Wait(number, seconds, failure):
-                on_retry(number, seconds, failure)
-                del failure  # the frame would keep it during the wait
-                await sleep(seconds)
-            case _Return(result):
+            case result, None:
                 return cast(T, result)
-            case _Raise(last):
+            case _, last:
                 try:
                     raise last
                 finally:
-                    del last  # its traceback holds this frame
+                    del last, steps  # its traceback holds this frame
+            case seconds:
+                await sleep(seconds)
 
 
 class Work(Outcome, Protocol):
@@ -267,6 +240,7 @@ class _Driver(abc.DisposableBase):
 
     def __init__(self, retrying: BaseRetrying, work: Work, scheduler: abc.SchedulerBase, began: float | None) -> None:
         self._tries = _Tries(retrying, partial(seconds_on, scheduler), began)
+        self._steps = self._tries.steps(lambda number, seconds, _: work.on_retry(number, seconds))
         self._work = work
         self._scheduler = scheduler
         self._disposed = False
@@ -278,25 +252,22 @@ class _Driver(abc.DisposableBase):
         if waiting is not None:
             waiting.dispose()
 
-    def run(self) -> None:
+    def run(self, *_: Any) -> None:
+        self._waiting = None  # it refers to this driver
         # A loop: tries that fail at once, without a wait, must not grow the stack.
         again = True
         while again and not self._disposed:
-            again = self._step()
-
-    def _step(self) -> bool:
-        """Take one step; return whether to take the next one at once."""
-        match self._tries.next_step():
-            case _Try():
-                return self._start_try()
-            case _Wait(number, seconds):
-                self._work.on_retry(number, seconds)
-                return seconds == 0 or self._wait(seconds)
-            case _Return(result):
-                self._work.succeeded(result)
-            case _Raise(error):
-                self._work.failed(error)
-        return False
+            match next(self._steps):
+                case None:
+                    again = self._start_try()
+                case result, None:
+                    again = False
+                    self._work.succeeded(result)
+                case _, error:
+                    again = False
+                    self._work.failed(error)
+                case seconds:
+                    again = seconds == 0 or self._wait(seconds)
 
     def _start_try(self) -> bool:
         self._start_or_end = threading.Lock()
@@ -324,9 +295,5 @@ class _Driver(abc.DisposableBase):
         # a later assignment would cancel.
         wait = self._waiting = SingleAssignmentDisposable()
         if not self._disposed:  # after the assignment: a dispose from now on finds the wait
-            wait.disposable = self._scheduler.schedule_relative(seconds, self._go_on)
+            wait.disposable = self._scheduler.schedule_relative(seconds, self.run)
         return False
-
-    def _go_on(self, *_: Any) -> None:
-        self._waiting = None  # it refers to this driver
-        self.run()

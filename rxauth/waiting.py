@@ -7,7 +7,6 @@ import contextvars
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from reactivex import Observable, abc, typing
@@ -18,7 +17,7 @@ from reactivex.scheduler.scheduler import Scheduler
 
 __all__ = [
     "Outcome",
-    "SubscriberContext",
+    "Subscriber",
     "as_exception",
     "run_on",
     "running_loop",
@@ -73,24 +72,28 @@ def start_task(
     return task
 
 
-class SubscriberContext:
-    """Run code with the context variables of the subscriber, also later and on another thread."""
+class Subscriber:
+    """Remember where a `subscribe` was called: with which scheduler, on which loop, with which context variables."""
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "loop", "scheduler")
 
-    def __init__(self) -> None:
+    def __init__(self, scheduler: abc.SchedulerBase | None = None) -> None:
+        self.scheduler = scheduler
+        self.loop = running_loop()
         self._context = contextvars.copy_context()
 
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call the function. The next call sees the variables that it sets; the caller does not."""
+        """Call the function with the variables. The next call sees those that it sets; the caller does not."""
         context = self._context.copy()  # a context cannot be entered twice, here or on two threads
         try:
             return context.run(function, *arguments)
         finally:
             self._context = context
 
-
-# Clocks
+    def run_on_loop(self, action: Callable[[], object]) -> None:
+        """Call `action` where a source that needs the loop can be subscribed to, whichever thread calls this."""
+        if self.loop is None or not run_on(self.loop, action):
+            action()
 
 
 def waiting_scheduler(scheduler: abc.SchedulerBase | None, loop: asyncio.AbstractEventLoop | None) -> abc.SchedulerBase:
@@ -129,10 +132,6 @@ class _LoopScheduler(AsyncIOScheduler):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.loop = loop
-
-    @property
-    def now(self) -> datetime:
-        return self.to_datetime(self.loop.time())
 
     def schedule_relative(
         self, duetime: typing.RelativeTime, action: abc.ScheduledAction[Any], state: Any = None
@@ -177,17 +176,14 @@ class _LoopTimer(abc.DisposableBase):
             self._handle = None
 
 
-# Results
-
-
 class Outcome(Protocol):
-    """Receive the end of a call: one of the two methods is called, once."""
+    """Receive the result or the exception of a call: one of the two, once."""
 
     def succeeded(self, result: Any) -> None:
-        """Receive its result."""
+        """Receive the result."""
 
     def failed(self, error: Exception) -> None:
-        """Receive its exception."""
+        """Receive the exception."""
 
 
 def settle(
@@ -239,7 +235,6 @@ def _settle_observable(source: Observable[Any], scheduler: abc.SchedulerBase | N
 
 def _settle_awaitable(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop | None, outcome: Outcome) -> None:
     coroutine = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
-
     if loop is None or not run_on(loop, lambda: start_task(loop, coroutine, _Report(outcome))):
         coroutine.close()  # or Python warns that it was never awaited
         outcome.failed(

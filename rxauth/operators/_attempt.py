@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
@@ -13,6 +13,20 @@ from reactivex.disposable import SingleAssignmentDisposable
 from rxauth.errors import NeverLiveError
 
 E = TypeVar("E")
+
+
+def operator_of(make: Callable[[abc.ObserverBase[E]], Any]) -> Callable[[Observable[E]], Observable[E]]:
+    """Return an operator that makes a disposable state for each subscription, and connects it to the source."""
+
+    def operator(source: Observable[E]) -> Observable[E]:
+        def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+            state = make(observer)
+            state.connect(source, scheduler)
+            return cast(abc.DisposableBase, state)
+
+        return Observable(subscribe)
+
+    return operator
 
 
 class Attempt(SingleAssignmentDisposable, Generic[E]):
@@ -51,7 +65,10 @@ class Attempt(SingleAssignmentDisposable, Generic[E]):
 
     def ended(self, error: Exception | None) -> None:
         """Handle the end of a source that was never live: an exception, or `None` for a completion."""
-        raise NotImplementedError
+        if error is None:
+            self.observer.on_completed()
+        else:
+            self.observer.on_error(error)
 
     def failed(self, error: Exception) -> None:
         """Handle the exception of a source that was live."""
@@ -94,11 +111,15 @@ class Attempt(SingleAssignmentDisposable, Generic[E]):
             self.set_handler(self.observer.on_next)
         self.observer.on_next(event)
 
+    def unsubscribe(self) -> None:
+        """Dispose the source alone; `dispose` of a subclass may dispose what follows too."""
+        super().dispose()
+
     def leave(self, then: Callable[[], object]) -> None:
         """Dispose the source before its end, then call `then`."""
         self.over = True
         self.set_handler(_ignore)
-        self.dispose()
+        self.unsubscribe()
         try:
             then()
         except Exception as error:

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from reactivex import Observable, abc
 
 from rxauth.errors import NeverLiveError
-from rxauth.operators._attempt import Attempt
+from rxauth.operators._attempt import Attempt, operator_of
 from rxauth.operators._predicates import is_error_event, is_opener
 
 E = TypeVar("E")
@@ -52,15 +52,7 @@ def buffer_until_live(
     """
     options = HoldingOptions(is_prelude, is_error, max_held)
 
-    def operator(source: Observable[E]) -> Observable[E]:
-        def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            attempt = Holding(observer, options)
-            attempt.connect(source, scheduler)
-            return attempt
-
-        return Observable(subscribe)
-
-    return operator
+    return operator_of(lambda observer: Holding(observer, options))
 
 
 @dataclass(frozen=True, slots=True)

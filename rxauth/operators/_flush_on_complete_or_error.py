@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar, cast
 from reactivex import Observable, abc
 
 from rxauth.errors import NeverLiveError
-from rxauth.operators._attempt import Attempt, unwrapped
+from rxauth.operators._attempt import Attempt, operator_of, unwrapped
 
 E = TypeVar("E")
 
@@ -40,18 +40,9 @@ def flush_on_complete_or_error(
     >>> _ = only_start.pipe(buffer_until_live(), flush_on_complete_or_error()).subscribe(print)
     {'type': 'start'}
     """
-
     options = Flush(discard_on_error, error_event)
 
-    def operator(source: Observable[E]) -> Observable[E]:
-        def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            attempt = _Flushing(observer, options)
-            attempt.connect(source, scheduler)
-            return attempt
-
-        return Observable(subscribe)
-
-    return operator
+    return operator_of(lambda observer: _Flushing(observer, options))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reactivex import Observable, abc
 
 from rxauth import failures
 from rxauth.errors import NeverLiveError
 from rxauth.failures import Judge
-from rxauth.operators._attempt import unwrapped
+from rxauth.operators._attempt import operator_of, unwrapped
 from rxauth.operators._buffer_until_live import Holding, HoldingOptions
 from rxauth.operators._flush_on_complete_or_error import Flush
 from rxauth.operators._predicates import is_error_event, is_opener
-from rxauth.operators._recovery import OnRecovery, Policy, RecoveringStream, Refresh
+from rxauth.operators._recovery import FirstAttempt, OnRecovery, Policy, Refresh
 
 if TYPE_CHECKING:
     from rxauth.backoff import Retrying
@@ -72,95 +71,49 @@ def recover_auth(
     text_delta
     done
     """
-    options = _Options(
-        policy=Policy(
-            refresh=refresh, is_auth_error=is_auth_error, retrying=retrying, timeout=timeout, on_recovery=on_recovery
-        ),
-        holding=HoldingOptions(is_prelude, is_error, max_held),
-        flush=Flush(discard_on_error, error_event),
+    policy = Policy(
+        refresh=refresh, is_auth_error=is_auth_error, retrying=retrying, timeout=timeout, on_recovery=on_recovery
     )
-
-    def operator(source: Observable[E]) -> Observable[E]:
-        def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            stream = _Stream(source, observer, scheduler, options)
-            stream.connect(_FirstAttempt(stream))
-            return stream
-
-        return Observable(subscribe)
-
-    return operator
+    holding = HoldingOptions(is_prelude, is_error, max_held)
+    flush = Flush(discard_on_error, error_event)
+    return operator_of(lambda observer: _FirstAttempt(observer, holding, flush, policy=policy, is_error=is_error))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Options(Generic[E]):
-    policy: Policy
-    holding: HoldingOptions[E]
-    flush: Flush[E]
+class _SecondAttempt(Holding[E]):
+    """Hold the prelude, and flush it at the end: a buffer and a flush in one."""
 
-
-class _Stream(RecoveringStream[E]):
-    def __init__(
-        self,
-        source: Observable[E],
-        observer: abc.ObserverBase[E],
-        scheduler: abc.SchedulerBase | None,
-        options: _Options[E],
-    ) -> None:
-        super().__init__(source, observer, scheduler, options.policy)
-        self.options = options
-
-    def connect(self, attempt: _FirstAttempt[E]) -> None:
-        self.disposable = attempt
-        attempt.connect(self.source, self.scheduler)
-
-    def subscribe_again(self) -> None:
-        self.connect(_SecondAttempt(self))
-
-
-class _FirstAttempt(Holding[E]):
-    final = False
-    watched = 64
-
-    def __init__(self, stream: _Stream[E]) -> None:
-        super().__init__(stream.observer, stream.options.holding)
-        self.stream = stream
+    def __init__(self, observer: abc.ObserverBase[E], holding: HoldingOptions[E], flush: Flush[E]) -> None:
+        super().__init__(observer, holding)
+        self.flush = flush
 
     def predicate_raised(self, error: Exception) -> None:
-        self.never_live(error)
+        self.give_up(error)
 
     def never_live(self, failure: Any) -> None:
         if isinstance(failure, NeverLiveError):
             self.held += failure.held
-            failure = failure.failure
-        try:
-            rejected = not self.final and failure is not None and self.stream.policy.rejects(failure)
-        except Exception as raised:
-            self.held = []
-            self.give_up(raised)
-            return
-        if rejected:
-            self.stream.recover(self, failure, partial(self.give_up, failure))
-        else:
-            self.give_up(failure)
+        self.give_up(unwrapped(failure))
 
     def give_up(self, failure: Any) -> None:
-        self.stream.options.flush.flush(self.observer, self.held, failure)
+        self.flush.flush(self.observer, self.held, failure)
 
     def failed(self, error: Exception) -> None:
-        failure = unwrapped(error)
-        finish = partial(self.stream.options.flush.finish, self.observer, failure)
-        if self.final:
-            finish()
+        self.flush.finish(self.observer, unwrapped(error))
+
+
+class _FirstAttempt(FirstAttempt[E], _SecondAttempt[E]):
+    def second(self) -> _SecondAttempt[E]:
+        return _SecondAttempt(self.observer, self.options, self.flush)
+
+    def give_up(self, failure: Any) -> None:
+        give_up = super().give_up
+        try:
+            rejected = failure is not None and self.policy.rejects(failure)
+        except Exception as raised:
+            self.held = []
+            give_up(raised)
+            return
+        if rejected:
+            self.recover(failure, partial(give_up, failure))
         else:
-            self.stream.end_late(self, finish, failure)
-
-    def completed(self) -> None:
-        if self.final:
-            self.observer.on_completed()
-        else:
-            self.stream.end_late(self, self.observer.on_completed, self.last, self.options.is_error)
-
-
-class _SecondAttempt(_FirstAttempt[E]):
-    final = True
-    watched = 0
+            give_up(failure)

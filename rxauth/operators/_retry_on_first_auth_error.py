@@ -4,13 +4,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from reactivex import Observable, abc
+from reactivex import Observable
 
 from rxauth import failures
 from rxauth.failures import Judge
-from rxauth.operators._attempt import Attempt, unwrapped
+from rxauth.operators._attempt import operator_of, unwrapped
 from rxauth.operators._predicates import is_error_event, is_opener
-from rxauth.operators._recovery import OnRecovery, Policy, RecoveringStream, Refresh
+from rxauth.operators._recovery import FirstAttempt, OnRecovery, Policy, Refresh
 
 if TYPE_CHECKING:
     from rxauth.backoff import Retrying
@@ -84,64 +84,40 @@ def retry_on_first_auth_error(
         refresh=refresh, is_auth_error=is_auth_error, retrying=retrying, timeout=timeout, on_recovery=on_recovery
     )
 
-    def operator(source: Observable[E]) -> Observable[E]:
-        def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            stream = RecoveringStream(source, observer, scheduler, policy)
-            attempt = _FirstAttempt(stream, is_error)
-            stream.disposable = attempt
-            attempt.connect(source, scheduler)
-            return stream
-
-        return Observable(subscribe)
-
-    return operator
+    return operator_of(lambda observer: _FirstAttempt(observer, policy=policy, is_error=is_error))
 
 
-class _FirstAttempt(Attempt[E]):
-    watched = 64
-
-    def __init__(self, stream: RecoveringStream[E], is_error: Callable[[E], bool]) -> None:
-        super().__init__(stream.observer)
-        self.stream = stream
-        self.is_error = is_error
-
+class _FirstAttempt(FirstAttempt[E]):
     def judge(self, event: E) -> None:
         try:
-            rejected = self.is_error(event) and self.stream.policy.rejects(event)
+            rejected = self.is_error(event) and self.policy.rejects(event)
         except Exception as error:
             self.leave(partial(self.observer.on_error, error))
             return
         if rejected:
-            self.stream.recover(self, event, partial(self.give_up, event))
+            self.recover(event, partial(self.give_up, event))
         else:
             self.go_live(event)
-
-    def watch(self, event: E) -> None:
-        # A buffer in front held the openers, and another event counted as live there.
-        if is_opener(self.live_event) and not is_error_event(event):
-            self.live_event = event
-        super().watch(event)
-
-    def failed(self, error: Exception) -> None:
-        self.stream.end_late(self, partial(self.observer.on_error, error), unwrapped(error))
-
-    def completed(self) -> None:
-        self.stream.end_late(self, self.observer.on_completed, self.last, self.is_error)
 
     def give_up(self, event: E) -> None:
         self.observer.on_next(event)
         self.observer.on_completed()
 
     def ended(self, error: Exception | None) -> None:
+        end = partial(super().ended, error)
         failure = unwrapped(error)
         try:
-            rejected = failure is not None and self.stream.policy.rejects(failure)
+            rejected = failure is not None and self.policy.rejects(failure)
         except Exception as raised:
             self.observer.on_error(raised)
             return
-        if error is None:
-            self.observer.on_completed()
-        elif rejected:
-            self.stream.recover(self, failure, partial(self.observer.on_error, error))
+        if rejected:
+            self.recover(failure, end)
         else:
-            self.observer.on_error(error)
+            end()
+
+    def watch(self, event: E) -> None:
+        # A buffer in front held the openers, and another event counted as live there.
+        if is_opener(self.live_event) and not is_error_event(event):
+            self.live_event = event
+        super().watch(event)

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
+from reactivex.disposable import SingleAssignmentDisposable
 
 from rxauth.errors import NeverLiveError
-from rxauth.operators._attempt import Attempt
+from rxauth.operators._attempt import Attempt, operator_of
 
 E = TypeVar("E")
 
@@ -53,47 +53,37 @@ def switch_if_never_live(
     {'type': 'start', 'from': 'backup'}
     {'type': 'text_delta', 'delta': 'hi'}
     """
-
-    def operator(source: Observable[E]) -> Observable[E]:
-        def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            subscription = SerialDisposable()
-
-            def follow(following: Observable[E]) -> None:
-                second = SingleAssignmentDisposable()
-                subscription.disposable = second
-                second.disposable = following.subscribe(observer, scheduler=scheduler)
-
-            first = _First(observer, other, follow)
-            subscription.disposable = first
-            first.connect(source, scheduler)
-            return subscription
-
-        return Observable(subscribe)
-
-    return operator
+    return operator_of(lambda observer: _First(observer, other))
 
 
 class _First(Attempt[E]):
-    def __init__(self, observer: abc.ObserverBase[E], other: Any, follow: Callable[[Observable[E]], None]) -> None:
+    def __init__(
+        self, observer: abc.ObserverBase[E], other: Observable[E] | Callable[[NeverLiveError], Observable[E]]
+    ) -> None:
         super().__init__(observer)
         self.other = other
-        self.follow = follow
+        self.second = SingleAssignmentDisposable()
+
+    def connect(self, source: Observable[E], scheduler: abc.SchedulerBase | None) -> None:
+        self.scheduler = scheduler
+        super().connect(source, scheduler)
+
+    def dispose(self) -> None:
+        super().dispose()
+        self.second.dispose()
 
     def ended(self, error: Exception | None) -> None:
-        if error is None:
-            self.observer.on_completed()
-        elif isinstance(error, NeverLiveError):
-            self.switch(error)
-        else:
-            self.observer.on_error(error)
-
-    def switch(self, error: NeverLiveError) -> None:
+        if not isinstance(error, NeverLiveError):
+            super().ended(error)
+            return
         try:
-            following = self.other if isinstance(self.other, Observable) else self.other(error)
+            following: Any = self.other if isinstance(self.other, Observable) else self.other(error)
         except Exception as raised:
             self.observer.on_error(raised)
             return
         if isinstance(following, Observable):
-            self.follow(following)
+            self.over = True
+            self.unsubscribe()
+            self.second.disposable = following.subscribe(self.observer, scheduler=self.scheduler)
         else:  # reported here, because RxPY's sources lose an exception that `on_error` raises
             self.observer.on_error(TypeError(f"other returned {type(following).__name__}, which is not an Observable."))
