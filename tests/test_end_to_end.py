@@ -34,14 +34,6 @@ Pipe: TypeAlias = Callable[[Any], tuple[Any, ...]]
 Source: TypeAlias = Callable[[FakeProvider, OAuthCredentials], Observable[Any]]
 
 
-def three(refresh: Any) -> tuple[Any, ...]:
-    return buffer_until_live(), retry_on_first_auth_error(refresh), flush_on_complete_or_error()
-
-
-def fused(refresh: Any) -> tuple[Any, ...]:
-    return (recover_auth(refresh),)
-
-
 def login(fake: FakeProvider) -> OAuthCredentials:
     return OAuthCredentials(MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id)
 
@@ -71,7 +63,16 @@ def thrown(fake: FakeProvider, credentials: OAuthCredentials) -> Observable[Any]
     return from_async_iterable(events)
 
 
-both = pytest.mark.parametrize("pipe", [three, fused], ids=["three operators", "recover_auth"])
+both = pytest.mark.parametrize(
+    "pipe",
+    [
+        pytest.param(
+            lambda refresh: (buffer_until_live(), retry_on_first_auth_error(refresh), flush_on_complete_or_error()),
+            id="three operators",
+        ),
+        pytest.param(lambda refresh: (recover_auth(refresh),), id="recover_auth"),
+    ],
+)
 
 
 @both
@@ -97,9 +98,8 @@ async def test_a_dead_token_costs_one_refresh_and_shows_nothing(
         stream = source(fake, credentials).pipe(*pipe(credentials.refresh)).pipe(ops.do(transcript))
         events = [event async for event in to_async_iterable(stream)]
 
-        types = [event.type for event in events]
-        assert (types[0], types[-1]) == ("start", "done")
-        assert (types.count("start"), types.count("done"), types.count("error")) == (1, 1, 0)
+        ends = [event.type for event in events if event.type in ("start", "done", "error")]
+        assert ends == ["start", "done"]
         assert "".join(event.delta for event in events if event.type == "text_delta") == ANSWER
         assert (events[-1].message.text, events[-1].message.stop_reason) == (ANSWER, "stop")
         assert [(entry.open, entry.message.text) for entry in transcript.entries] == [(False, ANSWER)]
@@ -117,7 +117,5 @@ async def test_a_refused_refresh_shows_the_401_and_its_reason(pipe: Pipe) -> Non
         events = [event async for event in to_async_iterable(stream)]
         assert [event.type for event in events] == ["start", "error"]
         assert isinstance(events[1], Error)
-        assert events[1].cause is not None
-        assert events[1].cause.__cause__ is not None
-        assert "invalid_client" in str(events[1].cause.__cause__)
+        assert "invalid_client" in str(getattr(events[1].cause, "__cause__", None))
         assert len(fake.api_requests) == 1

@@ -8,45 +8,33 @@ from typing import Any
 import pytest
 import reactivex as rx
 
-from rxauth import presets, recover_auth
+from rxauth import recover_auth
+from rxauth.presets import OPENAI_CHAT, OPENAI_RESPONSES
 
 
-def chunk(**delta: Any) -> dict[str, Any]:
-    return {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+def chunk(finish_reason: str | None = None, **delta: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
 
 
 ROLE = chunk(role="assistant", content="")
+EMPTY = SimpleNamespace(choices=[])
+CREATED = {"type": "response.created"}
+REFUSED = {"error": {"code": 401, "message": "expired"}}
+FAILED = {"type": "response.failed", "response": REFUSED}
+DELTA = {"type": "response.output_text.delta"}
 
 
 @pytest.mark.parametrize(
     ("preset", "refused", "answered"),
     [
-        pytest.param(
-            presets.OPENAI_CHAT, [ROLE, {"error": {"code": 401, "message": "expired"}}], [ROLE, chunk(content="hi")],
-            id="Chat Completions",
-        ),
-        pytest.param(
-            presets.OPENAI_CHAT,
-            [SimpleNamespace(choices=[]), {"error": {"code": 401}}],
-            [SimpleNamespace(choices=[]), chunk(tool_calls=[{"index": 0}])],
-            id="Chat Completions, a chunk without choices",
-        ),
-        pytest.param(
-            presets.OPENAI_RESPONSES,
-            [{"type": "response.created"}, {"type": "response.failed", "response": {"error": {"code": 401}}}],
-            [{"type": "response.created"}, {"type": "response.output_text.delta"}],
-            id="Responses",
-        ),
+        pytest.param(OPENAI_CHAT, [ROLE, REFUSED], [ROLE, chunk(content="hi")], id="Chat Completions"),
+        pytest.param(OPENAI_CHAT, [EMPTY, REFUSED], [EMPTY, chunk(tool_calls=[{"index": 0}])], id="no choices"),
+        pytest.param(OPENAI_CHAT, [ROLE, REFUSED], [ROLE, chunk("stop")], id="a finished chunk is live"),
+        pytest.param(OPENAI_RESPONSES, [CREATED, FAILED], [CREATED, DELTA], id="Responses"),
     ],
-)  # fmt: skip
+)
 def test_preset_recovers_an_error_behind_the_opening(preset: Any, refused: list[Any], answered: list[Any]) -> None:
-    attempts = iter([refused, answered])
-    seen: list[Any] = []
-    rx.defer(lambda _: rx.from_iterable(next(attempts))).pipe(recover_auth(lambda _: True, **preset)).subscribe(
-        seen.append
-    )
+    attempts, seen = iter([refused, answered]), list[Any]()
+    stream: rx.Observable[Any] = rx.defer(lambda _: rx.concat(rx.from_iterable(next(attempts)), rx.never()))
+    stream.pipe(recover_auth(lambda _: True, **preset)).subscribe(seen.append)
     assert seen == answered
-
-
-def test_finished_chunk_is_live() -> None:
-    assert not presets.OPENAI_CHAT["is_prelude"]({"choices": [{"delta": {}, "finish_reason": "stop"}]})

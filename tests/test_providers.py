@@ -19,20 +19,17 @@ def addresses(preset: Provider) -> list[str]:
 def test_the_presets_are_four() -> None:
     assert dict(PROVIDERS) == {"anthropic": ANTHROPIC, "kimi": KIMI, "kimi-global": KIMI_GLOBAL, "openai": OPENAI}
     assert [each.name for each in PROVIDERS.values()] == list(PROVIDERS)
+    assert [each.auth_header for each in PROVIDERS.values()] == ["x-api-key", *["authorization"] * 3]
 
 
 @pytest.mark.parametrize("preset", PROVIDERS.values(), ids=PROVIDERS)
-def test_an_address_has_the_form_of_the_official_sdks(preset: Provider) -> None:
+def test_a_preset_has_the_sdks_addresses_for_ever(preset: Provider) -> None:
     for address in addresses(preset):
         parts = urlsplit(address)
         assert (parts.scheme, parts.query, parts.fragment, parts.username) == ("https", "", "", None)
         assert not address.endswith("/")
     for protocol, url in preset.base_urls.items():
         assert url.endswith("/v1") == (protocol == "openai-chat")
-
-
-@pytest.mark.parametrize("preset", PROVIDERS.values(), ids=PROVIDERS)
-def test_a_preset_cannot_be_changed(preset: Provider) -> None:
     for field in dataclasses.fields(preset):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(preset, field.name, None)
@@ -42,20 +39,13 @@ def test_a_preset_cannot_be_changed(preset: Provider) -> None:
             changed["more"] = "more"
 
 
-def test_a_key_goes_into_the_header_of_its_provider() -> None:
-    assert [each.auth_header for each in PROVIDERS.values()] == ["x-api-key", *["authorization"] * 3]
-
-
-def test_the_global_kimi_differs_in_its_hosts_alone() -> None:
-    assert addresses(KIMI_GLOBAL) == [each.replace("kimi.com", "kimi.ai") for each in addresses(KIMI)]
-    usual: dict[str, Any] = {"name": KIMI.name, "base_urls": KIMI.base_urls, "oauth": KIMI.oauth}
-    assert dataclasses.replace(KIMI_GLOBAL, **usual) == KIMI
-    assert set(KIMI.regions.values()) == {"kimi", "kimi-global"}
-
-
 def test_kimis_public_addresses_and_client_are_these() -> None:
     login = "https://auth.kimi.com/api/oauth"
     api = "https://api.kimi.com/coding"
     assert addresses(KIMI) == [api, f"{api}/v1", f"{login}/device_authorization", f"{login}/token"]
     assert KIMI.oauth is not None
     assert KIMI.oauth.client_id == "17e5f671-d194-4dfb-9706-5516cb48c098"
+    assert addresses(KIMI_GLOBAL) == [each.replace("kimi.com", "kimi.ai") for each in addresses(KIMI)]
+    usual: dict[str, Any] = {"name": KIMI.name, "base_urls": KIMI.base_urls, "oauth": KIMI.oauth}
+    assert dataclasses.replace(KIMI_GLOBAL, **usual) == KIMI
+    assert set(KIMI.regions.values()) == {"kimi", "kimi-global"}

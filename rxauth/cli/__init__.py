@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from rxauth.cli import screen
-from rxauth.cli.running import DONE, FAILED, INTERRUPTED, USAGE, CommandError, exit_code
+from rxauth.cli.running import DONE, FAILED, INTERRUPTED, USAGE, exit_code
 from rxauth.credentials import finish_refreshes, is_refreshing
 from rxauth.errors import RxAuthError
 
@@ -61,7 +61,7 @@ def _run(args: Namespace) -> int:
         return _code_of(leaving)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         return DONE
-    except (CommandError, RxAuthError, ValueError) as error:
+    except (RxAuthError, ValueError) as error:
         screen.complain(str(error))
         return exit_code(error)
     return code

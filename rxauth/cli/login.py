@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from rxauth.cli import screen
 from rxauth.cli.logins import Logins, logins_of
-from rxauth.cli.running import DONE, CommandError, run
+from rxauth.cli.running import DONE, run
 from rxauth.credentials import DevicePrompt, DeviceWaiting, KimiCodeStore, device_login
 from rxauth.errors import LoginRequired, StoreError
 
@@ -29,7 +29,7 @@ async def _log_in(args: Namespace) -> int:
     app = logins.app
     if app is None:
         variable = logins.preset.key_env or "RXAUTH_TOKEN"
-        raise CommandError(f"There is no login at {args.provider}. Set {variable} to an API key.")
+        raise ValueError(f"There is no login at {args.provider}. Set {variable} to an API key.")
     await _check_storable(logins)
     store = await logins.own_store(new=True)
     prompt = LoginPrompt(browser=not args.no_browser)
@@ -75,7 +75,7 @@ async def _check_storable(logins: Logins) -> None:
         pass
     except StoreError as error:
         action = "Set RXAUTH_HOME to a directory that can be written." if logins.file is None else ""
-        raise CommandError(f"{error} {action}".rstrip()) from None
+        raise StoreError(f"{error} {action}".rstrip()) from None
 
 
 class LoginPrompt:

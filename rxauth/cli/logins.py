@@ -36,7 +36,8 @@ class Logins:
         self.name = preset.name if args.account is None else f"{preset.name}/{args.account}"
         self.app = oauth_app(preset)
         self.pace = args.pace
-        self._account, self._headers = args.account, dict(args.header or ())
+        self._headers = dict(args.header or ())
+        self._login_command = f"rxauth login {preset.name}" + (f" --account {args.account}" if args.account else "")
         self._only_own = args.account is not None or self.file is not None
         self._renewing: CredentialSource | None = None
 
@@ -178,18 +179,15 @@ class Logins:
         if self.file is not None:
             return f"Put one into {self.file} under the key {self.name!r}."
         variable = self.preset.key_env or "RXAUTH_TOKEN"
-        return f"Run `{self._login_command()}`, or set {variable}." if self.app else f"Set {variable}."
+        return f"Run `{self._login_command}`, or set {variable}." if self.app else f"Set {variable}."
 
     def next_action(self) -> str:
         """Return the sentence that says how a person replaces a credential that the provider refuses."""
         if variable := self._key_variable():
             return f"Check {variable}."
         if self.app is not None:
-            return f"Run `{self._login_command()}`."
+            return f"Run `{self._login_command}`."
         return f"Check the credential in {self.file or home()}."
-
-    def _login_command(self) -> str:
-        return f"rxauth login {self.preset.name}" + (f" --account {self._account}" if self._account else "")
 
 
 def logins_of(args: Namespace, preset: Provider | None = None) -> Logins:

@@ -7,11 +7,10 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from rxauth import __version__
 from rxauth.cli import screen
-from rxauth.cli.running import CommandError
 
 _EPILOG = """\
 environment:
@@ -80,7 +79,9 @@ def parse(args: argparse.Namespace) -> None:
 
     add = command("status", "list the stored credentials: where they are and how long they last")
     add("--json", action="store_true", help="print JSON")
-    parser.parse_args(args.argv, args)
+    _, rest = parser.parse_known_args(args.argv, args)
+    if rest:
+        raise ValueError(f"Unexpected: {shlex.join(rest)}. Put a prompt into quotes; see `rxauth --help`.")
 
 
 def _add_provider(add: Callable[..., object]) -> None:
@@ -99,13 +100,6 @@ def _add_header(add: Callable[..., object]) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Say that a prompt needs quotes where there are more words than arguments."""
-        parsed, rest = self.parse_known_args(args, namespace)
-        if rest:
-            raise CommandError(f"Unexpected: {shlex.join(rest)}. Put a prompt into quotes; see `rxauth --help`.")
-        return parsed
-
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """Flush the help or the version, so that a full disk is reported."""
         screen.write("", end="")
@@ -113,7 +107,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Report one sentence, not the whole usage."""
-        raise CommandError(f"{message}. See `{self.prog} --help`.")
+        raise ValueError(f"{message}. See `{self.prog} --help`.")
 
 
 def _account(text: str) -> str:

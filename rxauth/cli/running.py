@@ -12,24 +12,11 @@ DONE, FAILED, USAGE, LOGIN_REQUIRED, INTERRUPTED = 0, 1, 2, 3, 130
 T = TypeVar("T")
 
 
-class CommandError(Exception):
-    """One sentence for a person, and the exit code."""
-
-    def __init__(self, sentence: str, code: int = USAGE) -> None:
-        super().__init__(sentence)
-        self.code = code
-
-
 def exit_code(error: object) -> int:
     """Return the exit code for an error."""
-    match error:
-        case CommandError():
-            return error.code
-        case LoginRequired():
-            return LOGIN_REQUIRED
-        case StoreError() | ValueError():
-            return USAGE
-    return FAILED
+    if isinstance(error, LoginRequired):
+        return LOGIN_REQUIRED
+    return USAGE if isinstance(error, StoreError | ValueError) else FAILED
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-from rxauth.cli.running import FAILED, CommandError
+from rxauth.errors import RxAuthError
 
 
 def prepare() -> None:
@@ -37,7 +37,7 @@ def write(text: str, end: str = "\n") -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise CommandError(f"The output cannot be written: {error.strerror}. Write it elsewhere.", FAILED) from None
+        raise RxAuthError(f"The output cannot be written: {error.strerror}. Write it elsewhere.") from None
 
 
 def complain(sentence: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rxauth.addresses import checked_url
 from rxauth.cli import screen
 from rxauth.cli.logins import logins_of, preset_at, preset_named
-from rxauth.cli.running import DONE, CommandError, exit_code, run
+from rxauth.cli.running import DONE, exit_code, run
 from rxauth.errors import (
     ConnectionFailed,
     CredentialError,
@@ -37,9 +37,9 @@ def stream(args: Namespace) -> int:
         prompt = sys.stdin.buffer.read().decode() if args.prompt == "-" else args.prompt
         prompt.encode()
     except UnicodeError:
-        raise CommandError("The prompt is not text: give it as UTF-8.") from None
+        raise ValueError("The prompt is not text: give it as UTF-8.") from None
     if not prompt.strip():
-        raise CommandError('The prompt is empty: say what to ask, as in `rxauth stream "hello"`.')
+        raise ValueError('The prompt is empty: say what to ask, as in `rxauth stream "hello"`.')
     if args.json and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # JSON is UTF-8 whatever the terminal takes: RFC 8259 section 8.1
     return run(_embedded_answer(args, prompt) if args.provider == _EMBEDDED else _answer(args, prompt))
@@ -58,7 +58,7 @@ async def _embedded_answer(args: Namespace, prompt: str) -> int:
 
     if args.base_url is not None or args.credentials is not None:
         own = "--provider fake has an address and a credential of its own"
-        raise CommandError(f"{own}: leave out --base-url and --credentials.")
+        raise ValueError(f"{own}: leave out --base-url and --credentials.")
     answer = "I am the embedded provider. Your token was dead when you asked; it was refreshed before you noticed."
     pause = 0.03 if sys.stdout.isatty() else 0.0  # s; a person sees the words arrive one by one
     async with FakeProvider(answer=answer, replies=[Reply(pause=pause)]) as fake:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rxauth.cli import notes, screen
 from rxauth.cli.logins import Logins, logins_of
-from rxauth.cli.running import DONE, FAILED, CommandError, exit_code, run, run_without_loop
+from rxauth.cli.running import DONE, run, run_without_loop
 from rxauth.errors import CredentialError, CredentialRejected, LoginRequired
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def token(args: Namespace) -> int:
     if key is None:
         credential = _stored(args, logins)
     elif args.rejected:
-        raise CommandError(f"The key was refused. {logins.next_action()}", FAILED)
+        raise CredentialError(f"The key was refused. {logins.next_action()}")
     else:
         credential = run_without_loop(key.current)
     if args.json:
@@ -50,8 +50,8 @@ def _stored(args: Namespace, logins: Logins) -> Credential:
     lifetime = expires_in if isinstance(expires_in, int | float) and expires_in > 0 else inf
     refused = False
     if args.rejected:
-        # A caller that starts several processes at once means an older token than the one that the first of them
-        # prints. A token that has just been renewed is not the one that an unknown caller saw refused.
+        # A caller that starts several processes at once means an older token than the one that the first prints. A
+        # token that has just been renewed is not the one that an unknown caller saw refused; its age may be unknown.
         printed = notes.has_printed(logins.name, caller, credential.access_token, before=started)
         refused = not lifetime - left <= _NEW if printed is None else printed
     # One that has just been renewed has enough left in any case.
@@ -68,11 +68,11 @@ def _renewed(logins: Logins, stored: Credential, *, needed: bool) -> Credential:
     try:
         renewed = run(logins.renewing(stored).refresh(rejected))
     except CredentialError as error:
-        ended = isinstance(error, LoginRequired)
-        if ended:
+        if isinstance(error, LoginRequired):
             run(logins.note_end())
+            error = LoginRequired(f"{error} {logins.next_action()}")
         if needed:
-            raise CommandError(f"{error} {logins.next_action()}" if ended else str(error), exit_code(error)) from None
+            raise error from None
         screen.complain(f"{error} The token is still valid for {_left(stored):.0f} s.")
         return stored
     if renewed is None and needed:
