@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rxauth.credentials import KimiCodeStore, LinkedStore, OAuthCredentials, PiStore
+from rxauth.credentials import FileStore, LinkedStore, OAuthCredentials, PiStore
 from rxauth.errors import CredentialRejected
 from tests.credentials.faulty_files import BindMounted, FaultyFiles
 
 
 def linked(directory: Path, url: str, **options: Any) -> LinkedStore:
-    """The login in pi's and kimi-code's file below a directory."""
-    stores = [PiStore(directory / "auth.json", **options), KimiCodeStore(directory, **options)]
+    """The login in our file and pi's, in a directory."""
+    stores = [FileStore(directory / "own.json", "kimi", **options), PiStore(directory / "auth.json", **options)]
     return LinkedStore(stores, token_url=url)
 
 

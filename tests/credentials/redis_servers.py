@@ -12,9 +12,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from rxauth.credentials import Credential, RedisStore
-
-CREDENTIAL = Credential("access-1", "refresh-1", expires_at=1700000000.5, scope="a b", extra={"account_id": "7"})
+from rxauth.credentials import RedisStore
 
 
 class RedisServer:
@@ -23,18 +21,16 @@ class RedisServer:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.url = f"unix://{directory}/s"
+        self.client = Redis.from_url(self.url, decode_responses=True)
         self.process: subprocess.Popen[bytes]
         self.start()
-        self.client = Redis.from_url(self.url, decode_responses=True)
 
     def start(self) -> None:
         command = ["redis-server", "--port", "0", "--unixsocket", "s", "--save", "", "--appendonly", "no"]
         self.process = subprocess.Popen([*command, "--logfile", "log"], cwd=self.directory)
-        redis = Redis.from_url(self.url)
         for _ in range(1000):
             with contextlib.suppress(OSError, Exception):
-                redis.ping()
-                redis.close()
+                self.client.ping()
                 return
             threading.Event().wait(0.005)
         raise AssertionError("redis-server does not start")
@@ -53,6 +49,10 @@ class RedisServer:
     def lock(self) -> object:
         """Who holds the lock of the key `kimi`."""
         return self.client.get("{kimi}:lock")
+
+    def lock_ends_in(self) -> int:
+        """Return the milliseconds until it expires."""
+        return int(self.client.pttl("{kimi}:lock"))  # type: ignore[arg-type]
 
     def expire_lock(self) -> None:
         """As if its time to live had passed."""
@@ -122,20 +122,6 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         self.listener.close()
         await self.listener.wait_closed()
-
-
-async def count(url: str) -> None:
-    """Two tasks that each count up by 8."""
-    store = RedisStore(url, "kimi", sleep=lambda seconds: asyncio.sleep(seconds / 50))
-
-    async def up() -> None:
-        for _ in range(8):
-            async with store.locked():
-                loaded = await store.load()
-                assert loaded is not None
-                await store.save(Credential("a", extra={"n": loaded.extra["n"] + 1}))
-
-    await asyncio.gather(up(), up())
 
 
 async def soon(condition: Callable[[], bool]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rxauth.credentials import Credential, CredentialStore, FileStore
+from rxauth.credentials import Credential, FileStore
 from rxauth.errors import StoreError
 from tests.credentials.faulty_files import AnotherUser, FaultyFiles, ShortWrites
 from tests.credentials.kinds import KIMI_CODE, KINDS, NEW, OLD, OTHERS, OWN, PI, Kind, Waits, no_time, tokens
@@ -29,22 +29,11 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-# The content it keeps -----------------------------------------------------------------------------------------------
-
-
-async def test_store_returns_what_was_saved(kind: Kind, tmp_path: Path) -> None:
-    store = kind.store(tmp_path / "new")
-    assert isinstance(store, CredentialStore)
-    assert await store.load() is None
-    assert await store.delete() is False
-    assert not kind.path(tmp_path / "new").exists(), "looking makes no file"
-    for credential in (OLD, NEW, Credential("bare")):
-        await store.save(credential)
-        loaded = await kind.store(tmp_path / "new").load()
-        assert loaded is not None
-        assert (tokens(loaded), loaded.expires_at) == (tokens(credential), credential.expires_at)
-        assert loaded.account_id == credential.account_id, "a new login does not inherit the old one's account"
-    assert (mode(kind.path(tmp_path / "new")), mode(kind.path(tmp_path / "new").parent)) == (0o600, 0o700)
+async def test_load_reads_what_its_program_wrote(kind: Kind, tmp_path: Path) -> None:
+    kind.write(tmp_path)
+    loaded = await kind.store(tmp_path).load()
+    assert (tokens(loaded), loaded.expires_at, loaded.account_id) == (tokens(OLD), OLD.expires_at, "ann")
+    assert loaded.scope in ("", None)
 
 
 async def test_save_keeps_the_order_and_unknown_fields(kind: Kind, tmp_path: Path) -> None:
@@ -66,22 +55,22 @@ async def test_save_keeps_foreign_values_as_they_are_written(kind: Kind, tmp_pat
         assert lexeme in path.read_text()
 
 
+async def test_extra_fields_cannot_replace_a_token(kind: Kind, tmp_path: Path) -> None:
+    odd = {"access_token": "x", "refresh_token": "y", "access": "z", "refresh": "z", "expires": 1, "type": "z"}
+    await kind.store(tmp_path).save(Credential("a", "r", extra=odd))
+    assert tokens(await kind.store(tmp_path).load()) == ("a", "r")
+
+
+async def test_a_new_login_inherits_no_account(kind: Kind, tmp_path: Path) -> None:
+    kind.write(tmp_path)
+    await kind.store(tmp_path).save(Credential("a"))
+    assert (await kind.store(tmp_path).load()).account_id is None
+
+
 async def test_delete_removes_its_login_alone(kind: Kind, tmp_path: Path) -> None:
     path = kind.write(tmp_path, other={"b": 1})
-    store = kind.store(tmp_path)
-    assert await store.delete() is True
+    assert await kind.store(tmp_path).delete() is True
     assert (json.loads(path.read_text()) == {"other": {"b": 1}}) if kind.key else not path.exists()
-    assert await store.load() is None
-    assert await store.delete() is False
-
-
-async def test_extra_fields_that_are_no_json_are_refused(kind: Kind, tmp_path: Path) -> None:
-    path = kind.write(tmp_path)
-    before = path.read_bytes()
-    for odd in (object(), float("nan"), {1, 2}):
-        with pytest.raises(StoreError, match="not JSON; nothing was stored"):
-            await kind.store(tmp_path).save(Credential("a", extra={"odd": odd}))
-    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -97,9 +86,7 @@ async def test_expiry_is_read_in_seconds(kind: Kind, written: str, loaded: float
     path = kind.write(tmp_path)
     name = "expires" if kind is PI else "expires_at"
     path.write_text(path.read_text().replace(f'"{name}": {kind.login[name]}', f'"{name}": {written}'))
-    credential = await kind.store(tmp_path).load()
-    assert credential is not None
-    assert credential.expires_at == loaded
+    assert (await kind.store(tmp_path).load()).expires_at == loaded
 
 
 async def test_a_system_that_writes_byte_by_byte_is_no_obstacle(kind: Kind, tmp_path: Path) -> None:
@@ -129,8 +116,7 @@ async def test_a_file_that_is_no_json_object_is_left_as_it_is(kind: Kind, conten
     for use in (store.load, lambda: store.save(NEW), store.delete):
         with pytest.raises(StoreError, match=r"no JSON object.*Mend it") as caught:
             await use()
-        assert "secret-token" not in f"{caught.value!r} {caught.value.__context__!r}"
-        assert "secret-token" not in with_variables(caught.value)
+        assert "secret-token" not in f"{caught.value!r} {caught.value.__context__!r} {with_variables(caught.value)}"
     assert path.read_bytes() == content
 
 
@@ -143,17 +129,6 @@ async def test_a_login_without_a_usable_token_is_an_error(kind: Kind, access: An
     assert "hu" not in repr(caught.value)
     await store.save(NEW)
     assert tokens(await store.load()) == tokens(NEW), "a login replaces it"
-
-
-@pytest.mark.parametrize("access", ["", None])
-async def test_kimi_codes_empty_token_is_no_login(access: str | None, tmp_path: Path) -> None:
-    """kimi-code leaves that when the server has rejected its refresh token."""
-    KIMI_CODE.write(tmp_path, access=access)
-    store = KIMI_CODE.store(tmp_path)
-    assert await store.load() is None
-    assert await store.delete() is False
-    await store.save(NEW)
-    assert tokens(await store.load()) == tokens(NEW)
 
 
 @pytest.mark.parametrize("kind", OTHERS, ids=lambda kind: kind.name)
@@ -192,7 +167,19 @@ async def test_a_file_that_is_no_regular_file_is_refused(kind: Kind, make: Any, 
             await use()
 
 
+@pytest.mark.parametrize(("path", "key"), [("", "k"), ("a\0b", "k"), ("a", ""), ("a", None), (None, "k")])
+def test_file_store_refuses_nonsense(path: Any, key: Any) -> None:
+    with pytest.raises(TypeError if path is None else ValueError):
+        FileStore(path, key)
+
+
 # Mode, group, links --------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_file_is_its_owners_alone(kind: Kind, tmp_path: Path) -> None:
+    await kind.store(tmp_path / "new").save(NEW)
+    path = kind.path(tmp_path / "new")
+    assert (mode(path), mode(path.parent)) == (0o600, 0o700)
 
 
 async def test_save_keeps_another_programs_mode(kind: Kind, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -229,16 +216,20 @@ async def test_a_group_that_cannot_be_kept_is_kept_by_writing_in_place(kind: Kin
     assert tokens(await kind.store(tmp_path).load()) == tokens(NEW)
 
 
-async def test_a_mode_that_cannot_be_changed_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_odd_about_a_file_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class ReadOnly(FaultyFiles):
         def fchmod(self, fd: int, mode: int) -> None:
             raise OSError(errno.EROFS, "read-only")
 
-    OWN.write(tmp_path).chmod(0o644)
+    path = OWN.write(tmp_path)
+    path.chmod(0o644)
+    path.with_name("second").hardlink_to(path)
     store = OWN.store(tmp_path, files=ReadOnly())
     for _ in range(3):
         assert tokens(await store.load()) == tokens(OLD)
-    assert [message.rpartition(")")[2] for message in caplog.messages] == [", and its mode cannot be changed."]
+    assert len(caplog.messages) == 2
+    assert "(mode 0644), and its mode cannot be changed." in caplog.text
+    assert "a hard link" in caplog.text
 
 
 async def test_a_symlink_stays(kind: Kind, tmp_path: Path) -> None:
@@ -250,13 +241,6 @@ async def test_a_symlink_stays(kind: Kind, tmp_path: Path) -> None:
     assert path.is_symlink()
     assert real.exists()
     assert tokens(await kind.store(tmp_path).load()) == tokens(NEW)
-
-
-async def test_a_hard_link_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = OWN.write(tmp_path)
-    path.with_name("second").hardlink_to(path)
-    await OWN.store(tmp_path).save(NEW)
-    assert "hard link" in caplog.text
 
 
 async def test_a_killed_process_s_temporary_file_is_removed(kind: Kind, tmp_path: Path) -> None:
@@ -272,28 +256,29 @@ async def test_a_killed_process_s_temporary_file_is_removed(kind: Kind, tmp_path
 # Retry-After and the endpoint ----------------------------------------------------------------------------------------
 
 
-async def test_retry_at_is_kept_for_the_stored_login_alone(kind: Kind, tmp_path: Path, rxauth_home: Path) -> None:
+async def test_facts_about_a_login_are_no_fields_of_theirs(kind: Kind, tmp_path: Path, rxauth_home: Path) -> None:
+    await kind.store(tmp_path).save(Credential("a", "refresh-3", extra={"token_url": "https://test.example/token"}))
+    await kind.store(tmp_path).save_retry_at(1234.5)
+    assert (await kind.store(tmp_path).load()).token_url == "https://test.example/token"
+    assert [name in kind.read(tmp_path) for name in ("token_url", "retry_at")] == [kind is OWN] * 2
+    noted = b"".join(file.read_bytes() for file in rxauth_home.rglob("*") if file.is_file())
+    assert (b"test.example" in noted, b"refresh-" in noted) == (kind is not OWN, False)
+    await kind.store(tmp_path).save(NEW)
+    assert (await kind.store(tmp_path).load()).token_url is None, "of the login before"
+
+
+@pytest.mark.parametrize("kind", OTHERS, ids=lambda kind: kind.name)
+async def test_the_usual_endpoint_of_a_program_is_known(kind: Kind, tmp_path: Path) -> None:
+    """pi sends its login wherever its environment says."""
     kind.write(tmp_path)
-    store = kind.store(tmp_path)
-    assert await store.load_retry_at() is None  # type: ignore[attr-defined]
-    await store.save_retry_at(1234.5)  # type: ignore[attr-defined]
-    other: Any = kind.store(tmp_path)
-    assert await other.load_retry_at() == 1234.5
-    assert tokens(await other.load()) == tokens(OLD)
-    assert ("retry_at" in kind.read(tmp_path)) == (kind is OWN), "another program's file gets no field of ours"
-    await other.save_retry_at(None)
-    assert await other.load_retry_at() is None
-    await other.save_retry_at(5)
-    await other.save(NEW)
-    assert await other.load_retry_at() is None, "a new login was not asked to wait"
-    written = b"".join(file.read_bytes() for file in rxauth_home.rglob("*") if file.is_file())
-    assert b"refresh-" not in written
+    usual = None if kind is PI else "https://auth.kimi.com/api/oauth/token"
+    assert (await kind.store(tmp_path).load()).token_url == usual
 
 
 async def test_retry_at_without_a_login_or_a_home_is_dropped(
     kind: Kind, tmp_path: Path, rxauth_home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store: Any = kind.store(tmp_path)
+    store = kind.store(tmp_path)
     await store.save_retry_at(5.0)
     assert await store.load_retry_at() is None
     assert not kind.path(tmp_path).exists()
@@ -304,43 +289,7 @@ async def test_retry_at_without_a_login_or_a_home_is_dropped(
     assert ("could not be kept" in caplog.text) == (kind is not OWN)
 
 
-@pytest.mark.parametrize("kind", OTHERS, ids=lambda kind: kind.name)
-async def test_the_endpoint_of_another_programs_login_is_known(kind: Kind, tmp_path: Path) -> None:
-    kind.write(tmp_path)
-    loaded = await kind.store(tmp_path).load()
-    assert loaded is not None
-    assert loaded.token_url == (None if kind is PI else "https://auth.kimi.com/api/oauth/token")
-    elsewhere = Credential("a", "r", extra={"token_url": "https://test.example/token"})
-    await kind.store(tmp_path).save(elsewhere)
-    loaded = await kind.store(tmp_path).load()
-    assert loaded is not None
-    assert loaded.token_url == "https://test.example/token"
-    assert "token_url" not in kind.read(tmp_path), "another program's file gets no field of ours"
-
-
-async def test_the_endpoint_of_our_own_login_is_a_field(tmp_path: Path) -> None:
-    await OWN.store(tmp_path).save(Credential("a", extra={"token_url": "https://test.example/token"}))
-    assert OWN.read(tmp_path)["token_url"] == "https://test.example/token"
-    await OWN.store(tmp_path).save(Credential("b"))
-    assert "token_url" not in OWN.read(tmp_path)
-
-
-# Its names -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("path", "key", "error"),
-    [
-        ("", "k", ValueError),
-        ("a\0b", "k", ValueError),
-        ("a", "", ValueError),
-        ("a", None, ValueError),
-        (None, "k", TypeError),
-    ],
-)
-def test_file_store_refuses_nonsense(path: Any, key: Any, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        FileStore(path, key)
+# What is particular to one program's file ----------------------------------------------------------------------------
 
 
 async def test_two_keys_share_a_file(tmp_path: Path) -> None:
@@ -350,7 +299,47 @@ async def test_two_keys_share_a_file(tmp_path: Path) -> None:
     assert one.lock_order == other.lock_order
 
 
-async def test_extra_fields_cannot_replace_a_token(kind: Kind, tmp_path: Path) -> None:
-    odd = {"access_token": "x", "refresh_token": "y", "access": "z", "refresh": "z", "expires": 1, "type": "z"}
-    await kind.store(tmp_path).save(Credential("a", "r", extra=odd))
-    assert tokens(await kind.store(tmp_path).load()) == ("a", "r")
+@pytest.mark.parametrize("access", ["", None])
+async def test_kimi_codes_empty_token_is_no_login(access: str | None, tmp_path: Path) -> None:
+    """kimi-code leaves that when the server has rejected its refresh token."""
+    KIMI_CODE.write(tmp_path, access=access)
+    store = KIMI_CODE.store(tmp_path)
+    assert await store.load() is None
+    assert await store.delete() is False
+
+
+@pytest.mark.parametrize(
+    ("kind", "alone"),
+    [
+        (PI, {"type": "oauth", "access": "a", "refresh": "", "expires": 0}),
+        (
+            KIMI_CODE,
+            {
+                "access_token": "a",
+                "refresh_token": "",
+                "expires_at": 0,
+                "expires_in": 0,
+                "scope": "",
+                "token_type": "Bearer",
+            },
+        ),
+    ],
+    ids=["pi", "kimi-code"],
+)
+async def test_what_is_not_known_is_written_as_its_program_does(kind: Kind, alone: Any, tmp_path: Path) -> None:
+    """Both programs refuse a login in which a field is missing."""
+    await kind.store(tmp_path).save(Credential("a"))
+    assert kind.read(tmp_path) == alone
+    loaded = await kind.store(tmp_path).load()
+    assert (tokens(loaded), loaded.expires_at, loaded.scope) == (("a", None), None, None)
+
+
+async def test_pis_api_key_of_the_same_provider_stays(tmp_path: Path) -> None:
+    path = tmp_path / "auth.json"
+    path.write_text(json.dumps({"kimi-coding": {"type": "api_key", "key": "$KEY"}}))
+    before = path.read_bytes()
+    assert await PI.store(tmp_path).load() is None
+    assert await PI.store(tmp_path).delete() is False
+    with pytest.raises(StoreError, match="API key"):
+        await PI.store(tmp_path).save(NEW)
+    assert path.read_bytes() == before

@@ -6,51 +6,50 @@ import asyncio
 import itertools
 import logging
 import os
-import threading
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rxauth.credentials import (
-    Credential,
-    CredentialStore,
-    FileStore,
-    LinkedStore,
-    MemoryStore,
-)
+from rxauth.credentials import Credential, FileStore, LinkedStore, MemoryStore, OAuthCredentials
 from rxauth.credentials._stores._other_program import Notes
-from rxauth.errors import StoreError
+from rxauth.errors import CredentialRejected, LoginRequired, StoreError
 from tests.credentials.faulty_files import FaultyFiles
-from tests.credentials.kinds import KIMI_CODE, OWN, PI, no_time
+from tests.credentials.kinds import KIMI_CODE, OWN, PI, Kind, no_time, turns
+from tests.credentials.token_server import TokenServer
 
 NOW = 1_700_000_000.0
 KIMI = "https://auth.kimi.com/api/oauth/token"
+NEW = Credential("new", "r-new", NOW + 900)
 
 
 class Files:
     """The three stores in one directory, and what is in them."""
 
     def __init__(self, directory: Path) -> None:
-        self.own = OWN.store(directory / "own", sleep=no_time)
-        self.pi = PI.store(directory / "pi", sleep=no_time)
-        self.kimi = KIMI_CODE.store(directory / "kimi", sleep=no_time)
-        self.all = [self.own, self.pi, self.kimi]
         self.directory = directory
+        self.own, self.pi, self.kimi = self.all = [self.store(kind) for kind in (OWN, PI, KIMI_CODE)]
 
-    async def put(self, **logins: tuple[str, str | None, float | None]) -> None:
+    def store(self, kind: Kind, **options: Any) -> Any:
+        return kind.store(self.directory / kind.name, **{"sleep": no_time} | options)
+
+    async def put(self, **logins: tuple[str, str | None, float | None] | None) -> None:
         """Store (access token, refresh token, seconds left) by store."""
-        for name, (access, refresh, left) in logins.items():
-            issuer = {"token_url": KIMI}
-            expires_at = None if left is None else NOW + left
-            await getattr(self, name).save(Credential(access, refresh, expires_at, extra=issuer))
+        for name, login in logins.items():
+            if login is not None:
+                access, refresh, left = login
+                expires_at = None if left is None else NOW + left
+                await getattr(self, name).save(Credential(access, refresh, expires_at, extra={"token_url": KIMI}))
 
     async def refresh_tokens(self) -> tuple[str | None, ...]:
         """Return the refresh token in each."""
         stored = [await store.load() for store in self.all]
         return tuple(None if each is None else each.refresh_token for each in stored)
 
-    def linked(self, *stores: CredentialStore, **options: Any) -> LinkedStore:
+    def linked(self, *stores: Any, **options: Any) -> LinkedStore:
         defaults: dict[str, Any] = {"clock": lambda: NOW, "token_url": KIMI}
         return LinkedStore(stores or self.all, **defaults | options)
 
@@ -82,10 +81,8 @@ def access(credential: Credential | None) -> str | None:
     ],
 )
 async def test_load_returns_the_newest_living_copy(files: Files, own: Any, pi: Any, kimi: Any, chosen: Any) -> None:
-    await files.put(**{name: login for name, login in {"own": own, "pi": pi, "kimi": kimi}.items() if login})
-    store = files.linked()
-    assert isinstance(store, CredentialStore)
-    assert access(await store.load()) == chosen
+    await files.put(own=own, pi=pi, kimi=kimi)
+    assert access(await files.linked().load()) == chosen
 
 
 async def test_load_leaves_out_what_another_endpoint_issued(files: Files) -> None:
@@ -98,24 +95,22 @@ async def test_load_leaves_out_what_another_endpoint_issued(files: Files) -> Non
     assert await files.linked(files.own).load() is None
     store = files.linked()
     async with store.locked():
-        assert await unlocked(files.own), "another login's file is not even locked"
-        await store.save(Credential("new", "new", NOW + 900))
+        assert await is_free(files.own), "another login's file is not even locked"
+        await store.save(NEW)
     assert await files.own.load() == elsewhere
 
 
-async def unlocked(store: Any) -> bool:
-    entering = asyncio.create_task(_enter(store))
-    for _ in range(20):
-        await asyncio.sleep(0)
+async def is_free(store: Any) -> bool:
+    async def enter() -> None:
+        async with store.locked():
+            pass
+
+    entering = asyncio.create_task(enter())
+    await turns(20)
     free = entering.done()
     entering.cancel()
     await asyncio.gather(entering, return_exceptions=True)
     return free
-
-
-async def _enter(store: Any) -> None:
-    async with store.locked():
-        pass
 
 
 async def test_load_stays_with_the_first_account(files: Files) -> None:
@@ -124,13 +119,12 @@ async def test_load_stays_with_the_first_account(files: Files) -> None:
         await store.save(Credential(f"of {account}", f"r-{account}", NOW + left, extra=extra))
     linked = files.linked()
     assert access(await linked.load()) == "of None", "may be ann's"
-    linked.mark_dead(Credential("x", "r-None"))
-    assert access(await linked.load()) == "of ann"
-    linked.mark_dead(Credential("x", "r-ann"))
-    assert access(await linked.load()) == "of bob"
+    for dead, next_one in (("r-None", "of ann"), ("r-ann", "of bob"), ("r-bob", "of bob")):
+        linked.mark_dead(Credential("x", dead))
+        assert access(await linked.load()) == next_one, "the last one again: no other is taken for new"
 
 
-async def test_load_is_not_hidden_by_a_file_that_cannot_be_read(files: Files) -> None:
+async def test_a_file_that_cannot_be_read_hides_no_other(files: Files) -> None:
     await files.put(kimi=("k", "r", 9))
     OWN.write(files.directory / "own").write_text("{")
     assert access(await files.linked().load()) == "k"
@@ -139,27 +133,23 @@ async def test_load_is_not_hidden_by_a_file_that_cannot_be_read(files: Files) ->
         await files.linked().load()
 
 
-async def test_a_refused_copy_hides_no_other(files: Files) -> None:
-    await files.put(own=("o", "r", 9), pi=("p", "dead", 99), kimi=("k", "dead", 99))
-    store = files.linked()
-    found = await store.load()
-    assert found is not None
-    store.mark_dead(found)
-    assert access(await store.load()) == "o"
-    store.mark_dead(Credential("o", "r"))
-    assert access(await store.load()) == "o", "all are dead: the last one again, so that no other is taken for new"
-
-
 # Saving --------------------------------------------------------------------------------------------------------------
 
 
 async def test_save_replaces_every_copy_of_the_spent_token(files: Files) -> None:
+    await files.linked().check_can_save()
+    await files.linked().save(Credential("a", "first", NOW + 9))
+    assert await files.refresh_tokens() == ("first", None, None)
     await files.put(own=("o", "other", 5), pi=("p", "spent", 9), kimi=("k", "spent", 7))
-    async with files.linked().locked():
-        pass
-    await files.linked().save(Credential("new", "r-new", NOW + 900))
+    store = files.linked()
+    async with store.locked():
+        assert [await is_free(each) for each in Files(files.directory).all] == [False] * 3, "all locks are held"
+        await store.save(NEW)
     assert await files.refresh_tokens() == ("other", "r-new", "r-new")
-    assert access(await files.linked().load()) == "new"
+    await files.put(pi=("p", "spent", 9999))
+    assert access(await files.linked().load()) == "new", "not the spent copy, though it seems newer"
+    assert await files.linked().delete() is True
+    assert (await files.refresh_tokens())[0] == "other"
 
 
 async def test_save_replaces_the_copy_that_was_loaded_last(files: Files) -> None:
@@ -169,18 +159,8 @@ async def test_save_replaces_the_copy_that_was_loaded_last(files: Files) -> None
     async with store.locked():
         await files.put(pi=("newer", "r2", 99))
         assert access(await store.load()) == "newer"
-        await store.save(Credential("new", "r3", NOW + 900))
-    assert await files.refresh_tokens() == ("r", "r3", None)
-
-
-def test_notes_of_old_logins_are_forgotten(rxauth_home: Path) -> None:
-    notes = Notes()
-    for number in range(205):
-        notes.put(f"{number}", next="x")
-        os.utime(rxauth_home / "logins" / f"{number}", (number, number))
-    notes.forget_old()
-    assert len(list((rxauth_home / "logins").iterdir())) == 200
-    assert (notes.of("4"), notes.of("5")) == ({}, {"next": "x"})
+        await store.save(NEW)
+    assert await files.refresh_tokens() == ("r", "r-new", None)
 
 
 async def test_save_keeps_each_files_own_fields(files: Files) -> None:
@@ -189,23 +169,10 @@ async def test_save_keeps_each_files_own_fields(files: Files) -> None:
     await files.kimi.save(Credential("a", "r", NOW + 2, extra=spent | {"scope_of": "k"}))
     renewed = Credential("b", "s", NOW + 900, extra={"token_url": KIMI, "expires_in": 900, "scope_of": "k", "new": 1})
     await files.linked().save(renewed)
-    pi, kimi = PI.read(files.directory / "pi"), KIMI_CODE.read(files.directory / "kimi")
+    pi, kimi = PI.read(files.directory / "pi"), KIMI_CODE.read(files.directory / "kimi-code")
     assert (pi["models"], pi["new"], pi["expires_in"], "scope_of" in pi) == ([1], 1, 900, False)
     assert (kimi["scope_of"], kimi["new"], kimi["expires_in"], "models" in kimi) == ("k", 1, 900, False)
     assert "account_id" not in pi, "of the login before"
-
-
-async def test_a_first_login_is_saved_in_the_first_store(files: Files) -> None:
-    await files.linked().check_can_save()
-    await files.linked().save(Credential("a", "r", NOW + 9))
-    assert await files.refresh_tokens() == ("r", None, None)
-
-
-async def test_delete_removes_every_copy_of_the_login(files: Files) -> None:
-    assert await files.linked().delete() is False
-    await files.put(own=("o", "other", 5), pi=("p", "r", 9), kimi=("k", "r", 7))
-    assert await files.linked().delete() is True
-    assert await files.refresh_tokens() == ("other", None, None)
 
 
 async def test_a_copy_that_a_killed_process_left_is_replaced_later(files: Files) -> None:
@@ -219,104 +186,65 @@ async def test_a_copy_that_a_killed_process_left_is_replaced_later(files: Files)
         def replace(self, source: str, target: str) -> None:
             raise Killed
 
-    dying = KIMI_CODE.store(files.directory / "kimi", files=Dies())
     with pytest.raises(Killed):
-        await files.linked(files.pi, dying).save(Credential("new", "r2", NOW + 900))
-    assert await files.refresh_tokens() == (None, "r2", "r1")
+        await files.linked(files.pi, files.store(KIMI_CODE, files=Dies())).save(NEW)
+    assert await files.refresh_tokens() == (None, "r-new", "r1")
     assert access(await files.linked().load()) == "new"
     await files.linked().save(Credential("newer", "r3", NOW + 1800))
     assert await files.refresh_tokens() == (None, "r3", "r3")
 
 
-async def test_a_spent_copy_is_not_chosen_though_it_seems_newer(files: Files) -> None:
-    await files.put(pi=("p", "r1", 9), kimi=("k", "r1", 9))
-    await files.linked().save(Credential("new", "r2", NOW + 900))
-    await files.put(pi=("p", "r1", 9999))
-    assert access(await files.linked().load()) == "new"
+def test_notes_of_old_logins_are_forgotten(rxauth_home: Path) -> None:
+    notes = Notes()
+    for number in range(205):
+        notes.put(f"{number}", next="x")
+        os.utime(rxauth_home / "logins" / f"{number}", (number, number))
+    notes.forget_old()
+    assert len(list((rxauth_home / "logins").iterdir())) == 200
+    assert (notes.of("4"), notes.of("5")) == ({}, {"next": "x"})
 
 
-# Before the token is spent -------------------------------------------------------------------------------------------
+async def test_one_file_that_can_be_written_is_enough(files: Files, caplog: pytest.LogCaptureFixture) -> None:
+    class Full(FaultyFiles):
+        def pwrite(self, fd: int, data: Any, offset: int) -> int:
+            raise OSError(28, "No space left on device")
 
-
-class Full(FaultyFiles):
-    """A full disk."""
-
-    def pwrite(self, fd: int, data: Any, offset: int) -> int:
-        raise OSError(28, "No space left on device")
-
-
-async def test_check_can_save_asks_for_one_file_at_least(files: Files, caplog: pytest.LogCaptureFixture) -> None:
     await files.put(pi=("p", "r", 9), kimi=("k", "r", 7))
-    full = KIMI_CODE.store(files.directory / "kimi", files=Full())
+    full = files.store(KIMI_CODE, files=Full())
     await files.linked(files.pi, full).check_can_save()
     assert [message for message in caplog.messages if "disk is full" in message] == caplog.messages[-1:]
-    both_full = files.linked(PI.store(files.directory / "pi", files=Full()), full)
-    with pytest.raises(StoreError, match=r"the disk is full\. Free some space"):
-        await both_full.check_can_save()
-    await files.linked(files.pi, full).save(Credential("new", "r-new", NOW + 900))
+    both_full = files.linked(files.store(PI, files=Full()), full)
+    for write in (both_full.check_can_save(), both_full.save(NEW)):
+        with pytest.raises(StoreError, match=r"the disk is full\. Free some space"):
+            await write
+    await files.linked(files.pi, full).save(NEW)
     assert await files.refresh_tokens() == (None, "r-new", "r")
     assert "keeps a copy of the login that is spent: log in there again" in caplog.messages[-1]
-    with pytest.raises(StoreError, match="the disk is full"):
-        await both_full.save(Credential("newer", "r-newer", NOW + 900))
 
 
 async def test_retry_at_is_kept_with_every_copy(files: Files) -> None:
-    assert await files.linked().load_retry_at() is None
     await files.linked().save_retry_at(NOW)
     await files.put(own=("o", "r", 5), kimi=("k", "r", 9))
     await files.linked().save_retry_at(NOW + 60)
-    assert await files.own.load_retry_at() == await files.kimi.load_retry_at() == NOW + 60  # type: ignore[attr-defined]
-    await files.kimi.save_retry_at(NOW + 90)  # type: ignore[attr-defined]
+    assert await files.own.load_retry_at() == await files.kimi.load_retry_at() == NOW + 60
+    await files.kimi.save_retry_at(NOW + 90)
     assert await files.linked().load_retry_at() == NOW + 90
-    await files.linked().save_retry_at(None)
-    assert await files.linked().load_retry_at() is None
-    assert await LinkedStore([Bare(Credential("a"))]).load_retry_at() is None
 
 
-class Bare:
-    """A store of a user, with the methods that every store has."""
+async def test_a_users_store_may_lack_what_is_optional() -> None:
+    class Bare:
+        def __init__(self) -> None:
+            for name in ("load", "save", "delete", "locked", "describe"):
+                setattr(self, name, getattr(MemoryStore(Credential("a")), name))
 
-    def __init__(self, credential: Credential) -> None:
-        self.inner = MemoryStore(credential)
-        self.load, self.save, self.delete, self.locked = (
-            self.inner.load,
-            self.inner.save,
-            self.inner.delete,
-            self.inner.locked,
-        )
-
-    def describe(self) -> str:
-        return "a bare store"
+    store = LinkedStore([Bare()])  # type: ignore[list-item]
+    assert await store.load_retry_at() is None
+    await store.check_can_save()
+    with pytest.raises(ValueError, match="at least one store"):
+        LinkedStore([])
 
 
 # Locks ---------------------------------------------------------------------------------------------------------------
-
-
-async def test_all_locks_of_the_login_are_held(files: Files) -> None:
-    await files.put(own=("o", "other", 5), pi=("p", "r", 9), kimi=("k", "r", 7))
-    store = files.linked()
-    async with store.locked():
-        assert await asyncio.gather(*map(unlocked, Files(files.directory).all)) == [False, False, False]
-        await store.save(Credential("new", "r-new", NOW + 900))
-    assert await files.refresh_tokens() == ("other", "r-new", "r-new")
-
-
-async def test_no_order_of_the_stores_ends_in_a_deadlock(files: Files) -> None:
-    await files.put(own=("o", "r", 5), pi=("p", "r", 9), kimi=("k", "r", 7))
-
-    async def use(order: tuple[Any, ...]) -> None:
-        for _ in range(3):
-            async with files.linked(*order, lock_timeout=60).locked():
-                await asyncio.sleep(0)
-
-    orders = list(itertools.permutations(files.all))
-    threads = [threading.Thread(target=lambda: asyncio.run(use(orders[5])), daemon=True) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    async with asyncio.timeout(30):
-        await asyncio.gather(*(use(order) for order in orders))
-        for thread in threads:
-            await asyncio.to_thread(thread.join)
 
 
 async def test_two_keys_of_one_file_have_one_lock(tmp_path: Path) -> None:
@@ -324,8 +252,8 @@ async def test_two_keys_of_one_file_have_one_lock(tmp_path: Path) -> None:
     for store in (one, other):
         await store.save(Credential("a", "r", NOW + 9))
     async with asyncio.timeout(5):
-        await LinkedStore([one, other], clock=lambda: NOW).save(Credential("b", "s", NOW + 99))
-    assert access(await one.load()) == access(await other.load()) == "b"
+        await LinkedStore([one, other], clock=lambda: NOW).save(NEW)
+    assert access(await one.load()) == access(await other.load()) == "new"
 
 
 @pytest.mark.looptime
@@ -333,44 +261,31 @@ async def test_a_lock_that_is_not_had_in_time_costs_its_file_alone(
     files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
     await files.put(own=("o", "r", 5), pi=("p", "r", 9), kimi=("k", "r", 7))
-    (files.directory / "pi" / "auth.json.lock").mkdir()
-    pi = PI.store(files.directory / "pi")
     loop = asyncio.get_running_loop()
     before = loop.time()
-    store = files.linked(files.own, pi, files.kimi)
-    async with store.locked():
+    store = files.linked(OWN.store(files.directory / "own"), files.pi, files.kimi)
+    async with files.own.locked(), store.locked():
         assert 10 <= loop.time() - before < 10.5
-        await store.save(Credential("new", "r-new", NOW + 900))
-    assert await files.refresh_tokens() == ("r-new", "r", "r-new")
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "pi/auth.json could not be acquired (it was held by another program for 10 s)" in caplog.text
-
-
-@pytest.mark.looptime
-async def test_retry_at_waits_for_no_lock_that_was_not_had(files: Files) -> None:
-    await files.put(own=("o", "r", 5), kimi=("k", "r", 9))
-    async with OWN.store(files.directory / "own").locked():
-        store = files.linked(OWN.store(files.directory / "own"), files.kimi)
-        async with store.locked(), asyncio.timeout(1):
+        async with asyncio.timeout(1):
             await store.save_retry_at(NOW + 60)
-    assert await files.own.load_retry_at() is None  # type: ignore[attr-defined]
-    assert await files.linked().load_retry_at() == NOW + 60
+            assert await files.own.load_retry_at() is None
+            await store.save(NEW)
+    assert await files.refresh_tokens() == ("r", "r-new", "r-new")
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert 'own/auth.json ("kimi") could not be acquired (it was held by another program for 10 s)' in caplog.text
 
 
 @pytest.mark.looptime
 async def test_without_a_lock_of_the_login_nothing_is_spent(files: Files) -> None:
     """Another login's lock is no substitute."""
     await files.put(own=("o", "other", 5), pi=("p", "r", 9))
-    (files.directory / "pi" / "auth.json.lock").mkdir()
+    lock = files.directory / "pi" / "auth.json.lock"
+    lock.mkdir()
     with pytest.raises(TimeoutError):
         async with files.linked(files.own, PI.store(files.directory / "pi")).locked():
             pytest.fail("it got in")
-    assert await unlocked(files.own)
-
-
-async def test_a_lock_that_can_never_be_had_is_the_stores_error(files: Files) -> None:
-    await files.put(pi=("p", "r", 5))
-    lock = files.directory / "pi" / "auth.json.lock"
+    assert await is_free(files.own)
+    lock.rmdir()
     lock.touch()
     os.utime(lock, (1, 1))
     with pytest.raises(StoreError, match="cannot be had"):
@@ -378,6 +293,75 @@ async def test_a_lock_that_can_never_be_had_is_the_stores_error(files: Files) ->
             pytest.fail("it got in")
 
 
-def test_no_store_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one store"):
-        LinkedStore([])
+# A refresh, against a token endpoint ---------------------------------------------------------------------------------
+
+
+def rejected(credential: Credential | None) -> CredentialRejected:
+    return CredentialRejected("401", status=401, credential=credential)
+
+
+async def test_a_dead_copy_costs_one_request_and_no_login(server: TokenServer, files: Files) -> None:
+    living, dead = server.credential(), Credential("dead", "dead")
+    await files.own.save(dead)
+    await files.pi.save(living)
+    linked = LinkedStore([files.own, files.pi])
+    source = OAuthCredentials(linked, token_url=server.url, client_id="app", sleep=no_time)
+    assert access(await source.refresh(rejected(dead))) == living.access_token
+    assert (server.reused, await files.own.load()) == ([], dead)
+
+
+async def test_all_copies_dead_asks_for_a_login(server: TokenServer, files: Files) -> None:
+    for number, store in enumerate((files.own, files.pi)):
+        await store.save(Credential(f"dead-{number}", f"dead-{number}"))
+    linked = LinkedStore([files.own, files.pi])
+    source = OAuthCredentials(linked, token_url=server.url, client_id="app", sleep=no_time)
+    other = await source.refresh(rejected(Credential("dead-0")))
+    assert access(other) == "dead-1", "its access token may still be good"
+    for _ in range(3):
+        with pytest.raises(LoginRequired):
+            await source.refresh(rejected(other))
+    assert len(server.requests) == 2
+
+
+_PROCESS = """
+import asyncio, sys
+from pathlib import Path
+from rxauth.credentials import LinkedStore, OAuthCredentials
+from rxauth.errors import CredentialRejected
+from tests.credentials.test_linked_store import Files
+url, at, order = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+linked = LinkedStore([getattr(Files(at), name) for name in order.split()], token_url=url)
+source = OAuthCredentials(linked, token_url=url, client_id="app")
+async def main():
+    stored = await source.current()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    new = await source.refresh(CredentialRejected("401", status=401, credential=stored))
+    print(new.access_token, flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_processes_in_any_order_make_one_token_request(server: TokenServer, files: Files) -> None:
+    """Each lists the three stores in another order; none waits for another in a circle, and no token is used twice."""
+    old = server.credential(expires_at=time.time() + 600, extra={"token_url": server.url})
+    for store in files.all:
+        asyncio.run(store.save(old))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _PROCESS, server.url, str(files.directory), " ".join(order)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        for order in itertools.permutations(("own", "pi", "kimi"))
+    ]
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    answers = [process.communicate("go\n", timeout=60)[0] for process in processes]
+    assert set(answers) == {"access-2\n"}
+    assert (len(server.requests), server.reused) == (1, [])
+    assert [access(asyncio.run(store.load())) for store in files.all] == ["access-2"] * 3

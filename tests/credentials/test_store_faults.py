@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -38,10 +37,8 @@ async def refresh(kind: Kind, directory: Path, files: Any) -> StoreError | None:
 @pytest.mark.parametrize("system", [FaultyFiles, BindMounted], ids=["renamed", "in place"])
 @pytest.mark.parametrize(
     ("kind", "code"),
-    [
-        *(pytest.param(OWN, code, id=f"own-{errno.errorcode[code]}") for code in (errno.EACCES, errno.EIO)),
-        *(pytest.param(kind, errno.ENOSPC, id=f"{kind.name}-ENOSPC") for kind in (OWN, PI, KIMI_CODE)),
-    ],
+    [(OWN, errno.EACCES), (OWN, errno.EIO), (OWN, errno.ENOSPC), (PI, errno.ENOSPC), (KIMI_CODE, errno.EDQUOT)],
+    ids=lambda value: errno.errorcode[value] if isinstance(value, int) else value.name,
 )
 async def test_whichever_call_fails_the_file_is_whole(
     kind: Kind, system: type[FaultyFiles], code: int, tmp_path: Path, rxauth_home: Path
@@ -76,28 +73,6 @@ async def test_whichever_call_fails_the_file_is_whole(
     assert saved > 5
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", [OWN, KIMI_CODE], ids=lambda kind: kind.name)
-@pytest.mark.parametrize("system", [FaultyFiles, BindMounted], ids=["renamed", "in place"])
-async def test_killed_at_any_call_it_leaves_the_old_or_the_new(
-    kind: Kind, system: type[FaultyFiles], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """After the call that fails no other does anything: nothing is cleaned up. A reader still finds one of both."""
-    caplog.set_level(logging.CRITICAL)
-    counting = system()
-    kind.write(tmp_path)
-    await refresh(kind, tmp_path, counting)
-    seen = []
-    for number in range(len(counting.calls)):
-        kind.write(tmp_path)
-        await refresh(kind, tmp_path, system(number, for_good=True))
-        seen.append(tokens(await kind.store(tmp_path, sleep=no_time).load()))
-        await kind.store(tmp_path).save(OLD)
-        assert kind.names(tmp_path) == {kind.file}, "the next save cleans up"
-    assert set(seen) == {tokens(OLD), tokens(NEW)}
-    assert seen == sorted(seen, key=[tokens(OLD), tokens(NEW)].index), "once it was new it stays new"
-
-
 async def test_content_is_on_the_disk_before_its_name(tmp_path: Path) -> None:
     """A power cut leaves the old file or the new one, no empty one."""
     OWN.write(tmp_path)
@@ -109,20 +84,14 @@ async def test_content_is_on_the_disk_before_its_name(tmp_path: Path) -> None:
 
 async def test_a_backup_counts_until_the_file_changes(kind: Kind, tmp_path: Path) -> None:
     """The writing of the file was interrupted before it began; later the other program has written."""
-    path = kind.write(tmp_path)
-    calls = BindMounted()
-    await refresh(kind, tmp_path, calls)
-    kind.write(tmp_path)
-    before = path.read_bytes()
-    for number in range(len(calls.calls)):
+    before = kind.write(tmp_path).read_bytes()
+    number = 0
+    while tokens(await kind.store(tmp_path).load()) == tokens(OLD):
         await refresh(kind, tmp_path, BindMounted(number, for_good=True))
-        if tokens(await kind.store(tmp_path).load()) == tokens(NEW):
-            break
-    assert path.read_bytes().strip() == before.strip(), "the backup alone is new"
-    path.write_bytes(before.replace(b"access-1", b"access-3"))
-    loaded = await kind.store(tmp_path).load()
-    assert loaded is not None
-    assert loaded.access_token == "access-3"
+        number += 1
+    assert kind.path(tmp_path).read_bytes().strip() == before.strip(), "the backup alone is new"
+    kind.path(tmp_path).write_bytes(before.replace(b"access-1", b"access-3"))
+    assert (await kind.store(tmp_path).load()).access_token == "access-3"
     await kind.store(tmp_path).save(OLD)
     assert kind.names(tmp_path) == {kind.file}
 
@@ -146,9 +115,8 @@ async def test_check_can_save_says_what_to_do(kind: Kind, code: int, sentence: s
             raise OSError(code, os.strerror(code))
 
     before = kind.write(tmp_path).read_bytes()
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreError, match=f"cannot be written: {sentence}"):
         await kind.store(tmp_path, files=Full()).check_can_save()
-    assert f"cannot be written: {sentence}" in str(caught.value)
     assert kind.path(tmp_path).read_bytes() == before
     assert kind.names(tmp_path) == {kind.file}
 
@@ -162,7 +130,6 @@ async def test_check_can_save_keeps_the_room_while_locked(kind: Kind, tmp_path: 
         await store.check_can_save()
         assert reserved.stat().st_size >= path.stat().st_size + 2048
         assert reserved.stat().st_blocks * 512 >= path.stat().st_size
-    assert not reserved.exists()
     assert tokens(await store.load()) == tokens(OLD)
     async with store.locked():
         await store.check_can_save()
@@ -175,15 +142,15 @@ async def test_check_can_save_keeps_the_room_while_locked(kind: Kind, tmp_path: 
 async def test_a_file_that_is_written_in_place_keeps_its_room_too(kind: Kind, tmp_path: Path) -> None:
     """And is as it was if it is not written: the room was a tail of spaces, which JSON allows."""
 
-    class NoBackupBeside(FaultyFiles):
+    class ReadOnlyDirectory(FaultyFiles):
         def open(self, path: str, *arguments: Any) -> int:
-            if path.endswith(".tmp") and Path(path).parent == kind.path(tmp_path).parent:
-                raise PermissionError(errno.EACCES, "read-only directory")
+            if path.startswith(str(tmp_path)) and path.endswith(".tmp"):
+                raise PermissionError(errno.EACCES, "read-only")
             return os.open(path, *arguments)
 
     path = kind.write(tmp_path)
     before, inode = path.read_bytes(), path.stat().st_ino
-    store = kind.store(tmp_path, files=NoBackupBeside())
+    store = kind.store(tmp_path, files=ReadOnlyDirectory())
     async with store.locked():
         await store.check_can_save()
         assert path.stat().st_size >= len(before) + 2048
@@ -192,9 +159,3 @@ async def test_a_file_that_is_written_in_place_keeps_its_room_too(kind: Kind, tm
     await store.save(NEW)
     assert (tokens(await store.load()), path.stat().st_ino) == (tokens(NEW), inode)
     assert kind.names(tmp_path) == {kind.file}
-
-
-async def test_a_directory_that_cannot_be_made_is_an_error(kind: Kind, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot be had"):
-        await kind.store(tmp_path / "file" / "x").check_can_save()

@@ -12,18 +12,11 @@ from typing import Any
 
 import pytest
 
-from rxauth.credentials import KimiCodeStore, PiStore
 from tests.credentials import killed
 from tests.credentials.kinds import no_time, tokens
-from tests.credentials.token_server import TokenServer, running
+from tests.credentials.token_server import TokenServer
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def server() -> Iterator[TokenServer]:
-    with running(TokenServer()) as server:
-        yield server
 
 
 @pytest.fixture
@@ -59,7 +52,7 @@ async def test_killed_between_two_files_no_login_is_lost(
     while True:
         # Two minutes on: the lock of the process that was killed is stale, the tokens are not.
         late: dict[str, Any] = {"clock": lambda: time.time() + 120, "sleep": no_time}
-        both = PiStore(tmp_path / "auth.json", **late), KimiCodeStore(tmp_path, **late)
+        both = killed.linked(tmp_path, server.url, **late).stores
         old = server.credential(expires_at=time.time() + 600, extra={"token_url": server.url})
         for store in both:
             await store.save(old)
@@ -84,4 +77,4 @@ async def test_killed_between_two_files_no_login_is_lost(
     assert len(lost) < 18, "the steps of writing one file until it is complete"
     # At the end nothing is left of all that.
     left = {each.relative_to(tmp_path).as_posix() for each in tmp_path.rglob("*") if each.is_file()}
-    assert left == {"auth.json", "credentials/kimi-code.json"}
+    assert left == {"own.json", "own.json.lock", "auth.json"}

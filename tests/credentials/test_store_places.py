@@ -1,19 +1,14 @@
-"""Where other programs keep their logins, and what is particular to one program's file."""
+"""Where the programs keep their logins."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rxauth.credentials import Credential, FileStore, KimiCliStore, KimiCodeStore, PiStore
-from rxauth.errors import StoreError
-from tests.credentials.kinds import KIMI_CODE, NEW, PI, tokens
+from rxauth.credentials import FileStore, KimiCliStore, KimiCodeStore, PiStore
+from tests.credentials.kinds import KIMI_CODE
 
 ANN = {"HOME": "/home/ann"}
 GLOBAL = {"oauth_host": "https://auth.kimi.ai", "base_url": "https://api.kimi.ai/coding/v1"}
@@ -41,9 +36,6 @@ GLOBAL = {"oauth_host": "https://auth.kimi.ai", "base_url": "https://api.kimi.ai
 def test_store_is_where_its_program_keeps_the_login(store: Any, place: str) -> None:
     assert store.describe() == place
     assert place.split(" (")[0] in repr(store)
-
-
-# kimi-code's files by host -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -90,69 +82,3 @@ def test_kimi_codes_region_is_the_installers(noted: str | None, region: str | No
     if noted is not None:
         (tmp_path / "region").write_text(noted)
     assert KimiCodeStore.region(tmp_path) == region
-
-
-async def test_kimi_codes_file_is_complete(tmp_path: Path) -> None:
-    """Kimi Code reads every field, and takes an empty string or 0 for none."""
-    store = KimiCodeStore(tmp_path, clock=lambda: 1000.0)
-    await store.save(Credential("alone"))
-    none = {"access_token": "alone", "refresh_token": "", "expires_at": 0, "scope": "", "token_type": "Bearer"}
-    assert KIMI_CODE.read(tmp_path) == none | {"expires_in": 0}
-    loaded = await store.load()
-    assert loaded is not None
-    assert (loaded.refresh_token, loaded.expires_at, loaded.scope) == (None, None, None)
-    await store.save(Credential("a", "r", 1900.4))
-    some = {"access_token": "a", "refresh_token": "r", "expires_at": 1900.4, "expires_in": 900}
-    assert KIMI_CODE.read(tmp_path) == none | some
-
-
-# pi's file -----------------------------------------------------------------------------------------------------------
-
-
-async def test_pis_file_says_in_its_own_way_what_is_not_known(tmp_path: Path) -> None:
-    PI.write(tmp_path)
-    await PI.store(tmp_path).save(Credential("alone"))
-    assert (PI.read(tmp_path)["refresh"], PI.read(tmp_path)["expires"]) == ("", 0)
-    loaded = await PI.store(tmp_path).load()
-    assert loaded is not None
-    assert (loaded.refresh_token, loaded.expires_at) == (None, None)
-
-
-async def test_pis_api_key_of_the_same_provider_stays(tmp_path: Path) -> None:
-    path = tmp_path / "auth.json"
-    path.write_text(json.dumps({"kimi-coding": {"type": "api_key", "key": "$KEY"}}))
-    before = path.read_bytes()
-    assert await PI.store(tmp_path).load() is None
-    assert await PI.store(tmp_path).delete() is False
-    with pytest.raises(StoreError, match="API key"):
-        await PI.store(tmp_path).save(NEW)
-    assert path.read_bytes() == before
-
-
-async def test_pis_other_providers_have_logins_of_their_own(tmp_path: Path) -> None:
-    PI.write(tmp_path)
-    rich = Credential("a", "r", 1800000000.5, token_type="DPoP", scope="x y", extra={"account_id": "7", "n": [1.5]})
-    other = PiStore(tmp_path / "auth.json", provider="another")
-    await other.save(rich)
-    assert await other.load() == rich
-    assert tokens(await PI.store(tmp_path).load()) == ("access-1", "refresh-1")
-
-
-async def test_a_file_size_limit_leaves_the_file_whole(tmp_path: Path) -> None:
-    """A process that may not write more than 100 bytes to a file, and gets the error after a part of them."""
-    before = PI.write(tmp_path).read_bytes()
-    script = f"""
-import asyncio, resource, signal
-from rxauth.credentials import Credential, PiStore
-from rxauth.errors import StoreError
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-try:
-    asyncio.run(PiStore({str(tmp_path / "auth.json")!r}).save(Credential("access-2")))
-except StoreError as error:
-    print(error)
-"""
-    done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script], capture_output=True, text=True)
-    assert "cannot be written: File too large" in done.stdout, done.stderr
-    assert (tmp_path / "auth.json").read_bytes() == before
-    assert list(tmp_path.iterdir()) == [tmp_path / "auth.json"]

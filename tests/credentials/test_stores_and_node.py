@@ -127,7 +127,7 @@ async def test_nothing_is_lost_when_node_and_python_write_at_once(
     script = f"""
 import asyncio
 from rxauth.credentials import PiStore
-from tests.credentials.test_store_locks import count
+from tests.credentials.kinds import count
 asyncio.run(count(PiStore({str(auth)!r}, sleep=lambda seconds: asyncio.sleep(0.005)), {times}))
 """
     peers = [start_node(), start_node()]
