@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 
@@ -52,15 +53,15 @@ class RedisServer:
 
     def lock_ends_in(self) -> int:
         """Return the milliseconds until it expires."""
-        return int(self.client.pttl("{kimi}:lock"))  # type: ignore[arg-type]
+        return int(self.client.pttl("{kimi}:lock"))
 
     def expire_lock(self) -> None:
         """As if its time to live had passed."""
         self.client.delete("{kimi}:lock")
 
 
-def store_on(server: RedisServer, **options: object) -> RedisStore:
-    return RedisStore(server.url, "kimi", **options)  # type: ignore[arg-type]
+def store_on(server: RedisServer, **options: Any) -> RedisStore:
+    return RedisStore(server.url, "kimi", **options)
 
 
 class Signs:
