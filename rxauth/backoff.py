@@ -29,12 +29,12 @@ from rxauth.waiting import waiting_scheduler as waiting_scheduler  # an alias: i
 
 __all__ = [
     "BaseRetrying",
+    "Driver",
     "Retrying",
     "Work",
     "call",
     "checked",
     "default_retrying",
-    "drive",
     "is_transient",
     "three_tries",
     "wait_as_asked_or_random",
@@ -207,7 +207,7 @@ async def call(
 
 
 class Work(Outcome, Protocol):
-    """Receive from `drive` the order to start each try, and once the outcome of all: a result or the last exception."""
+    """Receive from a `Driver` the order to start each try, and once the outcome of all: a result or an exception."""
 
     def start_try(self, outcome: Outcome) -> None:
         """Start one try, which calls `outcome` when it ends: now or later, on any thread."""
@@ -216,29 +216,22 @@ class Work(Outcome, Protocol):
         """Learn that try `number`, from 1, has failed and that the next one starts in `delay` seconds."""
 
 
-def drive(
-    retrying: BaseRetrying, work: Work, *, scheduler: abc.SchedulerBase, began: float | None = None
-) -> abc.DisposableBase:
+class Driver(abc.DisposableBase):
     """Try, wait and try again, as the policy says: `call` for a scheduler instead of a coroutine.
+
+    A try under way at a dispose runs to its end; its outcome is dropped. An object with methods, because functions that
+    refer to each other would keep a credential.
 
     Args:
         retrying: the policy; a copy of it is used.
         work: the call to try.
         scheduler: its clock is the policy's clock, and the waits run on it.
         began: when the first try began, in `seconds_on(scheduler)`; by default now.
-
-    Returns:
-        Dispose it, and no further try starts. A try under way runs to its end; its outcome is dropped.
     """
-    driver = _Driver(retrying, work, scheduler, began)
-    driver.run()
-    return driver
 
-
-class _Driver(abc.DisposableBase):
-    """Drive the tries of `work`. No closures: functions that refer to each other would keep a credential."""
-
-    def __init__(self, retrying: BaseRetrying, work: Work, scheduler: abc.SchedulerBase, began: float | None) -> None:
+    def __init__(
+        self, retrying: BaseRetrying, work: Work, scheduler: abc.SchedulerBase, began: float | None = None
+    ) -> None:
         self._tries = _Tries(retrying, partial(seconds_on, scheduler), began)
         self._steps = self._tries.steps(lambda number, seconds, _: work.on_retry(number, seconds))
         self._work = work
@@ -247,12 +240,14 @@ class _Driver(abc.DisposableBase):
         self._waiting: abc.DisposableBase | None = None
 
     def dispose(self) -> None:
+        """End a wait, and start no further try."""
         self._disposed = True
         waiting = self._waiting  # read once: another thread may reset it
         if waiting is not None:
             waiting.dispose()
 
     def run(self, *_: Any) -> None:
+        """Start, or go on after a wait or a try."""
         self._waiting = None  # it refers to this driver
         # A loop: tries that fail at once, without a wait, must not grow the stack.
         again = True

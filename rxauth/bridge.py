@@ -7,9 +7,9 @@ import inspect
 import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
@@ -22,6 +22,8 @@ from rxauth.waiting import settle as settle
 __all__ = ["Elements", "from_async_iterable", "from_producer", "to_async_iterable"]
 
 E = TypeVar("E")
+
+Producer: TypeAlias = Callable[[Callable[[E], None]], Coroutine[Any, Any, None]]
 
 _PER_TURN = 64  # elements of an async iterable between two turns of the loop
 
@@ -37,7 +39,7 @@ class _StopProducing(BaseException):
 
 
 def from_producer(
-    produce: Callable[[Callable[[E], None]], Coroutine[Any, Any, None]],
+    produce: Producer[E],
     *,
     opening: Callable[[], Iterable[E]] | None = None,
 ) -> Observable[E]:
@@ -61,10 +63,8 @@ def from_producer(
                 RuntimeError("This stream needs asyncio: subscribe to it where an event loop is running.")
             )
             return Disposable()
-        if opening is not None:
-            for event in opening():
-                observer.on_next(event)
-
+        for event in opening() if opening is not None else ():
+            observer.on_next(event)
         return _Production(produce, observer, loop)
 
     return Observable(subscribe)
@@ -75,7 +75,7 @@ class _Production(abc.DisposableBase, Generic[E]):
 
     def __init__(
         self,
-        produce: Callable[[Callable[[E], None]], Coroutine[Any, Any, None]],
+        produce: Producer[E],
         observer: abc.ObserverBase[E],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -95,7 +95,7 @@ class _Production(abc.DisposableBase, Generic[E]):
         if not self._emitting:  # else `emit` raises, and a cancellation would cut the clean-up
             self._task.cancel()
 
-    async def _run(self, produce: Callable[[Callable[[E], None]], Coroutine[Any, Any, None]]) -> None:
+    async def _run(self, produce: Producer[E]) -> None:
         observer = self._observer
         thrown: Exception | None = None
 
@@ -194,43 +194,28 @@ def from_async_iterable(
     ['hello', 'world']
     """
 
-    def produce(emit: Callable[[E], None]) -> Coroutine[Any, Any, None]:
-        opened: Any = factory()
-        if isinstance(opened, AbstractAsyncContextManager) or inspect.isawaitable(opened):
-            return _emit_each_opened(opened, emit)
-        return _emit_each(opened, emit)
-
-    return from_producer(produce)
+    return from_producer(lambda emit: _emit_each(factory(), emit))
 
 
-async def _emit_each_opened(opened: Any, emit: Callable[[E], None]) -> None:
-    if not isinstance(opened, AbstractAsyncContextManager):
-        opened = await opened
-    if isinstance(opened, AbstractAsyncContextManager):
-        async with opened as entered:
-            await _emit_each(entered, emit)
-    else:
-        await _emit_each(opened, emit)
-
-
-async def _emit_each(iterable: Any, emit: Callable[[E], None]) -> None:
-    if not isinstance(iterable, AsyncIterable):
-        raise TypeError(f"The factory returned {type(iterable).__name__}, which is not an async iterable.")
-    iterator: Any = aiter(iterable)
-    left = _PER_TURN
-    try:
+async def _emit_each(opened: Any, emit: Callable[[E], None]) -> None:
+    async with AsyncExitStack() as stack:
+        if inspect.isawaitable(opened) and not isinstance(opened, AbstractAsyncContextManager):
+            opened = await opened
+        if isinstance(opened, AbstractAsyncContextManager):
+            opened = await stack.enter_async_context(opened)
+        if not isinstance(opened, AsyncIterable):
+            raise TypeError(f"The factory returned {type(opened).__name__}, which is not an async iterable.")
+        iterator = aiter(opened)
+        if iterator is not opened:  # a generator is its own iterator; a response's body is not
+            stack.push_async_callback(_close, opened)
+        stack.push_async_callback(_close, iterator)
+        left = _PER_TURN
         async for event in iterator:
             emit(event)
             left -= 1
             if not left:
                 left = _PER_TURN
                 await asyncio.sleep(0)
-    finally:
-        try:
-            await _close(iterator)
-        finally:
-            if iterator is not iterable:  # a generator is its own iterator; a response's body is not
-                await _close(iterable)
 
 
 async def _close(opened: Any) -> None:

@@ -1,4 +1,4 @@
-"""The driver of a tenacity policy, for a scheduler (`drive`) and for a coroutine (`call`)."""
+"""The driver of a tenacity policy, for a scheduler (`Driver`) and for a coroutine (`call`)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ class Tries:
         self.ended.append(error)
 
     def drive(self, policy: tenacity.Retrying, scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-        return backoff.drive(policy, self, scheduler=scheduler or TestScheduler())
+        driver = backoff.Driver(policy, self, scheduler or TestScheduler())
+        driver.run()
+        return driver
 
 
 def drive(policy: tenacity.Retrying, *outcomes: Any) -> Tries:

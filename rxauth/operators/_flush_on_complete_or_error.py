@@ -41,7 +41,6 @@ def flush_on_complete_or_error(
     {'type': 'start'}
     """
     options = Flush(discard_on_error, error_event)
-
     return operator_of(lambda observer: _Flushing(observer, options))
 
 
@@ -71,8 +70,7 @@ class Flush(Generic[E]):
             except Exception as raised:
                 observer.on_error(raised)
                 return
-            observer.on_next(failure)
-        elif failure is not None:
+        if failure is not None:
             observer.on_next(failure)
         observer.on_completed()
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
+from rxauth.operators._attempt import operator_of
 from rxauth.operators._predicates import is_error_event, is_opener, is_ping_event
 from rxauth.waiting import running_loop, seconds_on, waiting_scheduler
 
@@ -34,27 +36,14 @@ def limit_silence(
         first=5             s----#             preludes and pings do not meet `first`
         idle=5              s---------- ...    both meet `idle`
 
-    Put it in front of the buffer. The `TimeoutError` of a stream that is not live is then the failure of a
-    `NeverLiveError`, on which `retry_never_live` subscribes again and `switch_if_never_live` takes the other stream:
+    Put it in front of the buffer, as `retry_never_live` shows: the `TimeoutError` of a stream that is not live is then
+    the failure of a `NeverLiveError`. After the buffer no prelude and no ping reaches it, so a long thinking pause
+    counts as silence; after a retry it measures all attempts and their waits together. rxauth's sources emit pings with
+    `pings=True`; each ping also resets their own `read_timeout`.
 
-        source.pipe(
-            limit_silence(first=60, idle=30),
-            buffer_until_live(),
-            retry_on_first_auth_error(refresh),
-            retry_never_live(),
-            switch_if_never_live(backup),
-            flush_on_complete_or_error(),
-        )
-
-    Anywhere else it goes wrong. After the buffer no prelude and no ping reaches it, so a long thinking pause counts as
-    silence, and its exception is no `NeverLiveError`. After a retry it measures all attempts and their waits together.
-
-    rxauth's sources emit pings with `pings=True`; each ping also resets their own `read_timeout`.
-
-    The waits run on the scheduler given to `subscribe`, else on the running loop, else on a timer thread. Setting the
-    wall clock changes nothing. An event that arrives exactly at a limit is in time. A timer that fires late (the loop
-    was busy, the laptop slept) extends the limit by the time that it was late, at most by a whole limit, so that events
-    that have arrived meanwhile are read first.
+    It waits as `retry_on_first_auth_error` does; setting the wall clock changes nothing. An event that arrives exactly
+    at a limit is in time. A timer that fires late (the loop was busy, the laptop slept) extends the limit by the time
+    that it was late, at most by a whole limit, so that events that have arrived meanwhile are read first.
 
     Args:
         first: seconds from `subscribe` to the first live event; `None` for no limit.
@@ -81,17 +70,12 @@ def limit_silence(
         if limit is not None and not (0 < limit < math.inf):
             raise ValueError(f"{name} is {limit}; it must be a finite number of seconds above 0, or None for no limit.")
 
-    def operator(source: Observable[E]) -> Observable[E]:
-        def subscribe(observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            watch = _Watch(
-                observer, scheduler, first, idle, is_ping, lambda event: is_error(event) or is_prelude(event)
-            )
-            watch.subscribe_to(source)
-            return watch
+    limits = math.inf if first is None else first, math.inf if idle is None else idle
 
-        return Observable(subscribe)
+    def is_before_live(event: E) -> bool:
+        return is_error(event) or is_prelude(event)
 
-    return operator
+    return operator_of(lambda observer: _Watch(observer, *limits, is_ping, is_before_live))
 
 
 class _Watch(abc.DisposableBase, Generic[E]):
@@ -100,20 +84,16 @@ class _Watch(abc.DisposableBase, Generic[E]):
     def __init__(
         self,
         observer: abc.ObserverBase[E],
-        scheduler: abc.SchedulerBase | None,
-        first: float | None,
-        idle: float | None,
+        first: float,
+        idle: float,
         is_ping: Callable[[E], bool],
         is_before_live: Callable[[E], bool],
     ) -> None:
         self._observer = observer
-        self._scheduler = scheduler
-        self._first = math.inf if first is None else first
-        self._idle = math.inf if idle is None else idle
+        self._first = first
+        self._idle = idle
         self._is_ping = is_ping
         self._is_before_live = is_before_live
-        self._clock = waiting_scheduler(scheduler, running_loop())
-        self._start = self._last_event_at = seconds_on(self._clock)
         self._due = math.inf  # when the timer should fire
         self._extended_until = 0.0  # no limit runs out before this time
         self._live = False
@@ -122,10 +102,15 @@ class _Watch(abc.DisposableBase, Generic[E]):
         self._source = SingleAssignmentDisposable()
         self._timer = SerialDisposable()
 
-    def subscribe_to(self, source: Observable[E]) -> None:
+    def connect(self, source: Observable[E], scheduler: abc.SchedulerBase | None) -> None:
+        self._clock = waiting_scheduler(scheduler, running_loop())
+        self._start = self._last_event_at = seconds_on(self._clock)
         self._wait()  # a source may block inside `subscribe`
         self._source.disposable = source.subscribe(
-            self._on_next, self._on_error, self._on_completed, scheduler=self._scheduler
+            self._on_next,
+            partial(self._end, self._observer.on_error),
+            partial(self._end, self._observer.on_completed),
+            scheduler=scheduler,
         )
 
     def dispose(self) -> None:
@@ -146,12 +131,6 @@ class _Watch(abc.DisposableBase, Generic[E]):
                 return
             if not ping:
                 self._observer.on_next(event)
-
-    def _on_error(self, error: Exception) -> None:
-        self._end(self._observer.on_error, error)
-
-    def _on_completed(self) -> None:
-        self._end(self._observer.on_completed)
 
     def _end(self, notify: Callable[..., None], *error: Exception) -> None:
         with self._lock:

@@ -58,18 +58,13 @@ def recover_auth(
         ValueError: `max_held` is negative, `timeout` not positive.
 
     >>> import reactivex as rx
-    >>> tokens = ["stale"]
-    >>> def answer(scheduler):
-    ...     if tokens[-1] == "stale":
-    ...         return rx.of({"type": "start"}, {"type": "error", "status": 401})
-    ...     return rx.of({"type": "start"}, {"type": "text_delta", "delta": "hi"}, {"type": "done"})
-    >>> def refresh(failure):
-    ...     tokens.append("fresh")
-    ...     return tokens[-1]
-    >>> _ = rx.defer(answer).pipe(recover_auth(refresh)).subscribe(lambda event: print(event["type"]))
-    start
-    text_delta
-    done
+    >>> answers = iter([
+    ...     rx.of({"type": "start"}, {"type": "error", "status": 401}),
+    ...     rx.of({"type": "start"}, {"type": "text_delta", "delta": "hi"}),
+    ... ])
+    >>> _ = rx.defer(lambda _: next(answers)).pipe(recover_auth(lambda failure: "a new token")).subscribe(print)
+    {'type': 'start'}
+    {'type': 'text_delta', 'delta': 'hi'}
     """
     policy = Policy(
         refresh=refresh, is_auth_error=is_auth_error, retrying=retrying, timeout=timeout, on_recovery=on_recovery

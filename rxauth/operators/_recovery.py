@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -139,7 +140,7 @@ class FirstAttempt(Attempt[E]):
 
 
 class _Recovery(abc.DisposableBase):
-    """Run one recovery, as the work of `backoff.drive`; once disposed, it neither resumes the stream nor gives up.
+    """Run one recovery, as the work of a `backoff.Driver`; once disposed, it neither resumes the stream nor gives up.
 
     Args:
         attempt: the first, which is over.
@@ -168,7 +169,9 @@ class _Recovery(abc.DisposableBase):
             self._deadline = seconds_on(self._clock) + policy.timeout
         if self._settled.locked():  # on_recovery has disposed it
             return
-        self._running.add(backoff.drive(policy.retrying or backoff.default_retrying(), self, scheduler=self._clock))
+        driver = backoff.Driver(policy.retrying or backoff.default_retrying(), self, self._clock)
+        self._running.add(driver)
+        driver.run()
         # A refresh that has ended needs no timer, which may be a thread.
         if self._deadline < math.inf and not self._settled.locked():
             self._running.add(self._clock.schedule_relative(max(self._seconds_left(), 0.0), self._expire))
@@ -181,8 +184,6 @@ class _Recovery(abc.DisposableBase):
 
     def start_try(self, outcome: Outcome) -> None:
         """Start one try of the refresh."""
-        if self._settled.locked():  # the last try has disposed the subscription, and failed
-            return
         if self._seconds_left() <= 0:  # tries that fail at once, without a wait, never reach the timer
             self._expire()
             return
@@ -198,9 +199,8 @@ class _Recovery(abc.DisposableBase):
 
     def on_retry(self, number: int, delay: float) -> None:
         """Report a failed try."""
-        if not self._settled.locked():
-            logger.info("The refresh failed (try %d); next try in %.1f s", number, delay)
-            self._attempt.report(RefreshRetryScheduled(number, delay))
+        logger.info("The refresh failed (try %d); next try in %.1f s", number, delay)
+        self._attempt.report(RefreshRetryScheduled(number, delay))
 
     def succeeded(self, result: Any) -> None:
         """End the recovery with the result of the refresh."""
@@ -258,19 +258,15 @@ def _attach(error: Exception, failure: Any) -> None:
     target = failure if isinstance(failure, BaseException) else field(failure, "cause")
     if not isinstance(target, BaseException) or target is error:
         return
-    try:
+    with suppress(Exception):  # a frozen exception takes neither
         if target.__cause__ is None and not _leads_to(error, target):
             target.__cause__ = error
             return
-    except Exception:
-        logger.debug("%s takes no cause", type(target).__name__)
-    try:
+    with suppress(Exception):
         name, status = name_of(error), status_of(error)
         note = f"The refresh failed too: {name}" + (f", status {status}" if status is not None else "")
         if note not in getattr(target, "__notes__", ()):
             target.add_note(note)
-    except Exception:
-        logger.debug("%s takes no note", type(target).__name__)
 
 
 def _leads_to(error: BaseException, target: BaseException) -> bool:

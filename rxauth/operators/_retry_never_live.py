@@ -102,7 +102,7 @@ class _Options:
 
 
 class _Attempts(SerialDisposable, Generic[E]):
-    """Run the attempts of one subscription, from the first failure on as the work of `backoff.drive`."""
+    """Run the attempts of one subscription, from the first failure on as the work of a `backoff.Driver`."""
 
     def __init__(self, observer: abc.ObserverBase[E], options: _Options) -> None:
         super().__init__()
@@ -139,7 +139,8 @@ class _Attempts(SerialDisposable, Generic[E]):
         from rxauth import backoff  # here, because a stream that never fails need not import tenacity
 
         retrying = (self.options.retrying or backoff.three_tries()).copy(reraise=True)
-        self._tries.disposable = backoff.drive(retrying, self, scheduler=self._clock, began=self._began)
+        self._tries.disposable = driver = backoff.Driver(retrying, self, self._clock, self._began)
+        driver.run()
 
     def start_try(self, outcome: Outcome) -> None:
         """Subscribe again; the failed attempt that started the retries counts as the first try."""

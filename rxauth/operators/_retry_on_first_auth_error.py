@@ -65,20 +65,10 @@ def retry_on_first_auth_error(
         ValueError: `timeout` is not positive.
 
     >>> import reactivex as rx
-    >>> from rxauth.operators import buffer_until_live, flush_on_complete_or_error
-    >>> tokens = ["stale"]
-    >>> def answer(scheduler):
-    ...     if tokens[-1] == "stale":
-    ...         return rx.of({"type": "start"}, {"type": "error", "status": 401})
-    ...     return rx.of({"type": "start"}, {"type": "text_delta", "delta": "hi"}, {"type": "done"})
-    >>> def refresh(failure):
-    ...     tokens.append("fresh")
-    ...     return tokens[-1]
-    >>> operators = buffer_until_live(), retry_on_first_auth_error(refresh), flush_on_complete_or_error()
-    >>> _ = rx.defer(answer).pipe(*operators).subscribe(lambda event: print(event["type"]))
-    start
-    text_delta
-    done
+    >>> answers = iter([rx.of({"type": "error", "status": 401}), rx.of({"type": "text_delta", "delta": "hi"})])
+    >>> operator = retry_on_first_auth_error(lambda failure: "a new token")
+    >>> _ = rx.defer(lambda _: next(answers)).pipe(operator).subscribe(print)
+    {'type': 'text_delta', 'delta': 'hi'}
     """
     policy = Policy(
         refresh=refresh, is_auth_error=is_auth_error, retrying=retrying, timeout=timeout, on_recovery=on_recovery

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from reactivex import Observable, abc
 
@@ -52,29 +53,22 @@ def suppress_empty_response(
             held: deque[AssistantEvent] = deque()
 
             def on_next(event: AssistantEvent) -> None:
-                if isinstance(event, TextStart):
-                    undecided[event.content_index] = ""
-                elif isinstance(event, TextDelta):
-                    decide(event.content_index, event.delta)
-                elif isinstance(event, TextEnd):
-                    undecided.pop(event.content_index, None)
-                elif isinstance(event, Done | Error):
-                    undecided.clear()
-                    event = without_placeholder(event)
+                match event:
+                    case TextStart(index):
+                        undecided[index] = ""
+                    case TextDelta(index, delta) if index in undecided:
+                        text = undecided.pop(index) + delta
+                        if text.startswith(prefix):
+                            placeholders.add(index)
+                        elif prefix.startswith(text):
+                            undecided[index] = text
+                    case TextEnd(index):
+                        undecided.pop(index, None)
+                    case Done() | Error():
+                        undecided.clear()
+                        event = without_placeholder(event)
                 held.append(event)
                 release()
-
-            def decide(index: int, delta: str) -> None:
-                if index not in undecided:
-                    return
-                text = undecided[index] + delta
-                if text.startswith(prefix):
-                    placeholders.add(index)
-                    del undecided[index]
-                elif prefix.startswith(text):
-                    undecided[index] = text
-                else:
-                    del undecided[index]
 
             def release() -> None:
                 while held:
@@ -96,17 +90,14 @@ def suppress_empty_response(
                 )
                 return event if len(kept) == len(message.content) else with_content(event, kept)
 
-            def on_error(error: Exception) -> None:
+            def end(notify: Callable[..., None], *error: Exception) -> None:
                 undecided.clear()
                 release()
-                observer.on_error(error)
+                notify(*error)
 
-            def on_completed() -> None:
-                undecided.clear()
-                release()
-                observer.on_completed()
-
-            return source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+            return source.subscribe(
+                on_next, partial(end, observer.on_error), partial(end, observer.on_completed), scheduler=scheduler
+            )
 
         return Observable(subscribe)
 

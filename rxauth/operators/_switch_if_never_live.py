@@ -32,9 +32,8 @@ def switch_if_never_live(
         buffer, ops.catch(other)       --(sa)------(sb)|     a second start, after half an answer
         buffer, switch_if_never_live   --(sa)----#
 
-    For a limit on the silence before the first live event put `limit_silence` in front of the buffer. To wait and try
-    the same stream again use `retry_never_live`. In a merge give each branch a flush of its own. Put `ops.share()`
-    last: operators after it, with their refresh, run once for each subscriber.
+    Before it belong `limit_silence` and `retry_never_live`, as the latter shows. In a merge give each branch a flush of
+    its own. Put `ops.share()` last: operators after it, with their refresh, run once for each subscriber.
 
     Args:
         other: the stream, or a function from the `NeverLiveError` to one. If it raises, the stream fails with that
