@@ -136,33 +136,6 @@ asyncio.run(main())
     assert tokens(await store_on(redis).load()) == tokens(OLD)
 
 
-async def test_a_cancelled_holder_leaves_no_lock(redis: RedisServer) -> None:
-    """At 150 random places: in the question, in its answer, in the wait, in the save, in the release."""
-    chance = random.Random(7)
-    store = store_on(redis, sleep=no_time)
-    done = most = 0
-
-    async def use() -> None:
-        async with store.locked():
-            await store.load()
-            await store.save(OLD)
-
-    for number in range(200):
-        task = asyncio.create_task(use())
-        if number % 4 == 0:  # left alone: so many turns of the loop does one take, here and now
-            most = 0
-            while not task.done():
-                await asyncio.sleep(0)
-                most += 1
-        else:
-            await turns(chance.randrange(most))
-            task.cancel()
-        done += (await asyncio.gather(task, return_exceptions=True))[0] is None
-        assert redis.lock is None
-    assert 50 <= done < 150, "the cancellations must hit something"
-    await store.save(OLD)
-
-
 async def test_a_cancellation_gets_through(redis: RedisServer) -> None:
     """redis-py swallows about half of them."""
     store = store_on(redis)
@@ -235,7 +208,7 @@ async def test_a_lock_lost_again_and_again_loses_no_save(redis: RedisServer) -> 
 
     counting = asyncio.gather(*(try_to_count() for _ in range(5)))
     while not counting.done():
-        await turns(chance.randrange(60))
+        await turns(chance.randrange(600))
         redis.expire_lock()
     await counting
     assert min(results.count(True), results.count(False)) > 5

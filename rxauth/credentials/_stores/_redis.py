@@ -9,7 +9,7 @@ import json
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -18,9 +18,6 @@ from rxauth.credentials._credential import Credential
 from rxauth.credentials._stores._entry import credential_from, entry_from, number
 from rxauth.credentials._stores._held import held, holding, locked_once
 from rxauth.errors import StoreError
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
 
 __all__ = ["RedisStore"]
 
@@ -115,7 +112,7 @@ class RedisStore:
         self._key = key
         self._lock_key = (key if "{" in key else f"{{{key}}}") + ":lock"  # in a cluster, in the slot of the credential
         self._timeout = timeout
-        self._lock_ttl = lock_ttl
+        self._lock_ttl = max(1, round(lock_ttl * 1000))  # ms
         self._sleep = sleep
         self._loading: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[_Loaded]] = WeakKeyDictionary()
 
@@ -169,15 +166,15 @@ class RedisStore:
         Raises:
             StoreError: Redis cannot be used.
         """
-        async with self._connected() as connection:
-            lock = _Lock(connection)
-            try:
-                await self._take(lock)
-                lock.renewal = asyncio.create_task(self._renew(lock))
-                with holding(self, lock):
-                    yield
-            finally:
-                await _uninterrupted(self._release(lock))
+        name, renewal = secrets.token_hex(16), None
+        try:
+            while (version := await self._run(_TAKE, name, self._lock_ttl)) is None:
+                await self._sleep(_POLL)
+            renewal = asyncio.create_task(self._renew(name))
+            with holding(self, (name, version)):
+                yield
+        finally:
+            await _uninterrupted(self._release(name, renewal))
 
     def describe(self) -> str:
         """Return the address without user, password and options, and the key."""
@@ -186,23 +183,11 @@ class RedisStore:
     def __repr__(self) -> str:
         return f"RedisStore({self._place!r}, {self._key!r})"
 
-    # The lock --------------------------------------------------------------------------------------------------------
-
-    async def _take(self, lock: _Lock) -> None:
+    async def _renew(self, name: str) -> None:
         while True:
-            lock.maybe_taken = True  # from here on Redis may hold it for us, whether its answer arrives or not
-            version = await self._run_on(lock.connection, _TAKE, lock.name, round(self._lock_ttl * 1000))
-            if version is not None:
-                lock.version = version
-                return
-            lock.maybe_taken = False
-            await self._sleep(_POLL)
-
-    async def _renew(self, lock: _Lock) -> None:
-        while True:
-            await self._sleep(self._lock_ttl / 3)
+            await self._sleep(self._lock_ttl / 3000)
             try:
-                kept = await self._run_on(lock.connection, _RENEW, lock.name, round(self._lock_ttl * 1000))
+                kept = await self._run(_RENEW, name, self._lock_ttl)
             except StoreError as error:
                 log.debug("The lock could not be renewed just now. %s", error)
                 continue
@@ -212,23 +197,21 @@ class RedisStore:
                 )
                 return
 
-    async def _release(self, lock: _Lock) -> None:
-        within = min(self._timeout, _RELEASE_TIMEOUT)
-        if lock.renewal is not None:
-            within = self._timeout
-            lock.renewal.cancel()
-            await asyncio.wait([lock.renewal])
+    async def _release(self, name: str, renewal: asyncio.Task[None] | None) -> None:
+        """Release the lock. Without a renewal its answer has not arrived: Redis may hold it for us all the same."""
+        if renewal is not None:
+            renewal.cancel()
+            await asyncio.wait([renewal])
         try:
-            if lock.maybe_taken:
-                await self._run_on(lock.connection, _RELEASE, lock.name, within=within)
+            await self._run(_RELEASE, name, within=self._timeout if renewal else min(self._timeout, _RELEASE_TIMEOUT))
         except StoreError:
-            if lock.renewal is not None:
-                log.warning("The lock of %s cannot be released now; it is free in %g s.", self._place, self._lock_ttl)
-
-    # The credential --------------------------------------------------------------------------------------------------
+            if renewal is not None:
+                log.warning(
+                    "The lock of %s cannot be released now; it is free in %g s.", self._place, self._lock_ttl / 1000
+                )
 
     async def _load_once(self) -> _Loaded:
-        """Use one connection for all callers of the same moment on this loop: there may be ten thousand."""
+        """Ask once for all callers of the same moment on this loop: there may be ten thousand."""
         loop = asyncio.get_running_loop()
         task = self._loading.get(loop)
         if task is None or task.done():
@@ -245,7 +228,7 @@ class RedisStore:
 
     async def _put(self, content: str) -> bool:
         async with locked_once(self) as lock:
-            was_there = await self._run_on(lock.connection, _PUT, lock.name, lock.version, content)
+            was_there = await self._run(_PUT, *lock, content)
             self._loading = WeakKeyDictionary()  # a load that was begun before may miss this
             if was_there == "lost":
                 raise StoreError(f"The lock of {self.describe()} was lost while it was held; nothing was written.")
@@ -253,51 +236,30 @@ class RedisStore:
                 raise StoreError(f"Another client wrote to {self.describe()} without its lock; nothing was written.")
             return bool(was_there)
 
-    # The server ------------------------------------------------------------------------------------------------------
-
-    @contextlib.asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Redis]:
-        """Connect for one use. A connection that is kept belongs to one loop, but a store is used from several."""
-        from redis.asyncio import Redis
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-
-        connection = Redis.from_url(
-            self._url,
-            decode_responses=True,
-            socket_connect_timeout=self._timeout,
-            socket_timeout=self._timeout,
-            retry=Retry(NoBackoff(), 1),  # a connection may have been cut since it was last used
-        )
-        try:
-            yield connection
-        finally:
-            await _uninterrupted(self._close(connection))
-
-    async def _close(self, connection: Redis) -> None:
-        with contextlib.suppress(Exception):  # a connection that is broken is closed
-            async with asyncio.timeout(self._timeout):
-                await connection.aclose()
-
-    async def _run(self, script: str, argument: str) -> Any:
-        """Run a script on the connection of the lock, where this task holds it."""
-        lock: _Lock | None = held(self)
-        async with self._connected() if lock is None else contextlib.nullcontext(lock.connection) as connection:
-            return await self._run_on(connection, script, argument)
-
-    async def _run_on(self, connection: Redis, script: str, *arguments: str | int, within: float | None = None) -> Any:
-        """Return what the script returns.
+    async def _run(self, script: str, *arguments: str | int, within: float | None = None) -> Any:
+        """Return what a script returns.
 
         Raises:
             StoreError: the server cannot be used, or did not answer in time.
         """
         # Uninterrupted: after half a conversation it is not known whether the lock is taken or a token stored. And
         # redis-py swallows about half of all cancellations (8.1, measured).
-        return await _uninterrupted(self._eval(connection, script, arguments, within or self._timeout))
+        return await _uninterrupted(self._eval(script, arguments, within or self._timeout))
 
-    async def _eval(self, connection: Redis, script: str, arguments: tuple[str | int, ...], within: float) -> Any:
+    async def _eval(self, script: str, arguments: tuple[str | int, ...], within: float) -> Any:
+        from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
         from redis.exceptions import RedisError
 
+        # For one script: a connection that is kept belongs to one loop, but a store is used from several.
+        connection = Redis.from_url(
+            self._url,
+            decode_responses=True,
+            socket_connect_timeout=self._timeout,
+            socket_timeout=self._timeout,
+            retry=Retry(NoBackoff(), 1),  # an answer may be lost with its connection
+        )
         try:
             async with asyncio.timeout(within):
                 return await connection.eval(script, 2, self._key, self._lock_key, *arguments)
@@ -305,19 +267,12 @@ class RedisStore:
             trouble = "did not answer in time"
         except (RedisError, OSError) as error:
             trouble = f"cannot be used ({type(error).__name__})"
+        finally:
+            with contextlib.suppress(Exception):  # a connection that is broken is closed
+                async with asyncio.timeout(within):
+                    await connection.aclose()
         # Outside of `except`: an error of Redis may repeat the arguments, which are tokens.
         raise StoreError(f"{self._place} {trouble}. Try again later, or check the server.")
-
-
-class _Lock:
-    """A lock that this client may hold."""
-
-    def __init__(self, connection: Redis) -> None:
-        self.connection = connection
-        self.name = secrets.token_hex(16)
-        self.maybe_taken = False
-        self.version = ""
-        self.renewal: asyncio.Task[None] | None = None
 
 
 _Loaded = str | None | StoreError
