@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
@@ -13,20 +13,14 @@ from rxauth.credentials import Credential
 from rxauth.events import AssistantEvent, Start
 from rxauth.sources import anthropic_messages, openai_chat
 from rxauth.testing import FakeProvider
-from tests.sources.streams import (
-    KEY,
-    REQUEST,
-    Holder,
-    collect,
-    done,
-    messages,
-    text_of,
-)
+from tests.sources.streams import KEY, REQUEST, Holder, collect, done, messages, text_of
 
 Source = Callable[..., Observable[AssistantEvent]]
 
-SOURCES = [pytest.param(anthropic_messages, "", id="anthropic"), pytest.param(openai_chat, "/v1", id="openai")]
-both = pytest.mark.parametrize(("source", "path"), SOURCES)
+both = pytest.mark.parametrize(
+    ("source", "path"),
+    [pytest.param(anthropic_messages, "", id="anthropic"), pytest.param(openai_chat, "/v1", id="openai")],
+)
 
 
 @both
@@ -42,10 +36,13 @@ async def test_each_subscription_makes_one_request(source: Source, path: str) ->
         request = fake.requests[0]
         assert request.method == "POST"
         assert request.path == ("/v1/chat/completions" if path else "/v1/messages")
-        assert request.headers["Authorization"] == f"Bearer {holder.credential.access_token}"
-        assert request.headers["Accept"] == "text/event-stream"
-        assert request.headers["Accept-Encoding"] == "identity"
-        assert request.headers["Content-Type"] == "application/json"
+        sent = {
+            "Authorization": f"Bearer {holder.credential.access_token}",
+            "Accept": "text/event-stream",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+        }
+        assert {name: request.headers[name] for name in sent} == sent
         assert request.headers["User-Agent"].startswith("rxauth/")
         options = {"stream_options": {"include_usage": True}} if path else {}
         assert request.json() == {**REQUEST, "stream": True, **options}
@@ -55,8 +52,7 @@ async def test_a_key_goes_in_the_header_that_is_named() -> None:
     async with FakeProvider(api_keys=["a-static-key"]) as fake:
         await collect(anthropic_messages(REQUEST, base_url=fake.url, credentials=KEY, auth_header="x-api-key"))
         headers = fake.requests[0].headers
-        assert headers["x-api-key"] == "a-static-key"
-        assert headers["anthropic-version"] == "2023-06-01"
+        assert (headers["x-api-key"], headers["anthropic-version"]) == ("a-static-key", "2023-06-01")
         assert "Authorization" not in headers
 
 
@@ -69,41 +65,32 @@ async def test_own_headers_replace_ours_in_any_case() -> None:
 
 
 async def test_stream_options_can_be_set_and_left_out() -> None:
-    async with FakeProvider() as fake:
-        holder = Holder(fake.credential())
+    async with FakeProvider(api_keys=["a-static-key"]) as fake:
         own = {**REQUEST, "stream_options": {"include_usage": False}}
-        await collect(openai_chat(own, base_url=f"{fake.url}/v1/", credentials=holder))
-        await collect(openai_chat(REQUEST, base_url=f"{fake.url}/v1", credentials=holder, include_usage=False))
+        await collect(openai_chat(own, base_url=f"{fake.url}/v1/", credentials=KEY))
+        await collect(openai_chat(REQUEST, base_url=f"{fake.url}/v1", credentials=KEY, include_usage=False))
         first, second = fake.requests
         assert first.json()["stream_options"] == {"include_usage": False}
         assert "stream_options" not in second.json()
 
 
 @both
-async def test_the_request_is_copied_at_the_call(source: Source, path: str) -> None:
-    message = {"role": "user", "content": "before"}
-    request = {"model": "m", "messages": [message]}
-    async with FakeProvider() as fake:
-        stream = source(request, base_url=fake.url + path, credentials=Holder(fake.credential()))
-        assert request == {"model": "m", "messages": [message]}
+async def test_the_request_is_any_mapping_and_copied(source: Source, path: str) -> None:
+    message = {"role": "user", "content": "é\u2028"}
+    request = MappingProxyType({"model": "m", "messages": [MappingProxyType(message)], "stream": None})
+    async with FakeProvider(api_keys=["a-static-key"]) as fake:
+        stream = source(request, base_url=fake.url + path, credentials=KEY)
         message["content"] = "after"
         await collect(stream)
-        assert fake.requests[0].json()["messages"][0]["content"] == "before"
-
-
-async def test_any_mapping_is_a_request() -> None:
-    message = MappingProxyType({"role": "user", "content": "é\u2028"})
-    request = MappingProxyType({"model": "m", "messages": [message], "stream": None})
-    async with FakeProvider() as fake:
-        await collect(anthropic_messages(request, base_url=fake.url, credentials=Holder(fake.credential())))
         sent = fake.requests[0].json()
-    assert sent == {"model": "m", "messages": [{"role": "user", "content": "é\u2028"}], "stream": True}
+        assert (sent["messages"], sent["stream"]) == ([{"role": "user", "content": "é\u2028"}], True)
+        assert request["stream"] is None
 
 
 async def test_a_large_request_is_sent_without_a_warning() -> None:
-    async with FakeProvider() as fake:
-        request = {"model": "m", "messages": [{"role": "user", "content": "x" * 3_000_000}]}
-        await collect(anthropic_messages(request, base_url=fake.url, credentials=Holder(fake.credential())))
+    request = {"model": "m", "messages": [{"role": "user", "content": "x" * 3_000_000}]}
+    async with FakeProvider(api_keys=["a-static-key"]) as fake:
+        await collect(anthropic_messages(request, base_url=fake.url, credentials=KEY))
         assert len(fake.requests[0].body) > 3_000_000
 
 
@@ -113,7 +100,6 @@ async def test_a_large_request_is_sent_without_a_warning() -> None:
     [
         pytest.param(None, TypeError, id="nothing"),
         pytest.param([("model", "m")], TypeError, id="pairs"),
-        pytest.param("{}", TypeError, id="text"),
         pytest.param({"model": object()}, TypeError, id="what JSON cannot hold"),
         pytest.param({"stream": False}, ValueError, id="no stream"),
         pytest.param({"stream": 0}, ValueError, id="no stream, as a number"),
@@ -127,22 +113,7 @@ def test_a_bad_request_is_refused_at_the_call(source: Source, path: str, request
 
 @both
 @pytest.mark.parametrize(
-    "url",
-    [
-        *(
-            "",
-            "sk-canary-key",
-            "example.com",
-            "/v1",
-            "ftp://example.com",
-            "https://",
-            "https:///v1",
-            "https://host:port",
-        ),
-        *("https://host:99999", "https://ho st", "https://host\n", "http://example.com", "http://10.0.0.1"),
-        *("https://user:canary@host", "https://canary@host", "https://host?key=canary", "https://host#canary"),
-        *("http://127.0.0.1.example.com", "http://localhost.example.com", None, 7, b"https://host"),
-    ],
+    "url", ["", "sk-canary-key", "http://example.com", "https://canary@host", "https://host?key=canary", None]
 )
 def test_a_bad_base_url_is_refused_in_one_sentence(source: Source, path: str, url: Any) -> None:
     with pytest.raises(ValueError, match=r"^base_url [^\n]*\.$") as refused:
@@ -151,28 +122,10 @@ def test_a_bad_base_url_is_refused_in_one_sentence(source: Source, path: str, ur
 
 
 @pytest.mark.parametrize(
-    "url",
-    [
-        "https://h",
-        "https://h:8443/path/",
-        "HTTPS://H",
-        "http://127.0.0.1:1",
-        "http://127.8.8.8",
-        "http://[::1]:80",
-        "http://localhost",
-        "http://a.localhost",
-    ],
-)
-def test_a_base_url_is_https_or_loopback(url: str) -> None:
-    anthropic_messages(REQUEST, base_url=url, credentials=KEY)
-
-
-@pytest.mark.parametrize(
     ("options", "kind"),
     [
         ({"credentials": "canary"}, TypeError),
         ({"credentials": Credential("canary")}, TypeError),
-        ({"credentials": None}, TypeError),
         ({"headers": {"Authorization": "Bearer canary"}}, ValueError),
         ({"headers": {"X-Api-Key": "canary"}}, ValueError),
         ({"headers": {"x": "canary\r\nHost: evil"}}, ValueError),
@@ -185,7 +138,7 @@ def test_a_base_url_is_https_or_loopback(url: str) -> None:
         ({"max_event_bytes": 0}, ValueError),
     ],
 )
-def test_bad_options_are_refused_and_not_shown(options: Mapping[str, Any], kind: type[Exception]) -> None:
+def test_bad_options_are_refused_and_not_shown(options: dict[str, Any], kind: type[Exception]) -> None:
     with pytest.raises(kind) as refused:
         anthropic_messages(REQUEST, **{"base_url": "https://h", "credentials": KEY, **options})
     assert "canary" not in str(refused.value)

@@ -12,10 +12,7 @@ import aiohttp
 import pytest
 
 from rxauth.credentials import Credential
-from rxauth.errors import (
-    CredentialRejected,
-    LoginRequired,
-)
+from rxauth.errors import CredentialRejected, LoginRequired
 from rxauth.events import AssistantEvent, Done, Error, Start, TextDelta
 from rxauth.failures import is_auth_error
 from rxauth.sources import anthropic_messages
@@ -35,40 +32,40 @@ from tests.sources.streams import (
 )
 
 
-class Broken:
-    def __init__(self, error: Exception) -> None:
-        self.error = error
+class Broken(Holder):
+    """A credential source that raises an exception, or gives what is no credential."""
 
-    async def current(self) -> Credential:
-        raise self.error
+    def __init__(self, given: Any) -> None:
+        self.given = given
 
-    async def refresh(self, failure: object) -> None: ...
-
-
-class LoggedOut(Holder):
-    async def current(self) -> Credential:
-        raise LoginRequired("Log in.")
+    async def current(self) -> Any:
+        if isinstance(self.given, Exception):
+            raise self.given
+        return None
 
 
-async def test_an_error_of_the_credential_source_is_the_cause() -> None:
-    error = LoginRequired("Log in again: rxauth login kimi")
-    end = failed(await collect(anthropic_messages(REQUEST, base_url="https://h", credentials=Broken(error))))
-    assert end.cause is error
-    assert end.error.error_message == "Log in again: rxauth login kimi"
-    assert not is_auth_error(end)
+LOGGED_OUT = LoginRequired("Log in again: rxauth login kimi")
 
 
-async def test_the_text_of_a_foreign_exception_is_not_shown() -> None:
-    error = KeyError("canary-token")
-    end = failed(await collect(anthropic_messages(REQUEST, base_url="https://h", credentials=Broken(error))))
-    assert end.cause is error
-    assert end.error.error_message == "The credential source failed (KeyError)."
+@pytest.mark.parametrize(
+    ("given", "kind", "sentence"),
+    [
+        pytest.param(LOGGED_OUT, LoginRequired, str(LOGGED_OUT), id="an error of rxauth"),
+        pytest.param(KeyError("canary"), KeyError, "The credential source failed (KeyError).", id="a foreign one"),
+        pytest.param(None, AttributeError, "The credential source failed (AttributeError).", id="no credential"),
+    ],
+)
+async def test_a_failed_credential_source_is_the_cause(given: Any, kind: type[Exception], sentence: str) -> None:
+    """The text of a foreign exception is not shown: it may be a token."""
+    end = failed(await collect(anthropic_messages(REQUEST, base_url="https://h", credentials=Broken(given))))
+    assert (type(end.cause), end.error.error_message, is_auth_error(end)) == (kind, sentence, False)
+    assert end.cause is given or given is None
 
 
-@pytest.mark.parametrize("source", [Holder, LoggedOut])
+@pytest.mark.parametrize("source", [Holder, Broken])
 async def test_a_credential_is_freed_with_its_stream(source: type[Holder]) -> None:
     async def streamed(fake: FakeProvider) -> weakref.ref[Any]:
-        credentials = source(Credential("dead"))
+        credentials = Holder(Credential("dead")) if source is Holder else Broken(LoginRequired("Log in."))
         failed(await collect(anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)))
         return weakref.ref(credentials)
 
@@ -83,38 +80,26 @@ async def test_a_credential_is_freed_with_its_stream(source: type[Holder]) -> No
             gc.enable()
 
 
-async def test_a_credential_source_without_one_is_an_error() -> None:
-    class Nothing(Broken):
-        async def current(self) -> Any:
-            return None
-
-    end = failed(await collect(anthropic_messages(REQUEST, base_url="https://h", credentials=Nothing(KeyError()))))
-    assert type(end.cause) is AttributeError
-
-
-async def test_dispose_closes_the_connection_at_once() -> None:
-    async with FakeProvider(answer="one two three", replies=[Reply.hang(gate := Gate(), after=3)]) as fake:
+@pytest.mark.parametrize("in_thread", [False, True], ids=["here", "from another thread"])
+@pytest.mark.parametrize("after", ["head", 3])
+async def test_dispose_closes_the_connection_at_once(after: Any, in_thread: bool) -> None:
+    async with FakeProvider(answer="one two three", replies=[Reply.hang(gate := Gate(), after=after)]) as fake:
         events: list[AssistantEvent] = []
         subscription = messages(fake).subscribe(events.append)
         await gate.reached()
         assert fake.open_connections == 1
-        subscription.dispose()
         seen = len(events)
+        if in_thread:
+            thread = threading.Thread(target=subscription.dispose)
+            thread.start()
+        else:
+            subscription.dispose()
         await fake.until(lambda fake: fake.open_connections == 0)
         await fake.served()
         assert fake.requests[0].client_closed
-        assert len(events) == seen
-
-
-@pytest.mark.parametrize("after", ["head", 1])
-async def test_dispose_from_another_thread_closes_it_too(after: Any) -> None:
-    async with FakeProvider(replies=[Reply.hang(gate := Gate(), after=after)]) as fake:
-        subscription = messages(fake).subscribe()
-        await gate.reached()
-        thread = threading.Thread(target=subscription.dispose)
-        thread.start()
-        await fake.until(lambda fake: fake.open_connections == 0)
-        thread.join()
+        assert in_thread or len(events) == seen
+        if in_thread:
+            thread.join()
 
 
 async def test_dispose_while_connecting_leaves_no_task() -> None:
@@ -149,8 +134,8 @@ async def test_dispose_inside_an_event_stops_the_stream() -> None:
 
 async def test_a_consumers_exception_goes_to_the_loops_handler() -> None:
     async with FakeProvider(answer="one two three four", replies=[Reply.hang(after=5)]) as fake:
-        listener: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: listener.set_result(context["exception"]))
+        handled: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: handled.set_result(context["exception"]))
         ends: list[object] = []
         error = CredentialRejected("not the provider's", status=401)
 
@@ -161,44 +146,27 @@ async def test_a_consumers_exception_goes_to_the_loops_handler() -> None:
                 ends.append(event)
 
         messages(fake).subscribe(on_next, ends.append)
-        assert await listener is error
+        assert await handled is error
         await fake.until(lambda fake: fake.open_connections == 0)
         assert ends == []
 
 
+@pytest.mark.looptime
 async def test_a_given_session_is_used_and_left_open() -> None:
-    async with FakeProvider() as fake, aiohttp.ClientSession(headers={"X-Mine": "1"}) as session:
+    late = Reply(body=[ANSWER, Pause(0.05)])  # its body ends after the answer
+    async with Counted(replies=[None, late, None]) as fake, aiohttp.ClientSession(headers={"X-Mine": "1"}) as session:
         for _ in range(3):
             done(await collect(messages(fake, session=session)))
         assert not session.closed
         assert fake.requests[0].headers["X-Mine"] == "1"
-        assert fake.open_connections == 1, "a connection whose answer was read to its end is used again"
+        assert fake.connections_made == 1, "a connection whose answer was read to its end is used again"
 
 
 async def test_a_session_that_raises_for_status_is_usable() -> None:
-    refused = {"error": {"type": "authentication_error", "message": "No."}}
-    async with (
-        FakeProvider(replies=[Reply(status=401, body=refused)]) as fake,
-        aiohttp.ClientSession(raise_for_status=True) as session,
-    ):
+    refused = Reply(status=401, body={"error": {"type": "authentication_error", "message": "No."}})
+    async with FakeProvider(replies=[refused]) as fake, aiohttp.ClientSession(raise_for_status=True) as session:
         cause = failed(await collect(messages(fake, session=session))).cause
-    assert type(cause) is CredentialRejected
-    assert str(cause) == "No. (HTTP 401, authentication_error)"
-
-
-@pytest.mark.looptime
-async def test_a_body_that_ends_later_frees_its_connection() -> None:
-    late = Reply(body=[ANSWER, Pause(0.05)])
-    async with Counted(replies=[late, late]) as fake, aiohttp.ClientSession() as session:
-        for _ in range(2):
-            done(await collect(messages(fake, session=session)))
-        assert fake.connections_made == 1
-
-
-async def test_without_a_session_no_connection_is_left() -> None:
-    async with FakeProvider() as fake:
-        done(await collect(messages(fake)))
-        await fake.until(lambda fake: fake.open_connections == 0)
+    assert (type(cause), str(cause)) == (CredentialRejected, "No. (HTTP 401, authentication_error)")
 
 
 @pytest.mark.looptime
@@ -212,7 +180,7 @@ async def test_an_answer_ends_although_the_body_does_not() -> None:
 
 
 async def test_two_subscribers_never_meet() -> None:
-    async with FakeProvider(replies=[Reply(answer="a " * 50), Reply(answer="b " * 50, status=200)]) as fake:
+    async with FakeProvider(replies=[Reply(answer="a " * 50), Reply(answer="b " * 50)]) as fake:
         stream = messages(fake)
         first, second = await asyncio.gather(collect(stream), collect(stream))
         assert {text_of(first), text_of(second)} == {"a " * 50, "b " * 50}

@@ -3,54 +3,46 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from rxauth.errors import ProtocolError
 from rxauth.events import ToolCall, ToolCallEnd, to_json
 from rxauth.sources._reader import Reader
+from rxauth.testing._shapes import Numbering, Piece, as_delta, numbered
 from tests.sources.streams import ANTHROPIC, OPENAI, check_grammar, done, failed, read, sse
 
-PARIS, ROME = '{"city":"Paris"}', '{"city":"Rome"}'
-Pieces = list[tuple[Any, Any, Any, Any]]  # index, id, name, arguments
+HEAD, TAIL = '{"city"', ':"Paris"}'
+PARIS, ROME = HEAD + TAIL, '{"city":"Rome"}'
 Calls = list[tuple[str, str]]  # name, arguments
 
 
 def openai(pieces: list[Any]) -> bytes:
-    chunks = []
-    for piece in pieces:
-        if isinstance(piece, str):
-            chunks.append({"id": "c", "choices": [{"index": 0, "delta": {"content": piece}}]})
-            continue
-        index, id, name, arguments = piece
-        call = {"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
-        wire = {field: value for field, value in call.items() if value is not None}
-        wire["function"] = {field: value for field, value in call["function"].items() if value is not None}
-        chunks.append({"id": "c", "choices": [{"index": 0, "delta": {"tool_calls": [wire]}}]})
-    end = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
-    return sse(*chunks, end, "[DONE]")
+    """A text between the pieces is content."""
+    deltas = [{"content": piece} if isinstance(piece, str) else as_delta(piece) for piece in pieces]
+    chunks = [{"id": "c", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    return sse(*chunks, {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}, "[DONE]")
 
 
-def anthropic(pieces: list[Any], *, stops: bool = True) -> bytes:
-    """A piece with an id or a name starts a block; `None` stops the last one."""
+def anthropic(pieces: list[Any]) -> bytes:
+    """A piece with an id or a name starts a block, a number stops one."""
     events: list[Any] = [{"type": "message_start", "message": {"id": "m"}}]
+
+    def add(kind: str, index: int | None, **fields: Any) -> None:
+        events.append({"type": f"content_block_{kind}", **({} if index is None else {"index": index}), **fields})
+
     for piece in pieces:
         if isinstance(piece, str):
-            delta = {"type": "text_delta", "text": piece}
-            events.append({"type": "content_block_delta", "index": 0, "delta": delta})
-            continue
-        if piece is None or isinstance(piece, int):
-            events.append({"type": "content_block_stop", "index": piece or 0})
-            continue
-        index, id, name, arguments = piece
-        place = {} if index is None else {"index": index}
-        if id is not None or name is not None:
-            block = {"type": "tool_use", "id": id, "name": name, "input": {}}
-            events.append({"type": "content_block_start", **place, "content_block": block})
-        if arguments is not None:
-            delta = {"type": "input_json_delta", "partial_json": arguments}
-            events.append({"type": "content_block_delta", **place, "delta": delta})
+            add("delta", 0, delta={"type": "text_delta", "text": piece})
+        elif isinstance(piece, int):
+            add("stop", piece)
+        else:
+            index, id, name, arguments = piece
+            if id is not None or name is not None:
+                add("start", index, content_block={"type": "tool_use", "id": id, "name": name, "input": {}})
+            if arguments is not None:
+                add("delta", index, delta={"type": "input_json_delta", "partial_json": arguments})
     return sse(*events, {"type": "message_delta", "delta": {"stop_reason": "tool_use"}}, {"type": "message_stop"})
 
 
@@ -64,233 +56,93 @@ def calls_of(reader: type[Reader], body: bytes) -> Calls:
     return [(call.name, call.arguments_json) for call in calls]
 
 
+@pytest.mark.parametrize("numbering", [None, *(each for each in get_args(Numbering) if each != "no names")])
+def test_an_openai_numbering_keeps_two_calls(numbering: Numbering | None) -> None:
+    calls = [("a", "f", ["", HEAD, TAIL]), ("b", "f", [HEAD, ':"Rome"}', ""])]
+    if numbering == "one id":  # under several indexes
+        calls = calls[:1]
+    pieces: list[Piece] = list(numbered(calls, numbering))
+    assert calls_of(OPENAI, openai(pieces)) == [("f", PARIS), ("f", ROME)][: len(calls)]
+
+
 # fmt: off
-OPENAI_CALLS = [
-    pytest.param(
-        [(0, "a", "f", ""), (0, None, None, '{"city"'), (0, None, None, ':"Paris"}')],
-        [("f", PARIS)],
-        id="as the protocol has it",
-    ),
-    pytest.param(
-        [(0, "a", "f", '{"city"'), (0, "b", "f", ':"Par'), (0, "c", "f", 'is"}')],
-        [("f", PARIS)],
-        id="a new id and the name in every chunk",
-    ),
-    pytest.param(
-        [(0, "a", "f", '{"city"'), (0, "b", "f", ':"Paris"}'), (0, "c", "f", "")],
-        [("f", PARIS)],
-        id="a new id in every chunk, the last one empty",
-    ),
-    pytest.param(
-        [(0, "a", "f", '{"city"'), (0, "b", None, ':"Par'), (0, "c", None, 'is"}')],
-        [("f", PARIS)],
-        id="a new id in every chunk, the name once",
-    ),
-    pytest.param(
-        [(0, "a", "f", '{"city"'), (1, "a", None, ':"Par'), (2, "a", None, 'is"}')],
-        [("f", PARIS)],
-        id="one id under several indexes",
-    ),
-    pytest.param(
-        [(0, "a", "f", PARIS), (0, "b", "f", ROME)],
-        [("f", PARIS), ("f", ROME)],
-        id="index 0 for all, whole",
-    ),
-    pytest.param(
-        [(0, "a", "f", ""), (0, None, None, PARIS), (0, "b", "f", ""), (0, None, None, ROME)],
-        [("f", PARIS), ("f", ROME)],
-        id="index 0 for all, in pieces",
-    ),
-    pytest.param(
-        [(0, "a", "f", '{"ci'), (0, "b", "g", ROME), (0, None, None, "")],
-        [("f", '{"ci'), ("g", ROME)],
-        id="index 0 for all, another name",
-    ),
-    pytest.param(
-        [(None, "a", "f", '{"city"'), (None, None, None, ':"Paris"}'), (None, "b", "f", ROME)],
-        [("f", PARIS), ("f", ROME)],
-        id="no index",
-    ),
-    pytest.param(
-        [(None, "a", "f", PARIS), (None, "b", "f", '{"ci'), (None, "a", None, ""), (None, "b", None, 'ty":"Rome"}')],
-        [("f", PARIS), ("f", ROME)],
-        id="no index, in turns by id",
-    ),
-    pytest.param(
-        [(0, None, "f", PARIS), (1, None, "g", ROME)],
-        [("f", PARIS), ("g", ROME)],
-        id="no id",
-    ),
-    pytest.param(
-        [(0, "", "f", '{"city"'), (0, "", "", ':"Paris"}'), (1, "", "g", ROME)],
-        [("f", PARIS), ("g", ROME)],
-        id="empty ids and names",
-    ),
-    pytest.param(
-        [(None, None, "f", PARIS), (None, None, "f", ROME)],
-        [("f", PARIS), ("f", ROME)],
-        id="neither index nor id, whole",
-    ),
-    pytest.param(
-        [(None, None, "f", '{"city"'), (None, None, "f", ':"Paris"}'), (None, None, "g", ROME)],
-        [("f", PARIS), ("g", ROME)],
-        id="neither index nor id, the name in every chunk",
-    ),
-    pytest.param(
-        [(0, "call", "f", PARIS), (1, "call", "g", ROME), (2, "call", "g", PARIS)],
-        [("f", PARIS), ("g", ROME), ("g", PARIS)],
-        id="one id for all calls",
-    ),
-    pytest.param(
-        [(0, "a", "f", ""), (0, None, None, PARIS), (0, None, None, PARIS)],
-        [("f", PARIS)],
-        id="all arguments listener twice",
-    ),
-    pytest.param(
-        [(0, "a", "f", '{"city"'), (0, None, None, ':"Paris"}'), (0, None, None, PARIS)],
-        [("f", PARIS)],
-        id="all arguments repeated at the end",
-    ),
-    pytest.param(
-        [(0, "a", "f", ""), (0, None, None, PARIS), (0, None, None, ROME)],
-        [("f", PARIS + ROME)],
-        id="a second complete object on one index",
-    ),
-    pytest.param(
-        [(0, "a", "f", '{"city"'), " and ", (0, None, None, ':"Paris"}')],
-        [("f", PARIS)],
-        id="text between the arguments",
-    ),
-    pytest.param(
-        [(0, None, None, '{"city"'), (0, "a", None, ":"), (0, None, "f", '"Paris"}')],
-        [("f", PARIS)],
-        id="the arguments before the name",
-    ),
-    pytest.param(
-        [(0, "a", "f", {"city": "Paris"})],
-        [("f", PARIS)],
-        id="arguments as an object",
-    ),
-    pytest.param(
-        [(0, "a", "f", PARIS), (1, None, None, ""), (1, "b", None, None)],
-        [("f", PARIS)],
-        id="pieces of nothing",
-    ),
-]
-
-ANTHROPIC_CALLS = [
-    pytest.param(
-        [(0, "a", "f", '{"city"'), (0, None, None, ':"Paris"}'), 0, (1, "b", "g", ROME), 1],
-        [("f", PARIS), ("g", ROME)],
-        id="as the protocol has it",
-    ),
-    pytest.param(
-        [(0, "a", "f", '{"city"'), (0, "b", "f", ':"Paris"}'), 0],
-        [("f", PARIS)],
-        id="a new id in every start",
-    ),
-    pytest.param(
-        [(0, "a", "f", '{"city"'), (0, "a", "f", ':"Paris"}'), 0],
-        [("f", PARIS)],
-        id="the start repeated",
-    ),
-    pytest.param(
-        [(0, "a", "f", '{"city"'), (1, "a", "f", ':"Paris"}'), 0, 1],
-        [("f", PARIS)],
-        id="one id under several indexes",
-    ),
-    pytest.param(
-        [(0, "a", "f", '{"city"'), (1, "a", "f", None), 0, (1, None, None, ':"Paris"}'), 1],
-        [("f", PARIS)],
-        id="one id under several indexes, stopped one by one",
-    ),
-    pytest.param(
-        [(0, "a", "f", '{"city"'), " and ", " so ", (0, None, None, ':"Par'), " on", (0, None, None, 'is"}'), 0],
-        [("f", PARIS)],
-        id="text between the arguments",
-    ),
-    pytest.param(
-        ["Hi", 0, (1, "a", "f", '{"city"'), (0, None, None, ':"Paris"}'), 1],
-        [("f", PARIS)],
-        id="arguments under another index",
-    ),
-    pytest.param(
-        [(0, "a", "f", PARIS), 0, (0, "b", "f", ROME), 0],
-        [("f", PARIS), ("f", ROME)],
-        id="index 0 for all",
-    ),
-    pytest.param(
-        [(0, "a", "f", PARIS), (0, "b", "f", ROME), 0],
-        [("f", PARIS), ("f", ROME)],
-        id="index 0 for all, without stops",
-    ),
-    pytest.param(
-        [(None, "a", "f", PARIS), (None, "b", "g", ROME)],
-        [("f", PARIS), ("g", ROME)],
-        id="no index",
-    ),
-    pytest.param(
-        [(0, "", "f", PARIS), 0, (1, None, "g", ROME), 1],
-        [("f", PARIS), ("g", ROME)],
-        id="no id",
-    ),
-    pytest.param(
-        [(0, "a", "f", PARIS), (0, None, None, PARIS), 0],
-        [("f", PARIS)],
-        id="all arguments listener twice",
-    ),
-    pytest.param(
-        [(0, "a", "f", PARIS), (0, None, None, ROME), 0],
-        [("f", PARIS + ROME)],
-        id="a second complete object on one index",
-    ),
-]
-# fmt: on
+N = None
 
 
-@pytest.mark.parametrize(("pieces", "calls"), OPENAI_CALLS)
+@pytest.mark.parametrize(("pieces", "calls"), [
+    pytest.param([(0, "a", "f", PARIS), (0, "b", "f", ROME)], [("f", PARIS), ("f", ROME)], id="index 0 for all, whole"),
+    pytest.param([(0, "a", "f", '{"ci'), (0, "b", "g", ROME), (0, N, N, "")], [("f", '{"ci'), ("g", ROME)],
+                 id="index 0 for all, another name"),
+    pytest.param([(N, "a", "f", PARIS), (N, "b", "f", HEAD), (N, "a", N, ""), (N, "b", N, TAIL)],
+                 [("f", PARIS), ("f", PARIS)], id="no index, in turns by id"),
+    pytest.param([(N, N, "f", HEAD), (N, N, "f", TAIL), (N, N, "g", ROME)], [("f", PARIS), ("g", ROME)],
+                 id="neither index nor id, the name in every chunk"),
+    pytest.param([(0, "call", "f", PARIS), (1, "call", "g", ROME), (2, "call", "g", PARIS)],
+                 [("f", PARIS), ("g", ROME), ("g", PARIS)], id="one id for all calls"),
+    pytest.param([(0, "a", "f", ""), (0, N, N, PARIS), (0, N, N, ROME)], [("f", PARIS + ROME)],
+                 id="a second complete object on one index"),
+    pytest.param([(0, "a", "f", HEAD), " and ", (0, N, N, TAIL)], [("f", PARIS)], id="text between the arguments"),
+    pytest.param([(0, N, N, HEAD), (0, "a", N, ":"), (0, N, "f", '"Paris"}')], [("f", PARIS)],
+                 id="the arguments before id and name"),
+    pytest.param([(0, "a", "f", {"city": "Paris"})], [("f", PARIS)], id="arguments as an object"),
+    pytest.param([(0, "a", "f", PARIS), (1, N, N, ""), (1, "b", N, N)], [("f", PARIS)], id="pieces of nothing"),
+])
 def test_openai_pieces_make(pieces: list[Any], calls: Calls) -> None:
     assert calls_of(OPENAI, openai(pieces)) == calls
 
 
-@pytest.mark.parametrize(("pieces", "calls"), ANTHROPIC_CALLS)
+@pytest.mark.parametrize(("pieces", "calls"), [
+    pytest.param([(0, "a", "f", HEAD), (0, N, N, TAIL), 0, (1, "b", "g", ROME), 1], [("f", PARIS), ("g", ROME)],
+                 id="as the protocol has it"),
+    pytest.param([(0, "a", "f", HEAD), (0, "b", "f", TAIL), 0], [("f", PARIS)], id="a new id in every start"),
+    pytest.param([(0, "a", "f", HEAD), (0, "a", "f", TAIL), 0], [("f", PARIS)], id="the start repeated"),
+    pytest.param([(0, "a", "f", HEAD), (1, "a", "f", TAIL), 0, 1], [("f", PARIS)], id="one id under several indexes"),
+    pytest.param([(0, "a", "f", HEAD), (1, "a", "f", N), 0, (1, N, N, TAIL), 1], [("f", PARIS)],
+                 id="one id under several indexes, stopped one by one"),
+    pytest.param([(0, "a", "f", HEAD), " and ", " so ", (0, N, N, ':"Par'), " on", (0, N, N, 'is"}'), 0],
+                 [("f", PARIS)], id="text between the arguments"),
+    pytest.param(["Hi", 0, (1, "a", "f", HEAD), (0, N, N, TAIL), 1], [("f", PARIS)],
+                 id="arguments under another index"),
+    pytest.param([(0, "a", "f", PARIS), 0, (0, "b", "f", ROME), 0], [("f", PARIS), ("f", ROME)], id="index 0 for all"),
+    pytest.param([(0, "a", "f", PARIS), (0, "b", "f", ROME), 0], [("f", PARIS), ("f", ROME)],
+                 id="index 0 for all, without stops"),
+    pytest.param([(N, "a", "f", PARIS), (N, "b", "g", ROME)], [("f", PARIS), ("g", ROME)], id="no index"),
+    pytest.param([(0, "", "f", PARIS), 0, (1, N, "g", ROME), 1], [("f", PARIS), ("g", ROME)], id="no id"),
+    pytest.param([(0, "a", "f", PARIS), (0, N, N, PARIS), 0], [("f", PARIS)], id="all arguments sent twice"),
+    pytest.param([(0, "a", "f", PARIS), (0, N, N, ROME), 0], [("f", PARIS + ROME)],
+                 id="a second complete object on one index"),
+])
 def test_anthropic_pieces_make(pieces: list[Any], calls: Calls) -> None:
     assert calls_of(ANTHROPIC, anthropic(pieces)) == calls
+# fmt: on
 
 
 @pytest.mark.parametrize(
     ("reader", "body"),
     [
-        (OPENAI, openai([(0, "a", None, PARIS)])),
-        (OPENAI, openai([(0, "a", "f", PARIS), (1, None, None, ROME)])),
-        (ANTHROPIC, anthropic([(0, None, None, PARIS), 0])),
-        (ANTHROPIC, anthropic([(0, "a", "", PARIS), 0])),
+        pytest.param(OPENAI, openai([(0, "a", "f", ROME), (1, None, None, PARIS)]), id="openai, the second"),
+        pytest.param(OPENAI, openai([(0, "a", None, PARIS)]), id="openai"),
+        pytest.param(ANTHROPIC, anthropic([(0, None, None, PARIS), 0]), id="anthropic, no start"),
+        pytest.param(ANTHROPIC, anthropic([(0, "a", "", PARIS), 0]), id="anthropic"),
     ],
-    ids=["openai", "openai, the second", "anthropic, no start", "anthropic"],
 )
 def test_a_call_without_a_name_is_an_error(reader: type[Reader], body: bytes) -> None:
     """No program can run it, and its text stays."""
     end = failed(read(reader, body))
     assert type(end.cause) is ProtocolError
     assert "without a name" in str(end.cause)
-    last = end.error.content[-1]
-    assert isinstance(last, ToolCall)
-    assert last.arguments_json in (PARIS, ROME)
+    assert isinstance(end.error.content[-1], ToolCall)
+    assert end.error.content[-1].arguments_json == PARIS
 
 
-@pytest.mark.parametrize(
-    ("reader", "body"),
-    [(OPENAI, openai([(0, "a", "f", PARIS + ROME)])), (ANTHROPIC, anthropic([(0, "a", "f", PARIS + ROME), 0]))],
-    ids=["openai", "anthropic"],
-)
-def test_broken_arguments_say_so_everywhere(reader: type[Reader], body: bytes) -> None:
+@pytest.mark.parametrize("reader", [OPENAI, ANTHROPIC], ids=["openai", "anthropic"])
+def test_broken_arguments_say_so_everywhere(reader: type[Reader]) -> None:
     """In the event, in the message and in the JSON of both."""
-    *events, end = read(reader, body)
+    pieces = [(0, "a", "f", PARIS + ROME)]
+    *events, end = read(reader, openai(pieces) if reader is OPENAI else anthropic(pieces))
     (event,) = (event for event in events if isinstance(event, ToolCallEnd))
     for call in (event.tool_call, *done([end]).message.content):
         assert isinstance(call, ToolCall)
-        assert call.has_invalid_arguments
-        assert call.arguments == {"INVALID_JSON": PARIS + ROME}
+        assert (call.has_invalid_arguments, call.arguments) == (True, {"INVALID_JSON": PARIS + ROME})
     for encoded in (json.loads(to_json(event))["tool_call"], json.loads(to_json(end))["message"]["content"][0]):
-        assert encoded["invalid_arguments"] is True
-        assert encoded["arguments"] == {"INVALID_JSON": PARIS + ROME}
+        assert (encoded["invalid_arguments"], encoded["arguments"]) == (True, {"INVALID_JSON": PARIS + ROME})
