@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
+import re
 import resource
 import stat
-import threading
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -105,19 +108,18 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert len(lines(path)) == 2
 
 
-def test_four_writers_do_not_mix(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists who waits for a lock")
+def test_a_writer_waits_for_another_one(tmp_path: Path) -> None:
     path = tmp_path / "transcript.jsonl"
-
-    def write(letter: str) -> None:
-        for _ in range(50):
-            message = AssistantMessage(content=(Text(letter * 5000),))
-            fed(Done("stop", message), Done("stop", message), path=path).close()
-
-    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abcd"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    texts = [line["content"][0]["text"] for line in lines(path)]
-    assert len(texts) == 400
-    assert all(len(set(text)) == 1 for text in texts)
+    path.write_text("half a line")
+    waits = re.compile(rf"-> FLOCK .*:{path.stat().st_ino} ")
+    with path.open("a") as other, ThreadPoolExecutor() as threads:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        saved = threads.submit(fed(DONE, path=path).close)
+        while not (saved.done() or waits.search(Path("/proc/locks").read_text())):
+            pass
+        other.write(" and the other half\n")
+        other.flush()
+        fcntl.flock(other, fcntl.LOCK_UN)
+    first, second = path.read_text().splitlines()
+    assert (first, json.loads(second)["stop_reason"]) == ("half a line and the other half", "stop")

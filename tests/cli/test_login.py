@@ -90,6 +90,7 @@ def test_a_login_at_another_host_leaves_the_first_one_alone(
         pytest.param("", f"{LOGIN} --region global", "auth.kimi.ai", id="--region global"),
         pytest.param("global", LOGIN, "auth.kimi.ai", id="as kimi-code is installed"),
         pytest.param("global", f"{LOGIN} --region mainland-cn", "auth.kimi.com", id="a region before that"),
+        pytest.param("global, but logged in", LOGIN, "auth.kimi.com", id="not as installed, where there is a login"),
         pytest.param("", f"KIMI_CODE_OAUTH_HOST=https://one.test/ KIMI_OAUTH_HOST=https://two.test {LOGIN}",
                      "one.test", id="the first variable"),
         pytest.param("global", f"KIMI_CODE_OAUTH_HOST=' ' KIMI_OAUTH_HOST=https://two.test {LOGIN}", "two.test",
@@ -97,7 +98,9 @@ def test_a_login_at_another_host_leaves_the_first_one_alone(
     ],
 )  # fmt: skip
 def test_a_login_goes_to_the_deployment_of_the_region(cli: CommandLine, noted: str, line: str, host: str) -> None:
-    write(cli.home / ".kimi-code/region", noted)
+    write(cli.home / ".kimi-code/region", noted.split(",")[0])
+    if "logged in" in noted:
+        write(cli.file, {"kimi": {"access_token": "a", "refresh_token": "r"}})
     done = cli(line, env={"HTTPS_PROXY": "http://127.0.0.1:1"})  # no proxy there: nothing leaves the machine
     assert done.code == 1
     assert f"The login server {host} cannot be reached" in done.err

@@ -88,6 +88,8 @@ FILES = {
         pytest.param("token", {"pi": {"kimi-coding": {"type": "api_key", "key": "k"}}}, 3, "rxauth login kimi",
                      id="an API key in pi's file is no login"),
         pytest.param("token openai", {"pi": {"kimi-coding": PI}}, 3, "OPENAI_API_KEY", id="pi's is only Kimi's"),
+        pytest.param("token --credentials @/auth.json", {"moved pi": {"openai": LOGIN}}, 3, "under the key 'kimi'.",
+                     id="a file without that login"),
         pytest.param("token --rejected", {"ours": {"kimi": {"access_token": "a"}}}, 3,
                      "cannot be renewed. Run `rxauth login kimi`.", id="a login without a refresh token"),
     ],
@@ -127,6 +129,7 @@ def test_kimis_headers_say_who_we_are(cli: CommandLine, fake: FakeProvider, kept
     assert set(first) == {f"x-msh-{each}" for each in names}
     assert (first["x-msh-platform"], first["x-msh-version"]) == ("rxauth", version)
     assert all(each and each.isascii() and each.isprintable() for each in first.values())
+    assert len(first["x-msh-device-id"]) <= 64
     assert (first == second) == (kept is not None)
 
 

@@ -29,6 +29,11 @@ def test_any_compatible_server_answers(cli: CommandLine, fake: FakeProvider, pro
     assert not cli.file.parent.exists()
 
 
+def test_a_key_goes_into_the_header_of_its_provider(cli: CommandLine, fake: FakeProvider) -> None:
+    done = cli(f"ANTHROPIC_API_KEY={KEY} stream hi --provider anthropic --base-url {fake.url}")
+    assert (done.code, fake.api_requests[0].headers["x-api-key"]) == (0, KEY)
+
+
 @pytest.mark.parametrize("protocol", ["anthropic-messages", "openai-chat"])
 def test_the_embedded_provider_answers_with_a_dead_token(cli: CommandLine, protocol: str) -> None:
     line = f"stream hi --provider fake --protocol {protocol}"
@@ -91,11 +96,18 @@ def test_a_failed_stream_is_one_sentence_with_an_action(
 
 
 def test_a_refused_key_is_named_but_not_printed(cli: CommandLine, fake: FakeProvider) -> None:
-    done = cli(f"RXAUTH_TOKEN=canary-token-4711 stream hi --base-url {fake.url}")
-    assert done.code == 1
-    assert "Check RXAUTH_TOKEN" in done.sentence
-    assert "4711" not in done.err + done.out
-    assert len(fake.requests) == 1
+    key = "canary-token-4711"
+    file = write(cli.home / "credentials.json", {fake.url: {"access_token": key}})
+    line = f"RXAUTH_TOKEN={key} stream hi --base-url {fake.url}"
+    for refused, action in (
+        (line, "Check RXAUTH_TOKEN."),
+        (f"{line} --credentials {file}", f"Check the credential in {file}."),
+    ):
+        done = cli(refused)
+        assert done.code == 1
+        assert action in done.sentence
+        assert "4711" not in done.err + done.out
+    assert len(fake.requests) == 2
 
 
 def test_a_file_that_others_can_read_is_tightened(cli: CommandLine, fake: FakeProvider, tmp_path: Path) -> None:
