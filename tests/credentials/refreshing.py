@@ -12,7 +12,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from rxauth.credentials import Credential, FileStore, OAuthCredentials
 from rxauth.errors import CredentialError
@@ -30,22 +31,30 @@ class StoreOnAThread(FileStore):
 def main(url: str, path: str, what: str) -> int:
     store = (StoreOnAThread if what == "leave" else FileStore)(path, "key")
     source = OAuthCredentials(store, token_url=url, client_id="app", lock_hold=0.02 if what == "patient" else 15.0)
+
+    async def together() -> None:
+        say("asking")
+        os.read(0, len("go\n"))  # not through a buffer, which would take the others' lines too
+        await once(source)
+
+    async def forever() -> None:
+        while True:
+            await source.refresh(rejected(await source.current()))
+
     if what == "leave":
         return asyncio.run(leave(source))
-    if what == "forever":
-        return forever(source)
-    if what == "patient":
-        for _ in sys.stdin:
+    if what.isdigit():
+        children = [fork(together) for _ in range(int(what))]
+        return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+    for _ in sys.stdin:
+        if what == "patient":
             asyncio.run(once(source))
-        return 0
-    children = [fork(lambda: together(source)) for _ in range(int(what))]
-    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
-
-
-async def together(source: OAuthCredentials) -> None:
-    say("asking")
-    os.read(0, len("go\n"))  # not through a buffer, which would take the others' lines too
-    await once(source)
+        else:
+            child = fork(forever)
+            say(child)
+            os.waitpid(child, 0)
+            say("ended")
+    return 0
 
 
 async def once(source: OAuthCredentials) -> None:
@@ -68,35 +77,16 @@ async def leave(source: OAuthCredentials) -> int:
     return 0
 
 
-def forever(source: OAuthCredentials) -> int:
-    """Each child refreshes until it is killed."""
-
-    async def again() -> None:
-        while True:
-            await source.refresh(rejected(await source.current()))
-
-    for _ in sys.stdin:
-        child = fork(again)
-        say(child)
-        os.waitpid(child, 0)
-        say("ended")
-    return 0
-
-
-def fork(work: Callable[[], Awaitable[None]]) -> int:
+def fork(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
     child = os.fork()
     if child:
         return child
     code = 1
     try:
-        asyncio.run(_awaited(work))
+        asyncio.run(work())
         code = 0
     finally:
         os._exit(code)
-
-
-async def _awaited(work: Callable[[], Awaitable[None]]) -> None:
-    await work()
 
 
 def say(word: object) -> None:

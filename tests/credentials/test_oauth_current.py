@@ -10,36 +10,31 @@ import pytest
 
 from rxauth.credentials import Credential, MemoryStore
 from rxauth.errors import LoginRequired, RefreshFailed
-from tests.credentials.oauth import Time, background, rejected, source
+from tests.credentials.oauth import Time, renewed, settled, source
 from tests.credentials.token_server import TokenServer
 
 
 async def test_a_valid_credential_is_given_out(server: TokenServer, now: Time) -> None:
     for expires_at in (None, now.wall + 1000, 1e300):
         stored = server.credential(expires_at=expires_at)
-        assert await source(server, MemoryStore(stored), now).current() == stored
-    background()
+        assert await source(server, stored, now).current() == stored
+    await settled()
     assert server.requests == []
 
 
 async def test_an_expired_credential_is_waited_for(server: TokenServer, now: Time) -> None:
-    old = server.credential(expires_at=now.wall)
-    ours = source(server, MemoryStore(old), now)
-    given = await asyncio.gather(*(ours.current() for _ in range(100)))
-    assert {each.access_token for each in given} == {"access-2"}
-    assert len(server.requests) == 1
-
-
-async def test_an_expired_credential_is_not_given_out(server: TokenServer, now: Time) -> None:
     server.answers += [{"status": 503}] * 3
-    ours = source(server, MemoryStore(server.credential(expires_at=now.wall - 1)), now)
+    ours = source(server, server.credential(expires_at=now.wall), now)
     with pytest.raises(RefreshFailed):
         await ours.current()
+    given = await asyncio.gather(*(ours.current() for _ in range(100)))
+    assert {each.access_token for each in given} == {"access-2"}
+    assert len(server.requests) == 4
 
 
 async def test_the_same_token_with_a_new_lifetime_is_good(server: TokenServer, now: Time) -> None:
     server.answers.append({"body": b'{"access_token": "access-1", "expires_in": 900}'})
-    ours = source(server, MemoryStore(server.credential(expires_at=now.wall - 1)), now)
+    ours = source(server, server.credential(expires_at=now.wall - 1), now)
     for _ in range(2):
         assert (await ours.current()).expires_at == now.wall + 900
     assert len(server.requests) == 1
@@ -49,137 +44,11 @@ async def test_a_credential_of_another_process_is_given_out(server: TokenServer)
     store = MemoryStore(server.credential())
     ours = source(server, store)
     await ours.current()
-    theirs = server.rotate()
-    await store.save(theirs)
+    await store.save(theirs := server.rotate())
     assert await ours.current() == theirs
     await store.delete()
     with pytest.raises(LoginRequired):
         await ours.current()
-
-
-# Refreshing ahead ----------------------------------------------------------------------------------------------------
-
-
-async def test_a_credential_that_ends_soon_is_refreshed_ahead(server: TokenServer, now: Time) -> None:
-    """It is given out at once meanwhile."""
-    old = server.credential(expires_at=now.wall + 1000)
-    store = MemoryStore(old)
-    ours = source(server, store, now)
-    assert await ours.current() == old
-    now.pass_by(881)
-    server.gate.clear()
-    for _ in range(10):
-        assert await ours.current() == old
-    await asyncio.to_thread(server.asked.wait)
-    assert await store.load() == old
-    server.gate.set()
-    await asyncio.to_thread(background)
-    assert (await ours.current()).access_token == "access-2"
-    assert len(server.requests) == 1
-
-
-async def test_a_rejection_joins_the_refresh_ahead(server: TokenServer, now: Time) -> None:
-    old = server.credential(expires_at=now.wall + 100, extra={"expires_in": 900})
-    ours = source(server, MemoryStore(old), now)
-    server.gate.clear()
-    await ours.current()
-    waiting = asyncio.create_task(ours.refresh(rejected(old)))
-    await asyncio.to_thread(server.asked.wait)
-    server.gate.set()
-    assert await waiting is not None
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize(
-    ("fields", "options", "after", "requests"),
-    [
-        pytest.param({"left": 119}, {}, 0, 1, id="of unknown lifetime, under 120 s"),
-        pytest.param({"left": 119, "expires_in": 180}, {}, 0, 0, id="above half of its lifetime"),
-        pytest.param({"left": 119, "expires_in": 180}, {}, 30, 1, id="below half of its lifetime"),
-        pytest.param({"left": 1}, {"refresh_ahead": 0}, 0, 0, id="turned off"),
-        pytest.param({"left": 119, "expires_in": 0}, {}, 0, 1, id="a lifetime of 0 is unknown"),
-        pytest.param({"left": 119, "expires_in": -900}, {}, 0, 1, id="a negative lifetime is unknown"),
-        pytest.param({"left": 119, "expires_in": True}, {}, 0, 1, id="a flag for a lifetime is unknown"),
-        pytest.param({"left": 119, "expires_in": float("nan")}, {}, 0, 1, id="no number for a lifetime is unknown"),
-        pytest.param({"left": 119, "expires_in": "900"}, {}, 0, 1, id="text for a lifetime is unknown"),
-    ],
-)
-async def test_a_refresh_ahead_begins_in_time(
-    server: TokenServer, now: Time, fields: dict[str, Any], options: Any, after: float, requests: int
-) -> None:
-    extra = {"expires_in": fields["expires_in"]} if "expires_in" in fields else {}
-    old = server.credential(expires_at=now.wall + fields["left"], extra=extra)
-    ours = source(server, MemoryStore(old), now, **options)
-    await ours.current()
-    now.pass_by(after)
-    await ours.current()
-    await asyncio.to_thread(background)
-    assert len(server.requests) == requests
-
-
-async def test_a_later_credential_has_just_been_issued(server: TokenServer, now: Time) -> None:
-    """Or two programs that do not store the lifetime would refresh each other's credentials for ever."""
-    store = MemoryStore(server.credential())
-    ours = source(server, store, now)
-    await ours.current()
-    theirs = server.rotate()
-    await store.save(Credential(theirs.access_token, theirs.refresh_token, expires_at=now.wall + 60))
-    for seconds, requests in ((0, 0), (10, 0), (10, 0), (11, 1)):
-        now.pass_by(seconds)
-        await ours.current()
-        await asyncio.to_thread(background)
-        assert len(server.requests) == requests
-
-
-async def test_a_refresh_ahead_that_fails_rests_a_while(
-    server: TokenServer, now: Time, caplog: pytest.LogCaptureFixture
-) -> None:
-    server.answers += [{"status": 503}] * 3
-    old = server.credential(expires_at=now.wall + 1000, extra={"expires_in": 1000})
-    ours = source(server, MemoryStore(old), now)
-    now.pass_by(900)
-    for _ in range(5):
-        assert await ours.current() == old
-        await asyncio.to_thread(background)
-    assert len(server.requests) == 3
-    assert [each.levelname for each in caplog.records if each.levelno >= logging.WARNING] == ["WARNING"]
-    now.pass_by(15)
-    await ours.current()
-    await asyncio.to_thread(background)
-    assert len(server.requests) == 4
-
-
-async def test_a_refresh_ahead_rests_as_long_as_asked(
-    server: TokenServer, now: Time, caplog: pytest.LogCaptureFixture
-) -> None:
-    old = server.credential(expires_at=now.wall + 100, extra={"expires_in": 900})
-    ours = source(server, MemoryStore(old), now)
-    server.answers.append({"status": 503, "headers": {"Retry-After": "900"}})
-    for seconds in (0, 89):
-        now.pass_by(seconds)
-        assert await ours.current() == old
-        await asyncio.to_thread(background)
-        assert (len(server.requests), len(caplog.records)) == (1, 1)
-
-
-@pytest.mark.parametrize("dead", [True, False], ids=["a dead refresh token", "no refresh token"])
-async def test_a_login_that_cannot_be_renewed_warns_once(
-    server: TokenServer, now: Time, caplog: pytest.LogCaptureFixture, dead: bool
-) -> None:
-    """And not at all without a refresh token, as an API key is."""
-    old = server.credential(expires_at=now.wall + 100, extra={"expires_in": 900})
-    server.revoked = True
-    stored = old if dead else Credential(old.access_token, expires_at=old.expires_at)
-    ours = source(server, MemoryStore(stored), now)
-    for _ in range(4):
-        assert await ours.current() == stored
-        await asyncio.to_thread(background)
-        now.pass_by(20)
-    warnings = [each.levelname for each in caplog.records if each.levelno >= logging.WARNING]
-    assert (warnings, len(server.requests)) == ((["WARNING"], 1) if dead else ([], 0))
-
-
-# Clocks --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -194,22 +63,105 @@ async def test_a_login_that_cannot_be_renewed_warns_once(
 async def test_a_credential_has_expired_by_either_clock(
     server: TokenServer, now: Time, wall: float, monotonic: float, fresh: bool
 ) -> None:
-    ours = source(server, MemoryStore(server.credential(expires_at=now.wall + (-1 if fresh else 900))), now)
-    before = (await ours.current()).access_token
-    assert before == ("access-2" if fresh else "access-1")
+    ours = source(server, server.credential(expires_at=now.wall + (-1 if fresh else 900)), now)
+    assert (await ours.current()).access_token == ("access-2" if fresh else "access-1")
     now.wall += wall
     now.elapsed += monotonic
     assert (await ours.current()).access_token == ("access-3" if fresh else "access-2")
 
 
-async def test_a_nonsense_lifetime_is_never_waited_for(server: TokenServer, now: Time) -> None:
-    nonsense: list[Any] = [0, -5, "soon", True, [], None]
-    for odd in nonsense:
-        server.expires_in = odd
-        ours = source(server, MemoryStore(server.credential(expires_at=now.wall - 1)), now)
-        server.requests.clear()
-        for _ in range(3):
-            given = await ours.current()
-            now.pass_by(100_000)
-        assert given.expires_at is None
-        assert len(server.requests) == 1
+@pytest.mark.parametrize("odd", [0, -5, "soon", True, [], None])
+async def test_a_nonsense_lifetime_is_never_waited_for(server: TokenServer, now: Time, odd: Any) -> None:
+    server.expires_in = odd
+    ours = source(server, server.credential(expires_at=now.wall - 1), now)
+    for _ in range(3):
+        assert (await ours.current()).expires_at is None
+        now.pass_by(100_000)
+    assert len(server.requests) == 1
+
+
+# Refreshing ahead ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_credential_that_ends_soon_is_refreshed_ahead(server: TokenServer, now: Time) -> None:
+    """It is given out at once meanwhile; who reports it as rejected joins that refresh."""
+    store = MemoryStore(old := server.credential(expires_at=now.wall + 1000))
+    ours = source(server, store, now)
+    assert await ours.current() == old
+    now.pass_by(881)
+    server.gate.clear()
+    for _ in range(10):
+        assert await ours.current() == old
+    waiting = asyncio.create_task(renewed(ours, old))
+    await asyncio.to_thread(server.asked.wait)
+    assert await store.load() == old
+    server.gate.set()
+    await settled()
+    assert await waiting == await ours.current() != old
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("extra", "options", "after", "requests"),
+    [
+        pytest.param({}, {}, 0, 1, id="of unknown lifetime, under 120 s"),
+        pytest.param({"expires_in": 180}, {}, 0, 0, id="above half of its lifetime"),
+        pytest.param({"expires_in": 180}, {}, 30, 1, id="below half of its lifetime"),
+        pytest.param({}, {"refresh_ahead": 0}, 118, 0, id="turned off"),
+        pytest.param({"expires_in": 0}, {}, 0, 1, id="a lifetime of 0 is unknown"),
+        pytest.param({"expires_in": -900}, {}, 0, 1, id="a negative lifetime is unknown"),
+        pytest.param({"expires_in": True}, {}, 0, 1, id="a flag for a lifetime is unknown"),
+        pytest.param({"expires_in": float("nan")}, {}, 0, 1, id="no number for a lifetime is unknown"),
+        pytest.param({"expires_in": "900"}, {}, 0, 1, id="text for a lifetime is unknown"),
+    ],
+)
+async def test_a_refresh_ahead_begins_in_time(
+    server: TokenServer, now: Time, extra: dict[str, Any], options: Any, after: float, requests: int
+) -> None:
+    ours = source(server, server.credential(expires_at=now.wall + 119, extra=extra), now, **options)
+    await ours.current()
+    now.pass_by(after)
+    await ours.current()
+    await settled()
+    assert len(server.requests) == requests
+
+
+async def test_a_later_credential_has_just_been_issued(server: TokenServer, now: Time) -> None:
+    """Or two programs that do not store the lifetime would refresh each other's credentials for ever."""
+    store = MemoryStore(server.credential())
+    ours = source(server, store, now)
+    await ours.current()
+    theirs = server.rotate()
+    await store.save(Credential(theirs.access_token, theirs.refresh_token, expires_at=now.wall + 60))
+    for seconds, requests in ((0, 0), (10, 0), (10, 0), (11, 1)):
+        now.pass_by(seconds)
+        await ours.current()
+        await settled()
+        assert len(server.requests) == requests
+
+
+@pytest.mark.parametrize(
+    ("answers", "requests"),
+    [
+        pytest.param([{"status": 503}] * 3, [3, 3, 3, 4], id="15 s"),
+        pytest.param([{"status": 503, "headers": {"Retry-After": "900"}}], [1, 1, 1, 1], id="as long as it was asked"),
+        pytest.param([{"status": 400, "body": b'{"error": "invalid_grant"}'}], [1, 1, 1, 1], id="for good when dead"),
+        pytest.param(None, [0, 0, 0, 0], id="for good without a refresh token, as an API key"),
+    ],
+)
+async def test_a_refresh_ahead_that_fails_rests_a_while(
+    server: TokenServer, now: Time, caplog: pytest.LogCaptureFixture, answers: Any, requests: list[int]
+) -> None:
+    """And warns once."""
+    caplog.set_level(logging.WARNING)
+    old = server.credential(expires_at=now.wall + 100, extra={"expires_in": 1000})
+    if answers is None:
+        old = Credential(old.access_token, expires_at=old.expires_at)
+    server.answers += answers or []
+    ours = source(server, old, now)
+    for seconds, count in zip((0, 7, 6, 15), requests, strict=True):
+        now.pass_by(seconds)
+        assert await ours.current() == old
+        await settled()
+        assert len(server.requests) == count
+    assert [each.levelname for each in caplog.records] == ["WARNING"] * (answers is not None)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from rxauth.credentials import Credential, CredentialStore, FileStore, MemoryStore, OAuthCredentials
+from rxauth.credentials import Credential, CredentialStore, FileStore, MemoryStore
 from rxauth.errors import CredentialError, LoginRequired, RefreshFailed
 from tests.credentials.oauth import Time, background, rejected, source
 from tests.credentials.token_server import TokenServer, running
@@ -21,6 +21,9 @@ from tests.credentials.token_server import TokenServer, running
 pytestmark = pytest.mark.slow
 
 LIFETIME = 900.0
+
+stored_only = precondition(lambda self: self.stored is not None)
+programs = st.integers(0, 1)
 
 
 class Logins(RuleBasedStateMachine):
@@ -34,16 +37,13 @@ class Logins(RuleBasedStateMachine):
         self.loop = self.undo.enter_context(asyncio.Runner())
         self.now = Time()
         self.store = self.make_store()
-        self.ours = [self.program() for _ in range(2)]
+        self.ours = [source(self.server, self.store, self.now) for _ in range(2)]
         self.invalid: set[str] = set()
         self.past: list[Credential] = []
         self.jumped = self.refused = False
 
     def make_store(self) -> CredentialStore:
         return MemoryStore()
-
-    def program(self) -> OAuthCredentials:
-        return source(self.server, self.store, self.now)
 
     def teardown(self) -> None:
         self.undo.close()
@@ -52,34 +52,23 @@ class Logins(RuleBasedStateMachine):
     def stored(self) -> Credential | None:
         return self.loop.run(self.store.load())
 
-    def good(self, credential: Credential) -> bool:
-        """Whether an API takes it."""
-        valid = self.server.valid
-        return valid is not None and credential.access_token == valid.access_token not in self.invalid
-
-    def ask(self, work: Any) -> Credential | CredentialError | None:
-        async def outcome() -> Any:
-            try:
-                return await work
-            except CredentialError as error:
-                return error
-
-        return self.loop.run(outcome())  # type: ignore[no-any-return]
-
     # People, servers and time --------------------------------------------------------------------------------------
 
     @initialize()
     def the_first_login(self) -> None:
-        self.log_in()
+        self.store_from_elsewhere(self.server.credential())
+
+    def store_from_elsewhere(self, issued: Credential) -> None:
+        credential = Credential(issued.access_token, issued.refresh_token, self.now.wall + LIFETIME)
+        self.loop.run(self.store.save(credential))
+        self.past.append(credential)
 
     @precondition(lambda self: self.stored is None or self.server.revoked)
     @rule()
     def log_in(self) -> None:
-        credential = self.server.credential(expires_at=self.now.wall + LIFETIME)
-        self.loop.run(self.store.save(credential))
-        self.past.append(credential)
+        self.store_from_elsewhere(self.server.credential())
 
-    @precondition(lambda self: self.stored is not None)
+    @stored_only
     @rule()
     def log_out(self) -> None:
         self.loop.run(self.store.delete())
@@ -107,7 +96,7 @@ class Logins(RuleBasedStateMachine):
         if self.server.valid is not None:
             self.invalid.add(self.server.valid.access_token)
 
-    @precondition(lambda self: self.stored is not None)
+    @stored_only
     @rule()
     def the_login_is_revoked(self) -> None:
         self.server.revoked = True
@@ -115,96 +104,73 @@ class Logins(RuleBasedStateMachine):
     @precondition(lambda self: self.stored is not None and not self.server.revoked and self.server.valid is not None)
     @rule()
     def another_program_rotates(self) -> None:
-        theirs = self.server.rotate()
-        theirs = Credential(theirs.access_token, theirs.refresh_token, self.now.wall + LIFETIME)
-        self.loop.run(self.store.save(theirs))
-        self.past.append(theirs)
+        self.store_from_elsewhere(self.server.rotate())
+
+    @rule(who=programs)
+    def a_program_is_started_anew(self, who: int) -> None:
+        self.ours[who] = source(self.server, self.store, self.now)
 
     # Our programs --------------------------------------------------------------------------------------------------
 
-    @rule(who=st.integers(0, 1), askers=st.integers(1, 5))
-    def a_request_with_a_token_that_was_invalidated(self, who: int, askers: int) -> None:
-        self.the_access_token_is_invalidated()
-        self.a_request(who, askers)
-
-    @rule(who=st.integers(0, 1), askers=st.integers(1, 5))
-    def a_request(self, who: int, askers: int) -> None:
+    @rule(who=programs, askers=st.integers(1, 5), invalidated=st.booleans())
+    def a_request(self, who: int, askers: int, invalidated: bool) -> None:
         """Take the current credential, and after a 401 a new one, as a stream does."""
-        busy = len(self.server.answers)
-        before = self.stored
+        if invalidated:
+            self.the_access_token_is_invalidated()
         given = self.ask(self.ours[who].current())
-        background()  # a refresh in the background, if there is one
-        if isinstance(given, CredentialError):
-            self.check_failure(given, busy, before)
-            return
-        assert given is not None
-        assert before is not None, "after a logout nothing is given out"
-        self.past.append(given)
-        if self.good(given):
-            return
-        busy = len(self.server.answers)
-        requests = len(self.server.requests)
-        before = self.stored
-
-        async def all_ask() -> list[Any]:
-            work = [self.ours[who].refresh(rejected(given)) for _ in range(askers)]
-            return await asyncio.gather(*work, return_exceptions=True)
-
-        outcomes = self.loop.run(all_ask())
-        assert len({repr(outcome) for outcome in outcomes}) == 1
-        assert len(self.server.requests) - requests <= 3
-        outcome = outcomes[0]
-        if isinstance(outcome, CredentialError):
-            self.check_failure(outcome, busy, before)
-            return
-        self.check_news(given, outcome)
+        valid = self.server.valid
+        if given is not None:
+            self.past.append(given)
+            if valid is None or given.access_token != valid.access_token or given.access_token in self.invalid:
+                self.ask(*(self.ours[who].refresh(rejected(given)) for _ in range(askers)), old=given)
 
     @precondition(lambda self: self.past)
-    @rule(who=st.integers(0, 1), data=st.data())
+    @rule(who=programs, data=st.data())
     def a_late_failure(self, who: int, data: st.DataObject) -> None:
         old = data.draw(st.sampled_from(self.past))
-        busy, requests, before = len(self.server.answers), len(self.server.requests), self.stored
-        new_was_there = before is not None and before != old and not before.expired(self.now.wall)
-        outcome = self.ask(self.ours[who].refresh(rejected(old)))
-        if isinstance(outcome, CredentialError):
-            self.check_failure(outcome, busy, before)
-            return
-        self.check_news(old, outcome)
-        if new_was_there and not self.jumped:
+        requests, before = len(self.server.requests), self.stored
+        new = self.ask(self.ours[who].refresh(rejected(old)), old=old)
+        if new and before and before != old and not before.expired(self.now.wall) and not self.jumped:
             assert len(self.server.requests) == requests
 
-    @rule(who=st.integers(0, 1))
-    def a_program_is_started_anew(self, who: int) -> None:
-        self.ours[who] = self.program()
+    def ask(self, *work: Any, old: Credential | None = None) -> Credential | None:
+        """Await what several callers ask for; return the credential that all of them get."""
+        busy, requests, before = len(self.server.answers), len(self.server.requests), self.stored
+
+        async def gathered() -> list[Any]:
+            return await asyncio.gather(*work, return_exceptions=True)
+
+        outcomes = self.loop.run(gathered())
+        background()  # a refresh in the background, if there is one
+        outcome = outcomes[0]
+        assert len({repr(each) for each in outcomes}) == 1
+        assert len(self.server.requests) - requests <= 3
+        if isinstance(outcome, CredentialError):
+            if isinstance(outcome, LoginRequired):
+                assert before is None or self.server.revoked
+            else:
+                assert isinstance(outcome, RefreshFailed)
+                assert busy >= 3 or self.refused
+            return None
+        assert isinstance(outcome, Credential)
+        assert before is not None, "after a logout nothing is given out"
+        if old is not None:
+            assert outcome.access_token != old.access_token
+            assert self.stored is not None
+            assert self.stored.access_token == outcome.access_token
+            self.past.append(outcome)
+        return outcome
 
     # Invariants ----------------------------------------------------------------------------------------------------
 
-    def check_news(self, old: Credential, new: Credential | None) -> None:
-        assert new is not None
-        assert new.access_token != old.access_token
-        stored = self.stored
-        assert stored is not None
-        assert stored.access_token == new.access_token
-        self.past.append(new)
-
-    def check_failure(self, error: CredentialError, busy: int, before: Credential | None) -> None:
-        if isinstance(error, LoginRequired):
-            assert before is None or self.server.revoked
-        else:
-            assert isinstance(error, RefreshFailed)
-            assert busy >= 3 or self.refused
-
     @invariant()
     def no_refresh_token_is_spent_twice(self) -> None:
-        background()
         assert self.server.reused == []
 
     @invariant()
     def what_is_stored_is_the_newest(self) -> None:
         stored, valid = self.stored, self.server.valid
-        if stored is not None:
-            assert valid is not None
-            assert stored.refresh_token == valid.refresh_token
+        assert stored is None or (valid is not None and stored.refresh_token == valid.refresh_token)
 
 
 class LoginsInAFile(Logins):
@@ -213,15 +179,13 @@ class LoginsInAFile(Logins):
         return FileStore(directory / "auth.json", "key")
 
 
-_SETTINGS = settings(
+TestLogins = Logins.TestCase
+TestLogins.settings = settings(
     max_examples=100,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-
-TestLogins = Logins.TestCase
-TestLogins.settings = _SETTINGS
 TestLoginsInAFile = LoginsInAFile.TestCase
-TestLoginsInAFile.settings = settings(_SETTINGS, max_examples=30)
+TestLoginsInAFile.settings = settings(TestLogins.settings, max_examples=30)

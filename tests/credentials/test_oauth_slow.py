@@ -25,7 +25,7 @@ from rxauth.credentials import (
 )
 from rxauth.credentials._single_flight import flights
 from rxauth.errors import RefreshFailed
-from tests.credentials.oauth import Time, background, rejected, source
+from tests.credentials.oauth import Time, rejected, renewed, settled, source
 from tests.credentials.token_server import TokenServer
 
 
@@ -41,16 +41,18 @@ class BadMark(MemoryStore):
 
 
 @asynccontextmanager
-async def slow(server: TokenServer, store: CredentialStore, **options: Any) -> AsyncIterator[asyncio.Task[object]]:
-    """A refresh whose request has been sent; afterwards it is answered, and has ended."""
+async def slow(server: TokenServer, store: CredentialStore, **options: Any) -> AsyncIterator[asyncio.Task[Any]]:
+    """A refresh whose request has been sent, and whose lock is free; afterwards it is answered, and has ended."""
     server.gate.clear()
-    ours = source(server, store, **options)
+    ours = source(server, store, **{"lock_hold": 0.02} | options)
     asker = asyncio.create_task(ours.refresh(None))
     await asyncio.to_thread(server.asked.wait)
+    if not isinstance(store, NoMark | BadMark):
+        assert await lock_is_free(store)
     yield asker
     server.gate.set()
     await asyncio.wait([asker])
-    await asyncio.to_thread(background)
+    await settled()
 
 
 async def lock_is_free(store: CredentialStore, *, within: float = 10) -> bool:
@@ -61,10 +63,15 @@ async def lock_is_free(store: CredentialStore, *, within: float = 10) -> bool:
         return False
 
 
+async def retry_at(store: MemoryStore) -> float:
+    marked = await store.load_retry_at()
+    assert marked is not None
+    return marked
+
+
 @pytest.mark.parametrize("expired", [False, True], ids=["rejected", "expired"])
 async def test_a_caller_leaves_and_the_answer_is_stored(server: TokenServer, now: Time, expired: bool) -> None:
-    old = server.credential(expires_at=now.wall - 1 if expired else None)
-    store = MemoryStore(old)
+    store = MemoryStore(old := server.credential(expires_at=now.wall - 1 if expired else None))
     ours = source(server, store, now, timeout=0.05, request_timeout=0.02)
     server.gate.clear()
     for _ in range(3):
@@ -73,23 +80,19 @@ async def test_a_caller_leaves_and_the_answer_is_stored(server: TokenServer, now
                 await (ours.current() if expired else ours.refresh(rejected(old)))
         assert caught.value.type == "timeout"
     server.gate.set()
-    await asyncio.to_thread(background)
+    await settled()
     assert (await ours.current()).access_token == "access-2"
-    new = await ours.refresh(rejected(old))
-    assert new == await store.load()
+    assert await ours.refresh(rejected(old)) == await store.load()
     assert (len(server.requests), server.reused) == (1, [])
 
 
 async def test_a_slow_answer_frees_the_lock_for_others(server: TokenServer) -> None:
     """pi gives up on a lock after 30 s."""
-    old = server.credential()
-    store = MemoryStore(old)
-    async with slow(server, store, lock_hold=0.02) as asker:
-        assert await lock_is_free(store)
+    store = MemoryStore(server.credential())
+    async with slow(server, store) as asker:
         assert not asker.done()
     assert await store.load() == await asker
-    assert await store.load_retry_at() is None
-    assert server.reused == []
+    assert (await store.load_retry_at(), server.reused) == (None, [])
 
 
 @pytest.mark.parametrize("kind", [NoMark, BadMark])
@@ -108,39 +111,22 @@ async def test_a_slow_answer_is_stored_in_every_linked_file(server: TokenServer,
     copies = [PiStore(tmp_path / "auth.json", environ=environ), KimiCodeStore(tmp_path / "kimi", environ=environ)]
     for copy in copies:
         await copy.save(old)
-    async with slow(server, LinkedStore(copies, environ=environ), lock_hold=0.02):
+    async with slow(server, LinkedStore(copies, environ=environ)):
         for copy in copies:
             assert await lock_is_free(copy)
             assert await copy.load_retry_at() is not None
     for copy in copies:
-        stored = await copy.load()
-        assert stored is not None
-        assert (stored.access_token, await copy.load_retry_at()) == ("access-2", None)
+        assert getattr(await copy.load(), "access_token", None) == "access-2"
+        assert await copy.load_retry_at() is None
     assert server.reused == []
 
 
-async def test_another_process_does_not_send_the_token(server: TokenServer, now: Time) -> None:
-    old = server.credential()
-    store = MemoryStore(old)
-    async with slow(server, store, lock_hold=0.02) as asker:
-        await lock_is_free(store)
-        retry_at = await store.load_retry_at()
-        assert retry_at is not None
-        now.wall = retry_at - 100
-        other = source(server, store, now)
-        with pytest.raises(RefreshFailed, match=r"is not called for another 100 s.*yet to answer another process"):
-            await other.refresh(rejected(old))
-    assert await other.refresh(rejected(old)) == await asker
-    assert len(server.requests) == 1
-
-
-async def test_another_process_that_waited_adopts_the_answer(server: TokenServer, now: Time) -> None:
-    old = server.credential()
-
+@pytest.mark.parametrize("waits", [False, True], ids=["and fails", "but waits for the lock, and adopts the answer"])
+async def test_another_process_does_not_send_the_token(server: TokenServer, now: Time, waits: bool) -> None:
     class Busy(MemoryStore):
         @asynccontextmanager
         async def locked(self) -> AsyncIterator[None]:
-            now.pass_by(2)
+            now.pass_by(2 if waits else 0)
             async with super().locked():
                 yield
 
@@ -150,22 +136,24 @@ async def test_another_process_that_waited_adopts_the_answer(server: TokenServer
         while await store.load() == old:
             await asyncio.sleep(0.001)
 
-    store = Busy(old)
-    async with slow(server, store, lock_hold=0.02) as asker:
-        await lock_is_free(store)
-        retry_at = await store.load_retry_at()
-        assert retry_at is not None
-        now.wall = retry_at - 100
-        assert await source(server, store, now, sleep=sleep).refresh(rejected(old)) == await asker
+    store = Busy(old := server.credential())
+    async with slow(server, store) as asker:
+        now.wall = await retry_at(store) - 100
+        other = source(server, store, now, sleep=sleep)
+        if not waits:
+            with pytest.raises(RefreshFailed, match=r"is not called for another 100 s.*yet to answer another process"):
+                await other.refresh(rejected(old))
+            server.gate.set()
+            await asker
+        assert await renewed(other, old) == await asker
     assert len(server.requests) == 1
 
 
 async def test_a_credential_stored_meanwhile_is_adopted(server: TokenServer, caplog: pytest.LogCaptureFixture) -> None:
     """By a program that does not know the mark."""
-    theirs = Credential("theirs", "their-refresh")
     store = MemoryStore(server.credential())
-    async with slow(server, store, lock_hold=0.02) as asker:
-        await store.save(theirs)
+    async with slow(server, store) as asker:
+        await store.save(theirs := Credential("theirs", "their-refresh"))
     assert await asker == await store.load() == theirs
     assert "adopted it" in caplog.text
 
@@ -175,8 +163,8 @@ async def test_a_request_that_fails_late_is_tried_again(server: TokenServer, now
     """The connection is lost, so that the refresh token can be sent again, by other processes too."""
     store = MemoryStore(server.credential())
     server.answers += [{"status": 503}] * failures
-    async with slow(server, store, lock_hold=0.02, sleep=now.sleep) as asker:
-        await lock_is_free(store)
+    async with slow(server, store, sleep=now.sleep) as asker:
+        pass
     assert (await store.load_retry_at(), len(server.requests)) == (None, min(3, failures + 1))
     if failures == 1:
         assert await store.load() == await asker
@@ -188,8 +176,7 @@ async def test_an_answer_that_cannot_be_stored_is_kept(
     server: TokenServer, now: Time, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
-    old = server.credential()
-    store = MemoryStore(old)
+    store = MemoryStore(old := server.credential())
     ours = source(server, store, now, lock_hold=0.01, timeout=0.2)
     server.gate.clear()
     asker = asyncio.create_task(ours.refresh(rejected(old)))
@@ -197,24 +184,22 @@ async def test_an_answer_that_cannot_be_stored_is_kept(
     async with store.locked():
         server.gate.set()
         await asyncio.wait([asker])
-        await asyncio.to_thread(background)
+        await settled()
         assert await store.load() == old
     assert "lock" in str(ours.unsaved)
     assert "will try again to store it" in caplog.text
     now.pass_by(20)
     assert (await ours.current()).access_token == "access-2"
-    await asyncio.to_thread(background)
-    stored = await store.load()
-    assert stored is not None
-    assert (stored.access_token, ours.unsaved, server.reused) == ("access-2", None, [])
+    await settled()
+    assert getattr(await store.load(), "access_token", None) == "access-2"
+    assert (ours.unsaved, server.reused) == (None, [])
 
 
 async def test_the_end_of_the_program_waits_for_the_answer(
     server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = MemoryStore(server.credential())
-    async with slow(server, store, lock_hold=0.02):
-        await lock_is_free(store)
+    async with slow(server, store):
         assert is_refreshing()
         assert not flights.close(within=0.01)
         assert "has not answered a refresh. If the next one fails, log in again." in caplog.text
@@ -223,6 +208,4 @@ async def test_the_end_of_the_program_waits_for_the_answer(
         server.gate.set()
         await asyncio.to_thread(ending.join)
         assert not is_refreshing()
-    stored = await store.load()
-    assert stored is not None
-    assert stored.access_token == "access-2"
+    assert getattr(await store.load(), "access_token", None) == "access-2"

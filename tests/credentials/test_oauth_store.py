@@ -13,65 +13,26 @@ import pytest
 from rxauth.credentials import Credential, MemoryStore
 from rxauth.credentials._single_flight import flights
 from rxauth.errors import LoginRequired, RefreshFailed, StoreError
-from tests.credentials.oauth import OLDER, Time, background, rejected, source
+from tests.credentials.oauth import OLDER, Faulty, Time, background, rejected, renewed, settled, source
 from tests.credentials.token_server import TokenServer
-
-
-class Faulty(MemoryStore):
-    """A store whose methods named in `fails` raise `error`, or never return without one."""
-
-    def __init__(self, credential: Credential, *fails: str, error: Exception | None = None) -> None:
-        super().__init__(credential)
-        self.fails = set(fails)
-        self.error = error
-
-    async def load(self) -> Credential | None:
-        await self.fail("load")
-        return await super().load()
-
-    async def save(self, credential: Credential) -> None:
-        await self.fail("save")
-        await super().save(credential)
-
-    async def check_can_save(self) -> None:
-        await self.fail("check")
-
-    async def load_retry_at(self) -> float | None:
-        await self.fail("retry_at")
-        return await super().load_retry_at()
-
-    @asynccontextmanager
-    async def locked(self) -> AsyncIterator[None]:
-        await self.fail("locked")
-        async with super().locked():
-            yield
-        await self.fail("unlock")
-
-    async def fail(self, name: str) -> None:
-        if name in self.fails and self.error is None:
-            await asyncio.Event().wait()
-        elif name in self.fails and self.error is not None:
-            raise self.error
-
-
-async def test_a_stores_own_credential_error_is_raised(server: TokenServer) -> None:
-    ours = source(server, Faulty(server.credential(), "load", error=LoginRequired("Run `mytool login`.")))
-    for use in (ours.current(), ours.refresh(None)):
-        with pytest.raises(LoginRequired, match="mytool login"):
-            await use
-
-
-# Before the exchange -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fails", ["load", "locked", "check"])
 @pytest.mark.parametrize(
-    "error", [StoreError("odd"), OSError("odd"), RuntimeError("odd")], ids=lambda e: type(e).__name__
+    ("error", "raised"),
+    [
+        pytest.param(StoreError("odd"), StoreError, id="StoreError"),
+        pytest.param(OSError("odd"), StoreError, id="OSError"),
+        pytest.param(RuntimeError("odd"), StoreError, id="RuntimeError"),
+        pytest.param(LoginRequired("Run `mytool login`."), LoginRequired, id="a credential error of its own"),
+    ],
 )
-async def test_a_broken_store_spends_nothing(server: TokenServer, fails: str, error: Exception) -> None:
+async def test_a_broken_store_spends_nothing(
+    server: TokenServer, fails: str, error: Exception, raised: type[Exception]
+) -> None:
     old = server.credential()
     ours = source(server, Faulty(old, fails, error=error))
-    with pytest.raises(StoreError):
+    with pytest.raises(raised):
         await ours.refresh(rejected(old))
     assert (server.requests, ours.unsaved) == ([], None)
 
@@ -80,17 +41,17 @@ async def test_a_broken_store_spends_nothing(server: TokenServer, fails: str, er
 async def test_a_store_that_hangs_hangs_no_caller(server: TokenServer, fails: str) -> None:
     """A lock that cannot be had is a failed refresh; a renewed credential counts whatever the store does."""
     old = server.credential()
-    ours = source(server, Faulty(old, fails), timeout=0.6, request_timeout=0.2)
+    use = source(server, Faulty(old, fails), timeout=0.6, request_timeout=0.2).refresh(rejected(old))
     async with asyncio.timeout(10):
         if fails in ("load", "check"):
             with pytest.raises(StoreError, match="TimeoutError"):
-                await ours.refresh(rejected(old))
+                await use
         elif fails == "locked":
             with pytest.raises(RefreshFailed, match="held the lock") as caught:
-                await ours.refresh(rejected(old))
+                await use
             assert caught.value.type == "LockTimeout"
         else:
-            assert await ours.refresh(rejected(old)) is not None
+            assert await use is not None
     assert len(server.requests) == (1 if fails in ("retry_at", "save", "unlock") else 0)
 
 
@@ -101,40 +62,35 @@ async def test_without_the_lock_a_newer_credential_is_adopted(server: TokenServe
     assert server.requests == []
 
 
-async def test_a_bound_as_short_as_a_request_leaves_time_to_lock(server: TokenServer) -> None:
-    class Elsewhere(MemoryStore):
+@pytest.mark.parametrize(("late", "options"), [(0, {"timeout": 10}), (44.99, {})], ids=["a short bound", "a late lock"])
+async def test_lock_and_reading_are_within_the_bound(
+    server: TokenServer, now: Time, late: float, options: dict[str, Any]
+) -> None:
+    """A bound as short as a request leaves time to lock a store that is elsewhere; a late lock leaves none to read."""
+
+    class Elsewhere(Faulty):
         @asynccontextmanager
         async def locked(self) -> AsyncIterator[None]:
             await asyncio.to_thread(lambda: None)
-            async with super().locked():
+            now.pass_by(late)
+            self.fails = {"load"} if late else set()
+            async with MemoryStore.locked(self):
                 yield
 
-    old = server.credential()
-    assert await source(server, Elsewhere(old), request_timeout=10, timeout=10).refresh(rejected(old)) is not None
-
-
-async def test_reading_the_store_is_within_the_bound_too(server: TokenServer, now: Time) -> None:
-    class Late(Faulty):
-        @asynccontextmanager
-        async def locked(self) -> AsyncIterator[None]:
-            now.pass_by(44.99)
-            self.fails.add("load")
-            yield
-
-    old = server.credential()
+    ours = source(server, Elsewhere(old := server.credential()), now, request_timeout=10, **options)
     async with asyncio.timeout(5):
-        with pytest.raises(StoreError, match="TimeoutError"):
-            await source(server, Late(old), now).refresh(rejected(old))
+        if late:
+            with pytest.raises(StoreError, match="TimeoutError"):
+                await ours.refresh(rejected(old))
+        else:
+            await renewed(ours, old)
 
 
 async def test_a_lock_that_cannot_be_released_harms_nothing(
     server: TokenServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    old = server.credential()
-    store = Faulty(old, "unlock", error=ConnectionError("gone"))
-    new = await source(server, store).refresh(rejected(old))
-    assert new is not None
-    assert await store.load() == new
+    store = Faulty(old := server.credential(), "unlock", error=ConnectionError("gone"))
+    assert await renewed(source(server, store), old) == await store.load()
     assert "could not be released (ConnectionError)" in caplog.text
 
 
@@ -144,11 +100,9 @@ async def test_a_lock_that_cannot_be_released_harms_nothing(
 async def test_an_unsaved_credential_is_used_and_stored_later(
     server: TokenServer, now: Time, caplog: pytest.LogCaptureFixture
 ) -> None:
-    old = server.credential()
-    store = Faulty(old, "save", error=OSError("disk full"))
+    store = Faulty(old := server.credential(), "save", error=OSError("disk full"))
     ours = source(server, store, now)
-    new = await ours.refresh(rejected(old))
-    assert new is not None
+    new = await renewed(ours, old)
     assert "cannot be written (OSError)" in str(ours.unsaved)
     assert [each.levelname for each in caplog.records] == ["ERROR"]
     assert "log in again" in caplog.text
@@ -157,30 +111,24 @@ async def test_an_unsaved_credential_is_used_and_stored_later(
     for _ in range(2):
         now.pass_by(20)
         assert await ours.current() == new
-        await asyncio.to_thread(background)
+        await settled()
         assert await MemoryStore.load(store) == new
         assert ours.unsaved is None
         store.fails.add("save")  # it is stored once
     store.fails.clear()
-    newest = await ours.refresh(rejected(new))
-    assert newest is not None
-    assert (newest.access_token, len(server.requests), server.reused) == ("access-3", 2, [])
+    assert (await renewed(ours, new)).access_token == "access-3"
+    assert (len(server.requests), server.reused) == (2, [])
 
 
 async def test_an_unsaved_credential_is_refreshed_unsaved(server: TokenServer, now: Time) -> None:
     """Its refresh token is not in the store: to check the store first would only stop this program."""
-    old = server.credential()
-    store = Faulty(old, "save", error=OSError("disk full"))
+    store = Faulty(known := server.credential(), "save", error=OSError("disk full"))
     ours = source(server, store, now)
-    known = old
     for _ in range(3):
-        new = await ours.refresh(rejected(known))
-        assert new is not None
-        assert await ours.current() == new
-        known = new
+        known = await renewed(ours, known)
+        assert await ours.current() == known
         store.fails.add("check")
     assert (server.reused, len(server.requests)) == ([], 3)
-    assert await MemoryStore.load(store) == old
 
 
 async def test_a_store_that_was_unplugged_loses_nothing(server: TokenServer, now: Time) -> None:
@@ -189,11 +137,9 @@ async def test_a_store_that_was_unplugged_loses_nothing(server: TokenServer, now
             self.fails.add("load")
             raise OSError("unplugged")
 
-    old = server.credential()
-    store = Unplugged(old, error=OSError("unplugged"))
+    store = Unplugged(old := server.credential(), error=OSError("unplugged"))
     ours = source(server, store, now)
-    new = await ours.refresh(rejected(old))
-    assert new is not None
+    new = await renewed(ours, old)
     store.fails.clear()
     assert await ours.current() == new
 
@@ -208,10 +154,9 @@ def test_the_end_of_the_program_finishes_a_late_save(server: TokenServer, now: T
                 await asyncio.to_thread(room.wait)
             await super().save(credential)
 
-    old = server.credential()
-    store = Full(old, "save", error=OSError("disk full"))
+    store = Full(old := server.credential(), "save", error=OSError("disk full"))
     ours = source(server, store, now)
-    new = asyncio.run(ours.refresh(rejected(old)))
+    new = asyncio.run(renewed(ours, old))
     store.fails.clear()
     now.pass_by(20)
     assert asyncio.run(ours.current()) == new
@@ -223,36 +168,34 @@ def test_the_end_of_the_program_finishes_a_late_save(server: TokenServer, now: T
     assert asyncio.run(MemoryStore.load(store)) == new
 
 
-THEIRS: dict[str, tuple[dict[str, Any] | None, type[Exception] | None]] = {
-    "a new credential": ({"extra": {"expires_in": 900, "account_id": "ann"}}, None),
-    "another account": ({"extra": {"account_id": "bob"}}, StoreError),
-    "an expired one": ({"expires_at": 1.0}, StoreError),
-    "a logout": (None, StoreError),
-}
-
-
-@pytest.mark.parametrize(("fields", "error"), THEIRS.values(), ids=THEIRS)
+@pytest.mark.parametrize(
+    ("fields", "adopted"),
+    [
+        pytest.param({"extra": {"expires_in": 900, "account_id": "ann"}}, True, id="a new credential"),
+        pytest.param({"extra": {"account_id": "bob"}}, False, id="another account"),
+        pytest.param({"expires_at": 1.0}, False, id="an expired one"),
+        pytest.param(None, False, id="a logout"),
+    ],
+)
 async def test_a_credential_stored_by_others_meanwhile_counts(
-    server: TokenServer, now: Time, fields: dict[str, Any] | None, error: type[Exception] | None
+    server: TokenServer, now: Time, fields: dict[str, Any] | None, adopted: bool
 ) -> None:
     """The lock was lost while the answer was awaited."""
-    theirs = (
-        None if fields is None else Credential("theirs", "their-refresh", **{"expires_at": now.wall + 100} | fields)
-    )
+    usual = {"expires_at": now.wall + 100}
+    theirs = None if fields is None else Credential("theirs", "their-refresh", **usual | fields)
 
     class Lost(MemoryStore):
         async def save(self, credential: Credential) -> None:
             self._credential = theirs
             raise StoreError("the lock was lost")
 
-    old = server.credential(extra={"account_id": "ann"})
-    ours = source(server, Lost(old), now)
-    if error is None:
+    ours = source(server, Lost(old := server.credential(extra={"account_id": "ann"})), now)
+    if adopted:
         assert await ours.refresh(rejected(old)) == theirs == await ours.current()
-        await asyncio.to_thread(background)
-        assert server.requests[-1]["refresh_token"] == "their-refresh", "and is refreshed ahead, as any other"
+        await settled()
+        assert server.sent[-1] == "their-refresh", "and is refreshed ahead, as any other"
         return
-    with pytest.raises(error, match="lost"):
+    with pytest.raises(StoreError, match="lost"):
         await ours.refresh(rejected(old))
     assert ours.unsaved is None
     if theirs is None:

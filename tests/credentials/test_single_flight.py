@@ -7,12 +7,11 @@ import concurrent.futures
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any
+from contextvars import ContextVar
 
 import pytest
 
-from rxauth.credentials._single_flight import Interrupted, SingleFlight
+from rxauth.credentials._single_flight import Interrupted, SingleFlight, flights
 
 
 class Work:
@@ -62,32 +61,32 @@ def test_ten_thousand_waiters_share_one_run() -> None:
 def test_other_keys_run_beside_it_on_the_same_thread() -> None:
     flights, one, other = SingleFlight(), Work(), Work()
     first, second = flights.run("one", one), flights.run("other", other)
-    one.began.wait(10)
-    other.began.wait(10)
-    one.go.set()
-    other.go.set()
+    for each in (one, other):
+        each.began.wait(10)
+    for each in (one, other):
+        each.go.set()
     assert (first.result(10), second.result(10)) == (1, 1)
     assert len(one.threads | other.threads) == 1
 
 
 def test_a_later_caller_gets_a_new_run() -> None:
+    """Also one that asks because of the outcome; and no thread is left."""
     flights, work = SingleFlight(), Work()
+    before = threading.active_count()
     work.go.set()
-    assert [flights.run("key", work).result(10) for _ in range(3)] == [1, 2, 3]
-    assert ended(flights)
-
-
-def test_a_caller_at_the_end_does_not_join_the_old_run() -> None:
-    flights, work = SingleFlight(), Work()
-    work.go.set()
-    again: list[int] = []
+    joined_the_old: list[bool] = []
     first = flights.run("key", work)
-    first.add_done_callback(lambda _: again.append(1 if flights.run("key", work) is first else 0))
+    first.add_done_callback(lambda _: joined_the_old.append(flights.run("key", work) is first))
     first.result(10)
-    while not again:
+    while not joined_the_old:
         os.sched_yield()
-    assert again == [0]
+    assert joined_the_old == [False]
+    for number in range(20):
+        flights.run(number, work).result(10)
     assert ended(flights)
+    assert work.runs == 22
+    while threading.active_count() > before:  # the thread that resolves names ends by itself
+        os.sched_yield()
 
 
 async def test_a_cancelled_waiter_cancels_itself_alone() -> None:
@@ -104,42 +103,35 @@ async def test_a_cancelled_waiter_cancels_itself_alone() -> None:
 
 
 async def test_all_waiters_get_its_exception() -> None:
-    flights = SingleFlight()
-
     async def work() -> None:
         raise LookupError("the work's own")
 
+    flights = SingleFlight()
     waiting = [flights.join("key", work, within=60) for _ in range(3)]
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [str(each) for each in outcomes] == ["the work's own"] * 3
 
 
 def test_the_end_of_a_callers_loop_ends_nothing() -> None:
+    """And the work has none of the caller's context variables."""
     flights, work = SingleFlight(), Work()
-
-    async def ask() -> None:
-        task = asyncio.ensure_future(flights.join("key", work, within=60))
-        await asyncio.to_thread(work.began.wait)
-        assert not task.done()
-
-    asyncio.run(ask())
-    joined = flights.run("key", work)
-    work.go.set()
-    assert joined.result(10) == 1
-    assert ended(flights)
-
-
-def test_the_work_has_no_callers_context() -> None:
-    from contextvars import ContextVar
-
-    flights = SingleFlight()
     variable: ContextVar[str] = ContextVar("variable", default="the default")
     variable.set("mine")
 
     async def look() -> str:
+        await work()
         return variable.get()
 
-    assert flights.run("key", look).result(10) == "the default"
+    async def ask() -> None:
+        task = asyncio.ensure_future(flights.join("key", look, within=60))
+        await asyncio.to_thread(work.began.wait)
+        assert not task.done()
+
+    asyncio.run(ask())
+    joined = flights.run("key", look)
+    work.go.set()
+    assert joined.result(10) == "the default"
+    assert ended(flights)
 
 
 @pytest.mark.looptime
@@ -158,29 +150,26 @@ async def test_a_waiter_gives_up_and_the_work_goes_on() -> None:
 # The end of the program ----------------------------------------------------------------------------------------------
 
 
-def test_close_cancels_the_work_and_waits() -> None:
+@pytest.mark.parametrize("begun", [True, False], ids=["work under way", "work that has not begun"])
+def test_close_cancels_the_work_and_waits(begun: bool) -> None:
     flights, work = SingleFlight(), Work()
-    flight = flights.run("key", work)
-    work.began.wait()
-    assert flights.close()
-    assert isinstance(flight.exception(0), Interrupted)
-    assert ended(flights)
-
-
-def test_close_cancels_work_that_has_not_begun() -> None:
-    flights, work = SingleFlight(), Work()
+    assert flights.close(), "there is nothing to wait for"
     held = threading.Event()
 
     async def hold() -> None:
         held.wait()  # keeps the loop busy, so that the next one has not begun when it is cancelled
 
-    flights.run("other", hold)
+    if not begun:
+        flights.run("other", hold)
     flight = flights.run("key", work)
+    if begun:
+        work.began.wait()
     closing = threading.Thread(target=flights.close)
     closing.start()
     held.set()
     closing.join(10)
     assert isinstance(flight.exception(10), Interrupted)
+    assert ended(flights)
 
 
 @pytest.mark.parametrize("goes_well", [True, False])
@@ -213,27 +202,13 @@ def test_close_waits_for_unbroken_work(goes_well: bool) -> None:
         assert flight.result(0) == "done"
     else:
         assert isinstance(flight.exception(0), Interrupted)
-    assert flights._unbroken == {}
-
-
-def test_close_without_work_does_nothing() -> None:
-    assert SingleFlight().close()
-
-
-def test_no_thread_is_left_after_the_work() -> None:
-    flights, work = SingleFlight(), Work()
-    work.go.set()
-    before = threading.active_count()
-    for number in range(20):
-        flights.run(number, work).result(10)
-    assert ended(flights)
-    while threading.active_count() > before:  # the thread that resolves names ends by itself
-        os.sched_yield()
+    assert not flights.unbreakable
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="warns of every fork beside a thread")
 def test_a_forked_child_has_no_work() -> None:
-    from rxauth.credentials._single_flight import flights
+    async def done() -> str:
+        return "done"
 
     work = Work()
     parents = flights.run("key", work)
@@ -241,7 +216,6 @@ def test_a_forked_child_has_no_work() -> None:
     child = os.fork()
     if child == 0:
         try:
-            done: Callable[[], Coroutine[Any, Any, str]] = _done
             os._exit(0 if flights.run("key", done).result(10) == "done" else 1)
         finally:
             os._exit(2)
@@ -249,7 +223,3 @@ def test_a_forked_child_has_no_work() -> None:
     assert os.waitstatus_to_exitcode(status) == 0
     work.go.set()
     assert parents.result(10) == 1
-
-
-async def _done() -> str:
-    return "done"

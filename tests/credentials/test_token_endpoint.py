@@ -1,37 +1,49 @@
-"""Token requests against real servers, scripted down to the byte."""
+"""Token requests against real servers, scripted down to the byte: what an answer means."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import gzip
 import itertools
 import json
 import traceback
-from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.abc import AbstractResolver
 
+from rxauth.credentials import Credential
 from rxauth.credentials._post import EndpointUnavailable
 from rxauth.credentials._token_endpoint import DeadRefreshToken, TokenEndpoint
 from rxauth.errors import RefreshFailed
-from tests.credentials.test_token_answer import NO_TOKEN_RESPONSE, NOW, OLD, body, error
-from tests.credentials.token_server import TokenServer, running, serving, serving_bytes
+from tests.credentials.token_server import TokenServer
 
-
-@pytest.fixture
-def server() -> Iterator[TokenServer]:
-    with running(TokenServer()) as server:
-        yield server
+NOW = 1_700_000_000.0
+OLD = Credential(
+    "old-access-secret",
+    refresh_token="old-refresh-secret",
+    expires_at=NOW - 1,
+    scope="read",
+    extra={"account_id": "ann", "expires_in": 60},
+)
+FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
 
 
 def endpoint(url: str, **options: Any) -> TokenEndpoint:
     usual: dict[str, Any] = {"client_id": "app", "clock": lambda: NOW}
     return TokenEndpoint(url, **usual | options)
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps({"access_token": "new", "token_type": "Bearer", "expires_in": 900} | fields).encode()
+
+
+def error(code: Any) -> bytes:
+    return json.dumps({"error": code, "error_description": "the old-refresh-secret was odd"}).encode()
+
+
+async def answered(server: TokenServer, **answer: Any) -> Credential:
+    server.answers.append(answer)
+    return await endpoint(server.url).refresh(OLD)
 
 
 # The request ---------------------------------------------------------------------------------------------------------
@@ -131,14 +143,65 @@ def test_nonsense_is_refused_at_construction(arguments: dict[str, Any], error: t
         endpoint(arguments.pop("url", "https://example.com/token"), **arguments)
 
 
-async def test_a_redirect_is_not_followed(server: TokenServer) -> None:
-    async def redirect(request: web.Request) -> web.StreamResponse:
-        return web.Response(status=307, headers={"Location": server.url})
+# The credential in an answer -----------------------------------------------------------------------------------------
 
-    with serving({"/token": redirect}) as base, pytest.raises(RefreshFailed, match="redirect") as caught:
-        await endpoint(base + "/token").refresh(OLD)
-    assert server.requests == []
-    assert caught.value.status == 307
+
+@pytest.mark.parametrize(
+    ("content", "options", "fields"),
+    [
+        pytest.param(
+            body(refresh_token="r", scope="read write", id_token="x", plan={"a": [1]}),
+            {},
+            {"refresh_token": "r", "scope": "read write", "extra": {"id_token": "x", "plan": {"a": [1]}}},
+            id="every field",
+        ),
+        pytest.param(b"\xef\xbb\xbf" + body(), {}, {}, id="behind a byte order mark"),
+        pytest.param(b" \r\n\t" + body(), {}, {}, id="behind white space"),
+        pytest.param(body(refresh_token="", token_type={"a": 1}, scope=7), {}, {}, id="nonsense is left out"),
+        pytest.param(body(token_url="https://evil.example/token"), {}, {}, id="its endpoint is not believed"),
+        pytest.param(
+            b'{"access_token": "new", "expires_in": 900, "half": "\\ud800", "huge": 1e400, "fine": "\\ud83d\\ude00",'
+            b' "scope": "\\udc00"}',
+            {},
+            {"extra": {"fine": "😀"}},
+            id="a field that no file can hold is dropped",
+        ),
+        pytest.param(
+            b"access_token=new&expires_in=900&refresh_token=r%2B1&scope=&token_type=bearer",
+            {"headers": FORM},
+            {"refresh_token": "r+1", "token_type": "bearer"},
+            id="a form that is labelled as one, GitHub's default",
+        ),
+    ],
+)
+async def test_an_answer_becomes_the_credential(
+    server: TokenServer, content: bytes, options: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    """A field that is missing is kept from the old credential, but for its lifetime."""
+    new = await answered(server, body=content, **options)
+    usual: dict[str, Any] = {"refresh_token": "old-refresh-secret", "expires_at": NOW + 900, "scope": "read"}
+    extra = {"account_id": "ann", "expires_in": 900, "token_url": server.url} | fields.pop("extra", {})
+    assert new == Credential("new", **usual | fields, extra=extra)
+
+
+@pytest.mark.parametrize(
+    ("fields", "lifetime"),
+    [
+        ('"expires_in": 900', 900),
+        ('"expires_in": " 900 "', 900),
+        ('"expires_in": 900.5', 900.5),
+        ('"expires_in": 1e3', 1000),
+        ('"expires_at": 1700000900', 900),
+        ('"expires_at": 1700000900000', 900),  # milliseconds
+        ('"expires_in": 60, "expires_at": 1700000900', 60),
+        *[(f'"expires_in": {odd}', None) for odd in ("0", "-1", "1e400", "NaN", '"inf"', "9" * 5000, "true", "null")],
+        *[(f'"expires_in": {odd}', None) for odd in ('"soon"', "[900]")],
+    ],
+)
+async def test_a_lifetime_is_seconds_or_unknown(server: TokenServer, fields: str, lifetime: float | None) -> None:
+    new = await answered(server, body=f'{{"access_token": "new", {fields}}}'.encode())
+    assert new.expires_at == (None if lifetime is None else NOW + lifetime)
+    assert new.extra.get("expires_in") == lifetime
 
 
 async def test_a_lifetime_counts_from_before_the_request(server: TokenServer) -> None:
@@ -155,79 +218,107 @@ REUSED = {"type": "authentication_error", "code": "refresh_token_reused"}
 REGION = {"code": "unsupported_country_region_territory", "type": "request_forbidden"}
 
 REFUSALS: list[tuple[int, bytes, type[Exception]]] = [
-    (400, error("invalid_grant"), DEAD),
-    (200, error("invalid_grant"), DEAD),
+    *[(status, error("invalid_grant"), DEAD) for status in (200, 400, 403, 429, 500)],
     (200, error("bad_refresh_token"), DEAD),
     (401, error("invalid_token"), DEAD),
     (401, error(REUSED), DEAD),
     (401, error("something_of_their_own"), DEAD),
     (400, error("refresh_token_expired"), DEAD),
-    (403, error("invalid_grant"), DEAD),
-    (429, error("invalid_grant"), DEAD),
-    (500, error("invalid_grant"), DEAD),
     (401, error("invalid_client"), WRONG),
     (403, error("unauthorized_client"), WRONG),
     (200, error("incorrect_client_credentials"), WRONG),
-    (400, error("invalid_request"), WRONG),
-    (400, error("unsupported_grant_type"), WRONG),
-    (400, error("invalid_scope"), WRONG),
-    (400, error("something_of_their_own"), WRONG),
+    *[(400, error(code), WRONG) for code in ("invalid_request", "unsupported_grant_type", "invalid_scope", "odd")],
     (404, error("not_found"), WRONG),
     (302, HTML, WRONG),
-    (403, error(REGION), WRONG),
-    (403, error("access_denied"), WRONG),
-    (403, HTML, WRONG),
-    (403, b"", WRONG),
-    (408, b"", LATER),
-    (425, b"", LATER),
+    *[(403, content, WRONG) for content in (error(REGION), error("access_denied"), HTML, b"")],
+    *[(status, b"", LATER) for status in (408, 425, 599, 204)],
     (429, error("rate_limited"), LATER),
-    (500, HTML, LATER),
     (503, error("temporarily_unavailable"), LATER),
-    (599, b"", LATER),
     (400, error("temporarily_unavailable"), LATER),
-    (400, HTML, LATER),
+    (401, error("temporarily_unavailable"), LATER),
     (400, body(), LATER),
-    (401, HTML, LATER),
-    (404, HTML, LATER),
-    (204, b"", LATER),
+    *[(status, HTML, LATER) for status in (400, 401, 404, 500)],
 ]
 
 
 async def test_every_refusal_means_one_of_three_things(server: TokenServer) -> None:
     """The login is over, the request is wrong (here and now), or the same request may succeed later."""
     for status, content, outcome in REFUSALS:
-        server.answers.append({"status": status, "body": content})
         with pytest.raises(Exception, match=r".") as caught:
-            await endpoint(server.url).refresh(OLD)
+            await answered(server, status=status, body=content)
         seen = type(caught.value), getattr(caught.value, "status", None)
         assert seen == (outcome, status), (status, content)
 
 
-async def test_a_session_that_raises_for_a_status_is_read(server: TokenServer) -> None:
-    server.answers.append({"status": 400, "body": error("invalid_grant")})
+@pytest.mark.parametrize("kind", ["form", "a session that raises for a status"])
+async def test_a_dead_token_is_seen_in_any_answer(server: TokenServer, kind: str) -> None:
+    session = (lambda: aiohttp.ClientSession(raise_for_status=True)) if kind != "form" else None
+    answer = {"body": b"error=bad_refresh_token&error_description=x", "headers": FORM} if kind == "form" else None
+    server.answers.append(answer or {"status": 400, "body": error("invalid_grant")})
     with pytest.raises(DeadRefreshToken):
-        await endpoint(server.url, session=lambda: aiohttp.ClientSession(raise_for_status=True)).refresh(OLD)
+        await endpoint(server.url, session=session).refresh(OLD)
 
 
-async def test_a_403_is_reported_in_the_servers_words(server: TokenServer) -> None:
-    server.answers.append({"status": 403, "body": json.dumps({"error": REGION | {"message": "Not here."}}).encode()})
-    with pytest.raises(RefreshFailed, match=r"unsupported_country_region_territory, status 403\): Not here. The login"):
-        await endpoint(server.url).refresh(OLD)
-
-
-async def test_retry_after_is_kept_with_the_failure(server: TokenServer) -> None:
-    server.answers.append({"status": 429, "headers": {"Retry-After": "7"}})
-    with pytest.raises(EndpointUnavailable) as caught:
-        await endpoint(server.url).refresh(OLD)
-    assert caught.value.retry_after == 7
+NO_TOKEN_RESPONSE: list[str | bytes] = [
+    "", "[]", "null", '"new"', "{}", '{"access_token": ""}', '{"access_token": 1}', '{"access_token": "zwölf"}',
+    '{"access_token": "a\\r\\nX-Evil: 1"}', '{"access_token": "a\\u0000"}',
+    '{"access_token": "new", "refresh_token": 7}',
+    '{"access_token": "new", "refresh_token": "\\ud800"}', '{"access_token": "new"', "access_token=new",
+    "<html><body>Sign in to the hotel's network</body></html>", "[" * 100_000, b"\xff\xfe", b"\x1f\x8b\x08\x00",
+]  # fmt: skip
 
 
 async def test_no_token_response_is_worth_another_try(server: TokenServer) -> None:
+    """With the wait that it asks for."""
     for content in NO_TOKEN_RESPONSE:
-        server.answers.append({"body": content if isinstance(content, bytes) else content.encode()})
         with pytest.raises(EndpointUnavailable) as caught:
-            await endpoint(server.url).refresh(OLD)
-        assert (caught.value.type, caught.value.status) == ("malformed_response", 200)
+            await answered(
+                server,
+                body=content if isinstance(content, bytes) else content.encode(),
+                headers={"Retry-After": "7"},
+            )
+        seen = caught.value.type, caught.value.status, caught.value.retry_after
+        assert seen == ("malformed_response", 200, 7), content
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("quota_spent", "quota_spent"),
+        ("access", "unknown_error"),  # a part of a token that was sent
+        ("OLD-REFRESH-SECRET", "unknown_error"),
+        ("Token 7 is odd", "unknown_error"),
+        ({"type": "some_type", "code": "a_code"}, "a_code"),
+        ({"type": "some_type"}, "some_type"),
+        ({"message": "no"}, "unknown_error"),
+    ],
+)
+async def test_an_error_code_is_a_code_and_no_echo(server: TokenServer, said: Any, code: str) -> None:
+    with pytest.raises(RefreshFailed) as caught:
+        await answered(server, status=400, body=error(said))
+    assert caught.value.type == code
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"error": {"message": "Country, region, or territory not supported"}}',
+         ": Country, region, or territory not supported."),
+        (b'{"error": "x", "error_description": "The account\'s plan has ended."}', ": The account's plan has ended."),
+        (b'{"message": "Not here."}', ": Not here."),
+        ('{"detail": "您所在的地区不受支持"}'.encode(), ": 您所在的地区不受支持."),
+        (b"<html><head><title>Attention Required! | Firewall</title></head>", ": Attention Required! | Firewall."),
+        (b'{"message": "see https://e.example/?t=1 4f2a Zm9v= a_b"}', ": see ... ... ..."),
+        (b'{"message": "the old-refresh-secret is bad"}', "403). The"),
+        (b'{"message": 7}', "403). The"),
+        (b"plain text", "403). The"),
+    ],
+)  # fmt: skip
+async def test_a_403_is_reported_in_the_servers_words(server: TokenServer, content: bytes, said: str) -> None:
+    """In ordinary words only."""
+    with pytest.raises(RefreshFailed) as caught:
+        await answered(server, status=403, body=content)
+    assert said in str(caught.value)
 
 
 _SECRETS = ("old-refresh-secret", "old-access-secret", "client-secret", "assertion-secret", "refresh-secret")
@@ -256,82 +347,7 @@ async def test_a_token_that_is_echoed_is_not_shown(
         assert not [secret for secret in _SECRETS if secret in (said + caplog.text).lower()]
 
 
-# Bad connections -----------------------------------------------------------------------------------------------------
-
-
-def http(content: bytes, *headers: bytes) -> bytes:
-    return b"\r\n".join((b"HTTP/1.1 200 OK", b"Content-Type: application/json", *headers, b"", content))
-
-
-_CHUNKED = (
-    b"1e\r\n" + body()[:30] + b"\r\n" + f"{len(body()) - 30:x}".encode() + b"\r\n" + body()[30:] + b"\r\n0\r\n\r\n"
-)
-_ZIPPED = gzip.compress(body())
-
-
-@pytest.mark.parametrize(
-    "response",
-    [
-        pytest.param(http(body(), b"Content-Length: %d" % len(body())), id="of known length"),
-        pytest.param(http(_CHUNKED, b"Transfer-Encoding: chunked"), id="chunked"),
-        pytest.param(http(_ZIPPED, b"Content-Encoding: gzip", b"Content-Length: %d" % len(_ZIPPED)), id="compressed"),
-    ],
-)
-async def test_an_answer_cut_at_any_byte_is_tried_again(response: bytes) -> None:
-    with serving_bytes(lambda number: response[:number]) as url:
-        for _ in range(len(response)):
-            with pytest.raises(EndpointUnavailable):
-                await endpoint(url).refresh(OLD)
-        assert (await endpoint(url).refresh(OLD)).access_token == "new"
-
-
-@pytest.mark.parametrize(
-    ("response", "kind"),
-    [
-        pytest.param(b"", None, id="nothing"),
-        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", None, id="ssh"),
-        pytest.param(b"HTTP/1.1 999999 Odd\r\n\r\n", None, id="status"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}", None, id="length"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", None, id="header"),
-        pytest.param(http(b"zz\r\n", b"Transfer-Encoding: chunked"), None, id="chunk"),
-        pytest.param(http(b"not gzip", b"Content-Encoding: gzip", b"Content-Length: 8"), None, id="gzip"),
-        pytest.param(http(b" " * (2 << 20), b"Content-Length: %d" % (2 << 20)), "too_long", id="two megabytes"),
-        pytest.param(http(gzip.compress(b" " * (64 << 20)), b"Content-Encoding: gzip"), "too_long", id="a gzip bomb"),
-    ],
-)
-async def test_broken_http_is_tried_again(response: bytes, kind: str | None) -> None:
-    with serving_bytes(lambda number: response) as url, pytest.raises(EndpointUnavailable) as caught:
-        await endpoint(url).refresh(OLD)
-    assert kind in (None, caught.value.type)
-
-
-async def test_a_server_that_is_down_is_tried_again() -> None:
-    with serving({}) as base:
-        pass
-    with pytest.raises(EndpointUnavailable) as caught:
-        await endpoint(base + "/token").refresh(OLD)
-    assert caught.value.status is None
-
-
-async def test_an_answer_is_awaited_for_answer_timeout(server: TokenServer) -> None:
-    """And not for request_timeout: that is for the connection."""
-    server.gate.clear()
-    with pytest.raises(EndpointUnavailable, match=r"did not answer within 0\.05 s") as caught:
-        await endpoint(server.url, answer_timeout=0.05).refresh(OLD)
-    assert caught.value.type == "timeout"
-
-
-async def test_a_connection_is_awaited_for_request_timeout() -> None:
-    class Silent(AbstractResolver):
-        async def resolve(self, *arguments: Any, **options: Any) -> Any:
-            await asyncio.Event().wait()
-
-        async def close(self) -> None:
-            pass
-
-    def session() -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Silent()))
-
-    with pytest.raises(EndpointUnavailable, match=r"cannot be reached within 0\.02 s") as caught:
-        await endpoint("https://login.example.com/token", session=session, request_timeout=0.02).refresh(OLD)
-    assert caught.value.type == "timeout"
+async def test_a_redirect_is_not_followed(server: TokenServer) -> None:
+    with pytest.raises(RefreshFailed, match="redirect"):
+        await answered(server, status=307, headers={"Location": server.url})
+    assert len(server.requests) == 1

@@ -56,6 +56,11 @@ class TokenServer:
         self.valid = Credential(f"access-{self._issued}", f"refresh-{self._issued}", extra=self.valid.extra)
         return self.valid
 
+    @property
+    def sent(self) -> list[str]:
+        """The refresh tokens that came, in order."""
+        return [form["refresh_token"] for form in self.requests]
+
     async def _token(self, request: web.Request) -> web.StreamResponse:
         fields = await (request.json() if request.content_type == "application/json" else request.post())
         form = {name: str(value) for name, value in fields.items()}

@@ -1,9 +1,10 @@
-"""The connections of a token request: certificates, proxies, and a session of the caller's."""
+"""The connections of a token request: broken ones, slow ones, certificates, proxies, and a session of the caller's."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
+import gzip
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,28 +13,104 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.abc import AbstractResolver
 
 from rxauth.credentials._post import EndpointUnavailable
 from tests import peers_needed
-from tests.credentials.test_token_answer import OLD, body
-from tests.credentials.test_token_endpoint import endpoint
-from tests.credentials.token_server import TokenServer, serving
-
-pytestmark = pytest.mark.peer
-
-peers_needed.package("cryptography")
-
-from cryptography import x509  # noqa: E402
-from cryptography.hazmat.primitives import hashes  # noqa: E402
-from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat  # noqa: E402
+from tests.credentials.test_token_endpoint import OLD, body, endpoint
+from tests.credentials.token_server import TokenServer, serving, serving_bytes
 
 HOST = "login.example.com"
+
+
+def http(content: bytes, *headers: bytes) -> bytes:
+    return b"\r\n".join((b"HTTP/1.1 200 OK", b"Content-Type: application/json", *headers, b"", content))
+
+
+_CHUNKED = b"1e\r\n" + body()[:30] + b"\r\n%x\r\n" % (len(body()) - 30) + body()[30:] + b"\r\n0\r\n\r\n"
+_ZIPPED = gzip.compress(body())
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        pytest.param(http(body(), b"Content-Length: %d" % len(body())), id="of known length"),
+        pytest.param(http(_CHUNKED, b"Transfer-Encoding: chunked"), id="chunked"),
+        pytest.param(http(_ZIPPED, b"Content-Encoding: gzip", b"Content-Length: %d" % len(_ZIPPED)), id="compressed"),
+    ],
+)
+async def test_an_answer_cut_at_any_byte_is_tried_again(response: bytes) -> None:
+    with serving_bytes(lambda number: response[:number]) as url:
+        for _ in range(len(response)):
+            with pytest.raises(EndpointUnavailable):
+                await endpoint(url).refresh(OLD)
+        assert (await endpoint(url).refresh(OLD)).access_token == "new"
+
+
+@pytest.mark.parametrize(
+    ("response", "kind"),
+    [
+        pytest.param(b"", None, id="nothing"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", None, id="ssh"),
+        pytest.param(b"HTTP/1.1 999999 Odd\r\n\r\n", None, id="status"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}", None, id="length"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", None, id="header"),
+        pytest.param(http(b"zz\r\n", b"Transfer-Encoding: chunked"), None, id="chunk"),
+        pytest.param(http(b"not gzip", b"Content-Encoding: gzip", b"Content-Length: 8"), None, id="gzip"),
+        pytest.param(http(b" " * (2 << 20), b"Content-Length: %d" % (2 << 20)), "too_long", id="two megabytes"),
+        pytest.param(http(gzip.compress(b" " * (64 << 20)), b"Content-Encoding: gzip"), "too_long", id="a gzip bomb"),
+    ],
+)
+async def test_broken_http_is_tried_again(response: bytes, kind: str | None) -> None:
+    with serving_bytes(lambda number: response) as url, pytest.raises(EndpointUnavailable) as caught:
+        await endpoint(url).refresh(OLD)
+    assert kind in (None, caught.value.type)
+
+
+async def test_a_server_that_is_down_is_tried_again() -> None:
+    with serving({}) as base:
+        pass
+    with pytest.raises(EndpointUnavailable) as caught:
+        await endpoint(base + "/token").refresh(OLD)
+    assert caught.value.status is None
+
+
+async def test_an_answer_is_awaited_for_answer_timeout(server: TokenServer) -> None:
+    """And not for request_timeout: that is for the connection."""
+    server.gate.clear()
+    with pytest.raises(EndpointUnavailable, match=r"did not answer within 0\.05 s") as caught:
+        await endpoint(server.url, answer_timeout=0.05).refresh(OLD)
+    assert caught.value.type == "timeout"
+
+
+async def test_a_connection_is_awaited_for_request_timeout() -> None:
+    class Silent(AbstractResolver):
+        async def resolve(self, *arguments: Any, **options: Any) -> Any:
+            await asyncio.Event().wait()
+
+        async def close(self) -> None:
+            pass
+
+    def session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Silent()))
+
+    with pytest.raises(EndpointUnavailable, match=r"cannot be reached within 0\.02 s") as caught:
+        await endpoint("https://login.example.com/token", session=session, request_timeout=0.02).refresh(OLD)
+    assert caught.value.type == "timeout"
+
+
+# A session of the caller's, TLS ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def pem(tmp_path: Path) -> Path:
     """A key and its self-signed certificate for HOST."""
+    peers_needed.package("cryptography")
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
     today = datetime.datetime.now(datetime.UTC)
@@ -56,7 +133,7 @@ def pem(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(pem: Path) -> Iterator[TokenServer]:
+def tls_server(pem: Path) -> Iterator[TokenServer]:
     """Over TLS, and only for clients that show the certificate too."""
     server = TokenServer()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(pem))
@@ -93,14 +170,15 @@ async def tunnel(port: str, seen: list[bytes]) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("way", ["session", "session that reads the environment", "function", "coroutine function"])
 async def test_a_callers_session_gives_proxy_and_tls(
-    server: TokenServer, pem: Path, monkeypatch: pytest.MonkeyPatch, way: str
+    tls_server: TokenServer, pem: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """Its own headers and cookies belong to another server, and are not sent."""
-    server.answers.append({"body": body()})
+    tls_server.answers.append({"body": body()})
     seen: list[bytes] = []
-    async with tunnel(server.url.rpartition(":")[2], seen) as proxy:
+    async with tunnel(tls_server.url.rpartition(":")[2], seen) as proxy:
         if way == "session that reads the environment":
             proxied: dict[str, Any] = {"trust_env": True}
             for name in ("no_proxy", "NO_PROXY"):
@@ -122,22 +200,23 @@ async def test_a_callers_session_gives_proxy_and_tls(
             # On another loop than the session's, as a refresh is.
             await asyncio.to_thread(lambda: asyncio.run(asking.refresh(OLD)))
             assert not given.closed
-    assert [each["refresh_token"] for each in server.requests] == ["old-refresh-secret"]
-    assert "Authorization" not in server.headers[0]
+    assert tls_server.sent == ["old-refresh-secret"]
+    assert "Authorization" not in tls_server.headers[0]
     assert seen[0].startswith(f"CONNECT {HOST}:443 ".encode())
     assert b"secret" not in b"".join(seen)
 
 
-async def test_a_sessions_resolver_and_proxy_login_are_used(server: TokenServer, pem: Path) -> None:
-    class Resolver(aiohttp.abc.AbstractResolver):
+@pytest.mark.peer
+async def test_a_sessions_resolver_and_proxy_login_are_used(tls_server: TokenServer, pem: Path) -> None:
+    class Resolver(AbstractResolver):
         async def resolve(self, host: str, port: int = 0, family: Any = 0) -> Any:
-            number = int(server.url.rpartition(":")[2])
+            number = int(tls_server.url.rpartition(":")[2])
             return [{"hostname": host, "host": "127.0.0.1", "port": number, "family": 2, "proto": 0, "flags": 0}]
 
         async def close(self) -> None:
             raise AssertionError("it is the caller's")
 
-    server.answers.append({"body": body()})
+    tls_server.answers.append({"body": body()})
     connector = aiohttp.TCPConnector(ssl=trusting(pem), resolver=Resolver(), local_addr=("127.0.0.1", 0))
     async with aiohttp.ClientSession(connector=connector) as session:
         assert (await endpoint(f"https://{HOST}/token", session=session).refresh(OLD)).access_token == "new"
@@ -152,8 +231,9 @@ async def test_a_session_that_cannot_be_copied_is_refused() -> None:
             endpoint("https://example.com/token", session=session)
 
 
-async def test_an_unknown_certificate_gets_no_token(server: TokenServer) -> None:
+@pytest.mark.peer
+async def test_an_unknown_certificate_gets_no_token(tls_server: TokenServer) -> None:
     with pytest.raises(EndpointUnavailable, match="certificate") as caught:
-        await endpoint(server.url + "/token").refresh(OLD)
+        await endpoint(tls_server.url + "/token").refresh(OLD)
     assert caught.value.status is None
-    assert server.requests == []
+    assert tls_server.requests == []
