@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -298,29 +299,25 @@ def _message(carried: Any) -> AssistantMessage | None:
 
 def _append(path: Path, lines: bytes) -> None:
     """Append all of `lines` to the file, or leave it as it was."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600)
-    try:
-        # Closing the descriptor releases the lock. Without one, the end of the file may be the middle of a write.
-        _lock(descriptor)
-        size = os.fstat(descriptor).st_size
+    with FileIO(path, "a+", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        # Closing the file releases the lock. Without one, the end of the file may be the middle of a write.
+        _lock(file)
+        size = file.seek(0, os.SEEK_END)
         # A last line without its end (another program's, or a machine that died) must not swallow the next message.
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
             lines = b"\n" + lines
-        written = 0
         try:
-            while written < len(lines):
-                written += os.write(descriptor, lines[written:])
+            while lines:
+                lines = lines[file.write(lines) :]
         except OSError:
-            os.ftruncate(descriptor, size)
+            file.truncate(size)
             raise
-    finally:
-        os.close(descriptor)
 
 
-def _lock(descriptor: int) -> None:
+def _lock(file: FileIO) -> None:
     """Exclude other processes and threads, where the system and the file system can."""
     # No flock on Windows; network file systems may refuse it. A transcript is still better written than not.
     with suppress(ImportError, OSError):
         import fcntl
 
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from rxauth.cli import screen
-from rxauth.cli.running import DONE, FAILED, INTERRUPTED, USAGE, exit_code
+from rxauth.cli.running import DONE, FAILED, USAGE, exit_code
 from rxauth.credentials import finish_refreshes, is_refreshing
 from rxauth.errors import RxAuthError
 
@@ -33,10 +33,8 @@ def main(argv: Sequence[str] | None = None, *, pace: float = 1.0) -> int:
     try:
         code = _run(args)
         finish_refreshes()
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except SystemExit as leaving:  # SIGTERM during that wait
-        return _code_of(leaving)
+    except (KeyboardInterrupt, SystemExit) as leaving:  # during that wait
+        return exit_code(leaving)
     if args.logins is not None and (sentence := args.logins.lost_login()):
         screen.complain(sentence)
         return USAGE if code in (DONE, FAILED) else code
@@ -50,22 +48,18 @@ def _run(args: Namespace) -> int:
         parse(args)
         # Not before the arguments are known to be good: to import a command takes longer than to parse them.
         code: int = getattr(import_module(f"rxauth.cli.{args.module}"), args.function)(args)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as leaving:
         screen.aside("")  # below the line that shows ^C
         if is_refreshing():
             screen.complain(
                 "A token refresh is finished first, so that the login is not lost; Ctrl-C again leaves at once."
             )
-        return INTERRUPTED
-    except SystemExit as leaving:  # SIGTERM; --help and --version
-        return _code_of(leaving)
+        return exit_code(leaving)
+    except SystemExit as leaving:
+        return exit_code(leaving)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         return DONE
     except (RxAuthError, ValueError) as error:
         screen.complain(str(error))
         return exit_code(error)
     return code
-
-
-def _code_of(leaving: SystemExit) -> int:
-    return leaving.code if isinstance(leaving.code, int) else FAILED

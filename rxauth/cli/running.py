@@ -13,10 +13,17 @@ T = TypeVar("T")
 
 
 def exit_code(error: object) -> int:
-    """Return the exit code for an error."""
-    if isinstance(error, LoginRequired):
-        return LOGIN_REQUIRED
-    return USAGE if isinstance(error, StoreError | ValueError) else FAILED
+    """Return the exit code for an error, or for another way to end."""
+    match error:
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case SystemExit(code=int() as code):  # SIGTERM; --help and --version
+            return code
+        case LoginRequired():
+            return LOGIN_REQUIRED
+        case StoreError() | ValueError():
+            return USAGE
+    return FAILED
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
