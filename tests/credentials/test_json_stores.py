@@ -275,18 +275,26 @@ async def test_the_usual_endpoint_of_a_program_is_known(kind: Kind, tmp_path: Pa
     assert (await kind.store(tmp_path).load()).token_url == usual
 
 
+@pytest.mark.parametrize("home", [None, "~no-such-user/x"], ids=["a file in its place", "no home"])
 async def test_retry_at_without_a_login_or_a_home_is_dropped(
-    kind: Kind, tmp_path: Path, rxauth_home: Path, caplog: pytest.LogCaptureFixture
+    kind: Kind,
+    home: str | None,
+    tmp_path: Path,
+    rxauth_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    (rxauth_home / "logins").touch()
+    if home is not None:
+        monkeypatch.setenv("RXAUTH_HOME", home)
     store = kind.store(tmp_path)
     await store.save_retry_at(5.0)
     assert await store.load_retry_at() is None
     assert not kind.path(tmp_path).exists()
-    kind.write(tmp_path)
-    (rxauth_home / "logins").touch()
+    await store.save(Credential("a", extra={"token_url": "https://test.example/token"}))
     await store.save_retry_at(5.0)
     assert await store.load_retry_at() == (5.0 if kind is OWN else None)
-    assert ("could not be kept" in caplog.text) == (kind is not OWN)
+    assert ("could not be kept" in caplog.text) == (kind is not OWN and home is None)
 
 
 # What is particular to one program's file ----------------------------------------------------------------------------

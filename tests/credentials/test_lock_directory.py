@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -104,16 +105,29 @@ async def test_a_takeover_by_two_is_won_by_one(lock: Path) -> None:
         assert waits.count >= 9
 
 
-async def test_a_lock_leaves_no_open_file_behind(lock: Path) -> None:
-    def next_descriptor() -> int:
-        os.close(free := os.open(lock.parent, os.O_RDONLY))
-        return free
+def next_descriptor(directory: Path) -> int:
+    os.close(free := os.open(directory, os.O_RDONLY))
+    return free
 
-    before = next_descriptor()
+
+async def test_a_lock_leaves_no_open_file_behind(lock: Path) -> None:
+    before = next_descriptor(lock.parent)
     for _ in range(3):
         async with locked(lock):
             pass
-    assert next_descriptor() == before
+    assert next_descriptor(lock.parent) == before
+
+
+async def test_a_process_without_free_descriptors_leaves_no_lock(lock: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    acquiring = locked(lock).__aenter__()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_descriptor(lock.parent), limits[1]))
+    try:
+        with pytest.raises(StoreError, match="cannot be had: Too many open files"):
+            await acquiring
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert not lock.exists()
 
 
 async def test_an_overslept_lock_is_renewed_before_a_save(lock: Path) -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -73,25 +70,6 @@ async def test_a_load_after_a_save_sees_it(redis: RedisServer) -> None:
 # The lock ------------------------------------------------------------------------------------------------------------
 
 
-async def test_lock_excludes_processes(redis: RedisServer) -> None:
-    """Each reads a number and writes the next one, under the lock; every lost update would be missing."""
-    script = """
-import asyncio, sys
-from rxauth.credentials import RedisStore
-from tests.credentials.kinds import count
-store = RedisStore(sys.argv[1], "kimi", sleep=lambda seconds: asyncio.sleep(seconds / 50))
-asyncio.run(count(store, 8))
-"""
-    command = [sys.executable, "-c", script, redis.url]
-    processes = [subprocess.Popen(command, cwd=Path(__file__).parents[2]) for _ in range(2)]
-    store = store_on(redis, sleep=lambda seconds: asyncio.sleep(seconds / 50))
-    await asyncio.gather(count(store, 8), asyncio.to_thread(lambda: asyncio.run(count(store, 8))))
-    for process in processes:
-        assert await asyncio.to_thread(process.wait) == 0
-    assert await counted(store) == 4 * 8
-    assert redis.lock is None
-
-
 @pytest.mark.parametrize("taken", [False, True], ids=["kept", "taken by another"])
 async def test_lock_is_renewed_while_it_is_held(
     redis: RedisServer, taken: bool, caplog: pytest.LogCaptureFixture
@@ -105,35 +83,6 @@ async def test_lock_is_renewed_while_it_is_held(
             await soon(lambda: not sleep.called.empty() or "was lost while it was held" in caplog.text)
             assert (0 < redis.lock_ends_in() <= 4000) if taken else redis.lock_ends_in() > 14000
     assert redis.lock == ("another" if taken else None)
-
-
-async def test_lock_is_waited_for(redis: RedisServer) -> None:
-    redis.client.set("{kimi}:lock", "another")
-    looks = 0
-
-    async def look(seconds: float) -> None:
-        nonlocal looks
-        looks += 1
-        if looks == 5:
-            redis.expire_lock()
-
-    async with store_on(redis, sleep=look).locked():
-        assert looks == 5
-
-
-async def test_a_killed_processs_lock_expires(redis: RedisServer) -> None:
-    script = """
-import asyncio, os, signal, sys
-from rxauth.credentials import RedisStore
-async def main():
-    async with RedisStore(sys.argv[1], "kimi", lock_ttl=0.3).locked():
-        os.kill(os.getpid(), signal.SIGKILL)
-asyncio.run(main())
-"""
-    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script, redis.url])
-    assert redis.lock_ends_in() <= 300
-    await store_on(redis).save(OLD)
-    assert tokens(await store_on(redis).load()) == tokens(OLD)
 
 
 async def test_a_cancellation_gets_through(redis: RedisServer) -> None:
@@ -151,16 +100,6 @@ async def test_a_cancellation_gets_through(redis: RedisServer) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-
-
-async def test_a_cancelled_waiter_leaves_the_holder_its_lock(redis: RedisServer) -> None:
-    redis.client.set("{kimi}:lock", "another")
-    waiter = asyncio.create_task(store_on(redis, sleep=no_time).save(OLD))
-    await turns(200)
-    waiter.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiter
-    assert redis.lock == "another"
 
 
 @pytest.mark.parametrize("thief", [None, "another"], ids=["expired", "expired and taken by another"])

@@ -1,9 +1,8 @@
-"""The Redis store with a server in trouble, with OAuthCredentials, and its address."""
+"""The Redis store with a server in trouble, and its address."""
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from rxauth.credentials import OAuthCredentials, RedisStore
+from rxauth.credentials import RedisStore
 from rxauth.errors import StoreError
-from rxauth.testing import FakeProvider
 from tests import peers_needed
 from tests.credentials.kinds import OLD, tokens
 
@@ -102,40 +100,6 @@ async def test_a_pause_longer_than_the_lock_writes_nothing(redis: RedisServer) -
     assert redis.lock is None
 
 
-async def test_processes_that_share_it_make_one_token_request(redis: RedisServer) -> None:
-    script = """
-import asyncio, sys
-from rxauth.credentials import OAuthCredentials, RedisStore
-url, token_url, client_id = sys.argv[1:]
-async def main():
-    source = OAuthCredentials(RedisStore(url, "kimi"), token_url=token_url, client_id=client_id)
-    await source.current()
-    print("ready", flush=True)
-    sys.stdin.readline()
-    assert await source.refresh(Exception("401")) is not None
-asyncio.run(main())
-"""
-    async with FakeProvider() as fake:
-        await store_on(redis).save(fake.credential())
-        fake.invalidate()
-        source = OAuthCredentials(store_on(redis), token_url=fake.token_url, client_id=fake.client_id)
-        await source.current()
-        arguments = [sys.executable, "-c", script, redis.url, fake.token_url, fake.client_id]
-        pipe = subprocess.PIPE
-        processes = [await asyncio.create_subprocess_exec(*arguments, stdin=pipe, stdout=pipe) for _ in range(3)]
-        for process in processes:
-            assert process.stdout
-            assert await process.stdout.readline() == b"ready\n"
-        for process in processes:
-            assert process.stdin
-            process.stdin.write(b"\n")
-            process.stdin.close()
-        mine = await source.refresh(Exception("401"))
-        assert [await process.wait() for process in processes] == [0, 0, 0]
-        assert len(fake.token_requests) == 1
-        assert await store_on(redis).load() == mine
-
-
 # Its address ---------------------------------------------------------------------------------------------------------
 
 
@@ -171,15 +135,7 @@ def test_arguments_that_make_no_sense_are_refused(url: str, options: Any, error:
     assert "hush" not in str(caught.value)
 
 
-async def test_a_missing_package_names_the_extra() -> None:
-    script = """
-import sys
-sys.modules["redis"] = None
-from rxauth.credentials import RedisStore
-try:
-    RedisStore("redis://", "kimi")
-except ImportError as error:
-    print(error)
-"""
-    done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout == "RedisStore needs the package redis: pip install 'rxauth[redis]'.\n", done.stderr
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ImportError, match=r"RedisStore needs the package redis: pip install 'rxauth\[redis\]'\."):
+        RedisStore("redis://", "kimi")

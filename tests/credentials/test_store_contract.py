@@ -179,6 +179,7 @@ async def test_a_cancelled_waiter_takes_nothing(open_store: Open, steps: int) ->
         await turns(steps)
         waiters[0].cancel()
         await asyncio.wait(waiters[:1])
+        await turns(50)  # it must not have released the holder's lock either
         assert await holding.load() is None
     async with asyncio.timeout(5):
         await waiters[1]

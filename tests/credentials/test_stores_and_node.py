@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from rxauth.credentials import KimiCodeStore
 from rxauth.errors import StoreError
-from tests.credentials.kinds import KIMI_CODE, NEW, PI, Kind, Waits
+from tests.credentials.kinds import KIMI_CODE, NEW, PI, Kind, Waits, count, counted
 from tests.credentials.test_lock_directory import Clock
 
 if TYPE_CHECKING:
@@ -120,41 +117,17 @@ async def test_node_reads_what_we_saved(theirs: Protocol, tmp_path: Path, node: 
 
 
 async def test_nothing_is_lost_when_node_and_python_write_at_once(
-    tmp_path: Path, start_node: Callable[[], NodePeer]
+    theirs: Protocol, tmp_path: Path, start_node: Callable[[], NodePeer]
 ) -> None:
     """Each reads a number and writes the next one, under its lock; every lost update would be missing."""
-    auth, times = PI.write(tmp_path, counted={"count": 0}), 25
-    script = f"""
-import asyncio
-from rxauth.credentials import PiStore
-from tests.credentials.kinds import count
-asyncio.run(count(PiStore({str(auth)!r}, sleep=lambda seconds: asyncio.sleep(0.005)), {times}))
-"""
+    times, path = 25, theirs.kind.path(tmp_path)
     peers = [start_node(), start_node()]
     for peer in peers:
-        peer.tell("count", path=auth, times=times)
-    pythons = [subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2]) for _ in range(2)]
-    for python in pythons:
-        assert await asyncio.to_thread(python.wait) == 0
+        peer.tell("count", path=path, times=times, lock=tmp_path / theirs.target, options=theirs.options)
+    stores = [theirs.kind.store(tmp_path, sleep=lambda seconds: asyncio.sleep(0.005)) for _ in range(2)]
+    await asyncio.gather(count(stores[0], times), asyncio.to_thread(lambda: asyncio.run(count(stores[1], times))))
     for peer in peers:
         await asyncio.to_thread(peer.answer)
-    document = json.loads(auth.read_bytes())
-    assert (document["counted"]["count"], document["kimi-coding"]["n"]) == (2 * times, 2 * times)
-    assert list(tmp_path.iterdir()) == [auth]
-
-
-async def test_kimi_code_and_we_never_get_in_together(tmp_path: Path, start_node: Callable[[], NodePeer]) -> None:
-    theirs, times, counted = PROTOCOLS[1], 20, tmp_path / "counted"
-    counted.write_text(json.dumps({"counted": {"count": 0}}))
-    (tmp_path / "oauth").mkdir()
-    (tmp_path / theirs.target).touch()
-    peers = [start_node(), start_node()]
-    for peer in peers:
-        peer.tell("count", path=counted, times=times, lock=tmp_path / theirs.target, options=theirs.options)
-    for _ in range(times):
-        async with KimiCodeStore(tmp_path, sleep=lambda seconds: asyncio.sleep(0.002)).locked():
-            count = json.loads(counted.read_bytes())["counted"]["count"]
-            counted.write_text(json.dumps({"counted": {"count": count + 1}}))
-    for peer in peers:
-        await asyncio.to_thread(peer.answer)
-    assert json.loads(counted.read_bytes())["counted"]["count"] == 3 * times
+    assert json.loads(path.read_bytes())["counted"]["count"] == 2 * times
+    assert await counted(stores[0]) == 2 * times
+    assert theirs.kind.names(tmp_path) == {theirs.kind.file}

@@ -207,10 +207,7 @@ class JsonFileStore(ABC):
 
     def _real_path(self) -> str:
         """Return where the file itself is, with every symlink followed, also one to a missing file."""
-        try:
-            return os.path.realpath(self._path)
-        except OSError as error:
-            self._fail("found", error)
+        return os.path.realpath(self._path)
 
     async def _read(self) -> Document | None:
         """Return the JSON object in the file; `None` if there is no file. One that is not whole is read again."""

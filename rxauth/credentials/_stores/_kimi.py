@@ -118,7 +118,7 @@ class KimiCodeStore(_KimiStore):
     def _lock(self) -> Lock:
         if self._lock_off:
             return Flock(f"{self._real_path()}.lock", sleep=self._sleep)
-        return LockDirectory(self._lock_path, stale=_STALE, update=_UPDATE, clock=self._clock, sleep=self._sleep)
+        return LockDirectory(self._lock_path, _STALE, _UPDATE, self._clock, self._sleep)
 
 
 class KimiCliStore(_KimiStore):

@@ -5,19 +5,17 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rxauth.credentials._stores._files import Sleep, explain, pause
+from rxauth.credentials._stores._files import Sleep, explain
 from rxauth.errors import StoreError
 
 if TYPE_CHECKING:
-    import asyncio
-
     from filelock import FileLock
 
 __all__ = ["Flock", "Lock", "LockDirectory"]
@@ -31,6 +29,8 @@ _log = logging.getLogger(__name__)
 class Lock(ABC):
     """A lock that is acquired once; the next acquisition takes another object."""
 
+    path: str | Path
+
     @abstractmethod
     async def acquire(self) -> None:
         """Wait for it.
@@ -40,8 +40,16 @@ class Lock(ABC):
         """
 
     @abstractmethod
+    def is_held(self) -> bool:
+        """Return whether it was acquired and no other process can hold it by now."""
+
     def check(self) -> None:
         """Raise StoreError if another process may hold it by now."""
+        if not self.is_held():
+            raise StoreError(
+                f"The lock {self.path} was lost while it was held (the machine slept, or it was removed); "
+                "nothing was written. Try again."
+            )
 
     async def confirm(self) -> None:
         """Do the same, and renew it for the next moments."""
@@ -59,11 +67,11 @@ class Flock(Lock):
     system releases it when its holder dies.
 
     Args:
-        paths: the lock file, and another for a directory in which none can be made.
+        paths: the lock file, and others for a directory in which none can be made.
         sleep: waits between two attempts, in seconds.
     """
 
-    def __init__(self, *paths: str, sleep: Sleep = pause) -> None:
+    def __init__(self, *paths: str, sleep: Sleep) -> None:
         self._paths = paths
         self._sleep = sleep
 
@@ -88,29 +96,29 @@ class Flock(Lock):
             try:
                 # One attempt that does not wait, and the waiting outside: no cancellation can come in between.
                 self._lock.acquire(blocking=False)
-                self._path, self._file = path, _identity(path)
+                self.path, self._file = path, _identity(path)
             except (Timeout, FileNotFoundError):
                 self._lock.release()
                 await self._sleep(_POLL_EVERY)
             else:
                 return
 
-    def check(self) -> None:
-        """Raise StoreError if the file was removed: other processes then lock another one."""
+    def is_held(self) -> bool:
+        """Return whether the file is still there: else other processes lock another one."""
         with suppress(OSError):
-            if _identity(self._path) == self._file:
-                return
-        raise StoreError(f"The lock {self._path} was lost: its file was removed. Nothing was written; try again.")
+            return _identity(self.path) == self._file
+        return False
 
     def release(self) -> None:
         self._lock.release()
 
 
-def _identity(path: str) -> tuple[int, int]:
+def _identity(path: str | Path) -> tuple[int, int]:
     status = os.stat(path)  # noqa: PTH116
     return status.st_dev, status.st_ino
 
 
+@dataclass(eq=False)
 class LockDirectory(Lock):
     """Lock as npm's proper-lockfile 4.1.2 does, and pi with it: by a directory that exists while the lock is held.
 
@@ -126,23 +134,11 @@ class LockDirectory(Lock):
         sleep: waits between two attempts, in seconds.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        stale: float,
-        update: float,
-        clock: Callable[[], float] = time.time,
-        sleep: Sleep = pause,
-    ) -> None:
-        self._path = path
-        self._stale = stale
-        self._update = update
-        self._clock = clock
-        self._sleep = sleep
-        self._descriptor = -1
-        self._touched_ns = 0
-        self._beat: asyncio.TimerHandle | None = None
+    path: Path
+    stale: float
+    update: float
+    clock: Callable[[], float]
+    sleep: Sleep
 
     async def acquire(self) -> None:
         """Wait until it is free or its holder is dead.
@@ -161,104 +157,90 @@ class LockDirectory(Lock):
                 if there != seen:
                     seen, seen_since = there, self._loop.time()
                 # After the clock was set back a dead holder looks young for ever: count the time of watching too.
-                dead = there is not None and max(age, self._loop.time() - seen_since) > self._stale
+                dead = there is not None and max(age, self._loop.time() - seen_since) > self.stale
                 if dead and await self._take_over():
                     return
-                await self._sleep(_POLL_EVERY)
+                await self.sleep(_POLL_EVERY)
         except OSError as error:
-            raise StoreError(f"The lock {self._path} cannot be had: {explain(error)}.") from error
+            raise StoreError(f"The lock {self.path} cannot be had: {explain(error)}.") from error
 
     def _make(self) -> bool:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            self._path.mkdir(mode=0o700)
+            self.path.mkdir(mode=0o700)
         except FileExistsError:
             return False
         try:
             # While it is open its inode number belongs to no other directory, and a touch cannot hit another's lock.
-            self._descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-            self._touch()
+            self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         except FileNotFoundError:
             return False  # another process took it for a stale one and removed it at this moment
         except OSError:
-            self.release()
-            with suppress(OSError):
-                self._path.rmdir()
+            self.path.rmdir()
             raise
-        self._beat = self._loop.call_later(self._update, self._show_life)
+        self._touch()
+        self._beat = self._loop.call_later(self.update, self._show_life)
         return True
 
     def _look(self) -> tuple[tuple[int, ...] | None, float]:
         """Return the identity and mtime of the directory that is there, and the seconds since that mtime."""
         try:
-            status = self._path.lstat()
+            status = self.path.lstat()
         except FileNotFoundError:
             return None, 0.0
-        return (status.st_dev, status.st_ino, status.st_mtime_ns), self._clock() - status.st_mtime
+        return (status.st_dev, status.st_ino, status.st_mtime_ns), self.clock() - status.st_mtime
 
     async def _take_over(self) -> bool:
         """Replace a dead holder's directory; return whether it is this process's, and not another's that did so too."""
         with suppress(FileNotFoundError):
-            self._path.rmdir()
+            self.path.rmdir()
         if not self._make():
             return False
-        _log.info("Took over the lock %s, whose holder is dead.", self._path)
+        _log.info("Took over the lock %s, whose holder is dead.", self.path)
         taken = False
         try:
             # Of two that found the same dead holder, the slower one removes the directory that the faster one made.
-            await self._sleep(_SETTLE)
-            taken = self._is_held()
+            await self.sleep(_SETTLE)
+            taken = self.is_held()
         finally:
             if not taken:
                 self.release()
         return taken
 
-    def check(self) -> None:
-        """Raise StoreError if the directory is gone or belongs to another process."""
-        if not self._is_held():
-            raise StoreError(
-                f"The lock {self._path} was lost while it was held (the machine slept, or it was removed); "
-                "nothing was written. Try again."
-            )
+    def is_held(self) -> bool:
+        """Return whether the directory is the same, and last touched by this process: a new holder touches it."""
+        try:
+            there, mine = self.path.stat(), os.fstat(self._descriptor)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino, there.st_mtime_ns) == (mine.st_dev, mine.st_ino, self._touched_ns)
 
     async def confirm(self) -> None:
         """Raise StoreError as `check` does; touch a directory that others may take for stale, and check again."""
         self.check()
-        if self._clock() - self._touched_ns / 1e9 > self._stale - self._update:
+        if self.clock() - self._touched_ns / 1e9 > self.stale - self.update:
             with suppress(OSError):
                 self._touch()
-            await self._sleep(_SETTLE)
+            await self.sleep(_SETTLE)
             self.check()
 
     def release(self) -> None:
-        if self._descriptor < 0:
-            return
-        if self._beat is not None:
-            self._beat.cancel()
+        self._beat.cancel()
         try:
-            if self._is_held():
-                self._path.rmdir()
+            if self.is_held():
+                self.path.rmdir()
         except OSError as error:
-            _log.warning("The lock %s could not be removed: %s.", self._path, explain(error))
+            _log.warning("The lock %s could not be removed: %s.", self.path, explain(error))
         finally:
             os.close(self._descriptor)
-            self._descriptor = -1
 
     def _show_life(self) -> None:
-        if self._is_held():
+        if self.is_held():
             with suppress(OSError):  # the next touch may succeed; else check() raises
                 self._touch()
-            self._beat = self._loop.call_later(self._update, self._show_life)
+            self._beat = self._loop.call_later(self.update, self._show_life)
 
     def _touch(self) -> None:
-        now = int(self._clock() * 1e9)
+        now = int(self.clock() * 1e9)
         os.utime(self._descriptor, ns=(now, now))
         self._touched_ns = os.fstat(self._descriptor).st_mtime_ns
-
-    def _is_held(self) -> bool:
-        """Return whether the directory is the same, and last touched by this process: a new holder touches it."""
-        try:
-            there, mine = self._path.stat(), os.fstat(self._descriptor)
-        except OSError:
-            return False
-        return (there.st_dev, there.st_ino, there.st_mtime_ns) == (mine.st_dev, mine.st_ino, self._touched_ns)

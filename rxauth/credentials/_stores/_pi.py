@@ -66,7 +66,7 @@ class PiStore(OtherProgramStore):
 
     def _lock(self) -> LockDirectory:
         path = Path(f"{self._real_path()}.lock")
-        return LockDirectory(path, stale=_STALE, update=_UPDATE, clock=self._clock, sleep=self._sleep)
+        return LockDirectory(path, _STALE, _UPDATE, self._clock, self._sleep)
 
     def _is_login(self, entry: Any) -> bool:
         return isinstance(entry, dict) and entry.get("type") == "oauth"
