@@ -47,16 +47,16 @@ async def main(path: str, url: str, token_url: str, client_id: str, mcp_url: str
 
         async def by_command() -> None:
             """Ask for a token as a program does that runs a command to get one; on a refusal, say so and ask again."""
-            token, rejected = "", False
+            rejected: list[str] = []
             async with aiohttp.ClientSession() as plain:
                 for _ in range(3):  # a token may be revoked between the command and the request
-                    token = await printed(path, url, rejected=rejected)
+                    token = await printed(url, "--credentials", path, *rejected)
                     headers = {"Authorization": f"Bearer {token}"}
                     async with plain.post(f"{url}/v1/messages", json=QUESTION, headers=headers) as response:
                         if response.status == 200:
                             return
-                        rejected = True
-            raise RuntimeError("six tokens in a row were refused")
+                        rejected = ["--rejected"]
+            raise RuntimeError("three tokens in a row were refused")
 
         calls: dict[str, Callable[[], Awaitable[Any]]] = {
             "aiohttp": by_aiohttp,
@@ -79,8 +79,8 @@ async def report(name: str, call: Callable[[], Awaitable[Any]]) -> None:
         print(f"{name}\tok", flush=True)
 
 
-async def printed(path: str, url: str, *, rejected: bool) -> str:
-    command = [sys.executable, "-m", "rxauth", "token", url, "--credentials", path, *["--rejected"][: int(rejected)]]
+async def printed(*arguments: str) -> str:
+    command = [sys.executable, "-m", "rxauth", "token", *arguments]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     if process.returncode != 0:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import struct
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -14,6 +11,8 @@ from typing import Any, TypeAlias
 from rxauth import presets
 from rxauth.testing import anthropic_events, openai_chunks
 from tests.peers_needed import package
+
+from .answers import Answer, aws_event_stream, ndjson, refused, sse
 
 Token: TypeAlias = Callable[[], str]
 Open: TypeAlias = Callable[[str, Token], Callable[[], Any]]
@@ -25,16 +24,6 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # litellm asks a 
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A response: its body, status, content type and headers."""
-
-    body: bytes
-    status: int = 200
-    content_type: str = "text/event-stream"
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Recipe:
     """A package's stream, the forms in which a stale token is refused, an answer, and options of `recover_auth`."""
 
@@ -42,38 +31,6 @@ class Recipe:
     refusals: Mapping[str, Answer]
     answer: Answer
     options: Mapping[str, Any] = field(default_factory=dict)
-
-
-def refused(status: int, body: Any, **headers: str) -> Answer:
-    return Answer(json.dumps(body).encode(), status, "application/json", headers)
-
-
-def sse(*events: Any) -> Answer:
-    return Answer("".join(each if isinstance(each, str) else _framed(each) for each in events).encode())
-
-
-def _framed(event: Mapping[str, Any]) -> str:
-    name = f"event: {event['type']}\n" if "type" in event else ""
-    return f"{name}data: {json.dumps(event)}\n\n"
-
-
-def ndjson(*objects: Any) -> Answer:
-    return Answer("".join(json.dumps(each) + "\n" for each in objects).encode(), content_type="application/x-ndjson")
-
-
-def aws_event_stream(events: Iterable[tuple[str, Any]]) -> Answer:
-    """AWS' binary framing: lengths, a checksum, headers, the JSON payload, a checksum."""
-    body = b""
-    for name, payload in events:
-        headers = b""
-        texts = {":message-type": "event", ":event-type": name, ":content-type": "application/json"}
-        for key, value in texts.items():
-            headers += struct.pack("!B", len(key)) + key.encode() + struct.pack("!BH", 7, len(value)) + value.encode()
-        data = json.dumps(payload).encode()
-        prelude = struct.pack("!II", 16 + len(headers) + len(data), len(headers))
-        message = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + data
-        body += message + struct.pack("!I", zlib.crc32(message))
-    return Answer(body, content_type="application/vnd.amazon.eventstream")
 
 
 # The official SDKs, and pydantic-ai on top of them

@@ -91,6 +91,13 @@ class Workers:
         await self._readers.pop(process)
         self._called.pop(process, None)
 
+    async def stop(self) -> None:
+        for process, reader in self._readers.items():
+            assert process.stdin is not None
+            process.stdin.write(b"stop\n")
+            await reader
+            assert await process.wait() == 0
+
     async def __aenter__(self) -> Workers:
         return self
 
@@ -100,23 +107,15 @@ class Workers:
                 process.kill()
                 await process.wait()
 
-    async def stop(self) -> None:
-        for process, reader in self._readers.items():
-            assert process.stdin is not None
-            process.stdin.write(b"stop\n")
-            await reader
-            assert await process.wait() == 0
-
 
 @pytest.mark.timeout(300)
 async def test_one_login_survives_early_revocations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "auth.json"
+    killed = 0
     with FakeProvider() as fake, mcp_server(fake) as mcp_url:
-        first = fake.credential()
+        first, store = fake.credential(), FileStore(path, fake.url)
         extra = {"token_url": fake.token_url, "client_id": fake.client_id}
-        store = FileStore(path, fake.url)
         await store.save(Credential(first.access_token, refresh_token=first.refresh_token, extra=extra))
-        killed = 0
         async with Workers(str(path), fake.url, fake.token_url, fake.client_id, mcp_url) as workers:
             for _ in range(PROCESSES):
                 await workers.start()

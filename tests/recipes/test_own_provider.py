@@ -11,102 +11,57 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from rxauth import (
     MemoryStore,
     OAuthCredentials,
-    RequestRejected,
     anthropic_messages,
     from_async_iterable,
     is_auth_error,
     recover_auth,
+    to_async_iterable,
 )
-from rxauth.failures import error_type, status, text
+from rxauth.failures import status, text
 from rxauth.testing import FakeProvider, Reply
 
-from .dead_token import ANSWER, REQUEST, both_ways, everything, refused_once
+from .answers import FRESH, STALE, ndjson, serving
+
+REQUEST = {"model": "m", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
 
 
-class TestAProviderThatAnswers403ForAStaleToken:
-    """Its wire is known, so its source is `anthropic_messages`. One predicate differs."""
-
-    STALE = Reply(status=403, error="permission_error", message="The token is stale.")
-
-    async def ask(self, fake: FakeProvider, **predicates: Any) -> list[Any]:
-        credentials = OAuthCredentials(
-            MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id
-        )
+@pytest.mark.parametrize(
+    ("reply", "rule", "types"),
+    [
+        pytest.param({"status": 403}, is_auth_error | status(403), ["start", "done"], id="a 403 with a rule for it"),
+        pytest.param({"status": 403}, is_auth_error, ["start", "error"], id="a 403 by default"),
+        pytest.param(
+            {"status": 401, "message": "No seat is left in this workspace."},
+            is_auth_error & ~text("no seat"),
+            ["start", "error"],
+            id="a 401 that a rule excludes",
+        ),
+    ],
+)
+async def test_known_wire_needs_one_rule_more_or_less(reply: Any, rule: Any, types: list[str]) -> None:
+    """Its source is `anthropic_messages`; one predicate differs."""
+    async with FakeProvider(replies=[Reply(**reply)]) as fake:
+        store = MemoryStore(fake.credential())
+        credentials = OAuthCredentials(store, token_url=fake.token_url, client_id=fake.client_id)
         stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
-        return await everything(stream.pipe(recover_auth(credentials.refresh, **predicates)))
-
-    @pytest.mark.parametrize(
-        "rule",
-        [is_auth_error | status(403), is_auth_error | error_type("permission_error"), is_auth_error | text("is stale")],
-        ids=repr,
-    )
-    async def test_is_recovered_with_one_rule_more(self, rule: Any) -> None:
-        async with FakeProvider(answer=ANSWER, replies=[self.STALE]) as fake:
-            events = await self.ask(fake, is_auth_error=rule)
-            types = [event.type for event in events]
-            assert (types.count("start"), types[-1], events[-1].message.text) == (1, "done", ANSWER)
-            refused_once(fake)
-
-    async def test_by_default_is_not_recovered(self) -> None:
-        async with FakeProvider(replies=[self.STALE]) as fake:
-            start, error = await self.ask(fake)
-            assert (start.type, error.type) == ("start", "error")
-            assert isinstance(error.cause, RequestRejected)
-            assert fake.token_requests == []
-
-    async def test_one_rule_less_excludes_a_message(self) -> None:
-        reply = Reply.unauthorized(message="No seat is left in this workspace.")
-        async with FakeProvider(replies=[reply]) as fake:
-            assert [each.type for each in await self.ask(fake, is_auth_error=is_auth_error & ~text("no seat"))] == [
-                "start",
-                "error",
-            ]
-            assert fake.token_requests == []
+        recovered = stream.pipe(recover_auth(credentials.refresh, is_auth_error=rule))
+        events = [event.type async for event in to_async_iterable(recovered)]
+        assert [each for each in events if each in {"start", "done", "error"}] == types
+        assert len(fake.token_requests) == (types[-1] == "done")
 
 
-@asynccontextmanager
-async def words(answer: str, token: str) -> AsyncIterator[tuple[str, list[str]]]:
-    """An unknown provider: one JSON object a line, whose type is under `event`. It sends two before it looks at the
-    token. Yields its URL, and the tokens that it has received."""
-    seen: list[str] = []
-
-    async def answer_request(request: web.Request) -> web.StreamResponse:
-        seen.append(request.headers["X-Token"])
-        response = web.StreamResponse()
-        await response.prepare(request)
-
-        async def send(**event: Any) -> None:
-            await response.write(json.dumps(event).encode() + b"\n")
-
-        await send(event="hello", server="words/1")
-        await send(event="queued", position=1)
-        if seen[-1] == token:
-            for word in answer.split():
-                await send(event="word", word=word)
-            await send(event="bye")
-        else:
-            await send(event="failed", why="stale")
-        return response
-
-    app = web.Application()
-    app.router.add_post("/say", answer_request)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/say", seen
-    finally:
-        await runner.cleanup()
+# An unknown provider: one JSON object a line, whose type is under `event`. It sends two before it looks at the token.
+OPENING = ({"event": "hello", "server": "words/1"}, {"event": "queued", "position": 1})
+FAILED = {"event": "failed", "why": "stale"}
+WORDS = ({"event": "word", "word": "Good"}, {"event": "word", "word": "morning"}, {"event": "bye"})
 
 
 def is_prelude(event: dict[str, Any]) -> bool:
@@ -122,49 +77,29 @@ def is_stale(failure: Any) -> bool:
     return isinstance(failure, dict) and failure["why"] == "stale"
 
 
-PREDICATES: Any = {"is_prelude": is_prelude, "is_error": is_error, "is_auth_error": is_auth_error | is_stale}
+@pytest.mark.parametrize(
+    ("new", "shown"),
+    [
+        pytest.param(FRESH, [*OPENING, *WORDS], id="a new token"),
+        pytest.param(None, [*OPENING, FAILED], id="no new token"),
+    ],
+)
+async def test_unknown_wire_needs_ten_lines_and_three_predicates(new: str | None, shown: list[Any]) -> None:
+    async with serving(ndjson(*OPENING, FAILED), ndjson(*OPENING, *WORDS)) as (url, accepted):
+        tokens = [STALE]
 
+        async def ask() -> AsyncIterator[dict[str, Any]]:
+            headers = {"X-Token": tokens[-1]}
+            async with aiohttp.ClientSession() as session, session.post(url, headers=headers) as response:
+                async for line in response.content:
+                    yield json.loads(line)
 
-class TestAProviderWhosePreludeHasTwoEvents:
-    """Ten lines that read it, and three predicates."""
+        def refresh(failure: dict[str, Any]) -> str | None:
+            assert failure == FAILED
+            tokens.extend([new] if new else [])
+            return new
 
-    @both_ways
-    async def test_shows_both_once_with_the_first_word(self, recover: Any) -> None:
-        async with words(ANSWER, token="fresh") as (url, seen):
-            tokens = ["stale"]
-
-            async def ask() -> AsyncIterator[dict[str, Any]]:
-                async with (
-                    aiohttp.ClientSession() as session,
-                    session.post(url, headers={"X-Token": tokens[-1]}) as response,
-                ):
-                    async for line in response.content:
-                        yield json.loads(line)
-
-            def refresh(failure: dict[str, Any]) -> str:
-                assert failure == {"event": "failed", "why": "stale"}
-                tokens.append("fresh")
-                return tokens[-1]
-
-            events = await everything(from_async_iterable(ask).pipe(recover(refresh, **PREDICATES)))
-            names = [event["event"] for event in events]
-            assert names[:3] == ["hello", "queued", "word"]
-            assert [names.count(each) for each in ("hello", "queued", "failed", "bye")] == [1, 1, 0, 1]
-            assert " ".join(event["word"] for event in events if event["event"] == "word") == ANSWER
-            assert seen == ["stale", "fresh"]
-
-    @both_ways
-    async def test_shows_a_lasting_failure_after_both(self, recover: Any) -> None:
-        async with words(ANSWER, token="fresh") as (url, seen):
-
-            async def ask() -> AsyncIterator[dict[str, Any]]:
-                async with (
-                    aiohttp.ClientSession() as session,
-                    session.post(url, headers={"X-Token": "stale"}) as response,
-                ):
-                    async for line in response.content:
-                        yield json.loads(line)
-
-            events = await everything(from_async_iterable(ask).pipe(recover(lambda _: None, **PREDICATES)))
-            assert [event["event"] for event in events] == ["hello", "queued", "failed"]
-            assert seen == ["stale"]
+        predicates: Any = {"is_prelude": is_prelude, "is_error": is_error, "is_auth_error": is_auth_error | is_stale}
+        recovered = from_async_iterable(ask).pipe(recover_auth(refresh, **predicates))
+        assert [event async for event in to_async_iterable(recovered)] == shown
+        assert accepted == [False, True][: len(tokens)]

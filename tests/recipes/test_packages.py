@@ -12,22 +12,19 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from aiohttp import web
 from reactivex import operators as ops
 
 from rxauth import LoginRequired, from_async_iterable, recover_auth, to_async_iterable
 from rxauth.testing import FakeProvider, Gate, Reply
 
-from .packages import RECIPES, Answer, Recipe
+from .answers import FRESH, STALE, Answer, serving
+from .packages import RECIPES, Recipe
 
 pytestmark = pytest.mark.peer
-
-STALE, FRESH = "stale-token", "fresh-token"
 
 
 @pytest.fixture(autouse=True)
@@ -37,27 +34,6 @@ def no_warnings_of_the_packages() -> Iterator[None]:
         warnings.simplefilter("ignore")
         yield
         gc.collect()
-
-
-@asynccontextmanager
-async def serving(refusal: Answer, answer: Answer) -> AsyncIterator[tuple[str, list[bool]]]:
-    """Look for the fresh token in every header and in the address; yield the URL, and whether each request had it."""
-    accepted: list[bool] = []
-
-    async def handle(request: web.BaseRequest) -> web.Response:
-        await request.read()
-        accepted.append(any(FRESH in each for each in (*request.headers.values(), str(request.rel_url))))
-        chosen = answer if accepted[-1] else refusal
-        headers = {"Content-Type": chosen.content_type, **chosen.headers}
-        return web.Response(status=chosen.status, body=chosen.body, headers=headers)
-
-    runner = web.ServerRunner(web.Server(handle, access_log=None))
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", accepted
-    finally:
-        await runner.cleanup()
 
 
 @pytest.mark.parametrize(

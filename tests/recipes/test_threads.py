@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.scheduler import EventLoopScheduler, NewThreadScheduler, ThreadPoolScheduler
-from reactivex.scheduler.eventloop import AsyncIOThreadSafeScheduler
 from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
@@ -27,37 +25,35 @@ from rxauth import (
     recover_auth,
     to_async_iterable,
 )
-from rxauth.events import AssistantMessage, Done, Error
+from rxauth.events import AssistantMessage, Error
 from rxauth.testing import FakeProvider, marbles
+from tests.peers_needed import package
 
-from .dead_token import ANSWER, REQUEST, everything
-
-rejected = CredentialRejected("401: the token is dead", status=401)
+REQUEST: Any = {"model": "m", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
+RECOVERED = ["start", "text_delta", "text_delta"]
 
 
 class Seen:
-    """An observer that knows on which thread it was called, and can be waited for."""
+    """An observer that knows on which threads it was called, and can be waited for."""
 
-    def __init__(self) -> None:
-        self.types: list[str] = []
+    def __init__(self, stream: Observable[Any]) -> None:
+        self.events: list[Any] = []
         self.threads: set[str] = set()
         self.error: Exception | None = None
         self._ended = threading.Event()
+        self.subscription = stream.subscribe(self._on_next, self._on_error, self._ended.set)
 
-    def on_next(self, event: Any) -> None:
-        self.threads.add(threading.current_thread().name)
-        self.types.append(event.type)
+    def _on_next(self, event: Any) -> None:
+        self.threads.add(here())
+        self.events.append(event)
 
-    def on_error(self, error: Exception) -> None:
+    def _on_error(self, error: Exception) -> None:
         self.error = error
         self._ended.set()
 
-    def on_completed(self) -> None:
-        self._ended.set()
-
-    def of(self, stream: Observable[Any]) -> Seen:
-        stream.subscribe(self.on_next, self.on_error, self.on_completed)
-        return self
+    @property
+    def types(self) -> list[str]:
+        return [event.type for event in self.events]
 
     def to_the_end(self) -> Seen:
         assert self._ended.wait(30)
@@ -65,6 +61,14 @@ class Seen:
 
     async def on_a_loop(self) -> Seen:
         return await asyncio.to_thread(self.to_the_end)
+
+
+def here() -> str:
+    return threading.current_thread().name
+
+
+def true(failure: Any) -> bool:
+    return True
 
 
 def attempts(*diagrams: str) -> Observable[Any]:
@@ -82,9 +86,8 @@ def attempts(*diagrams: str) -> Observable[Any]:
     return rx.defer(attempt)
 
 
-def on_a_thread(*diagrams: str) -> Observable[Any]:
+def on_a_thread(source: Observable[Any]) -> Observable[Any]:
     """The same, each attempt on a thread of its own."""
-    source = attempts(*diagrams)
 
     def subscribe(observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
         threading.Thread(target=lambda: source.subscribe(observer), name="the source's").start()
@@ -93,247 +96,120 @@ def on_a_thread(*diagrams: str) -> Observable[Any]:
     return Observable(subscribe)
 
 
-@contextmanager
-def a_thread() -> Iterator[EventLoopScheduler]:
-    scheduler = EventLoopScheduler()
-    try:
-        yield scheduler
-    finally:
-        scheduler.dispose()
+refused_both_ways = pytest.mark.parametrize("refused", ["se", "s#"], ids=["in-band", "raised"])
 
 
-def true(failure: Any) -> bool:
-    return True
+def test_hot_source_that_failed_repeats_its_failure() -> None:
+    subject: Subject[Any] = Subject()
+    rejected = CredentialRejected("401: the token is dead", status=401)
+    refreshed: list[Any] = []
+
+    def refresh(failure: Any) -> bool:
+        refreshed.append(failure)
+        return True
+
+    seen = Seen(subject.pipe(recover_auth(refresh)))
+    subject.on_next(marbles.event("s"))
+    subject.on_error(rejected)
+    assert (seen.types, seen.error, refreshed) == ([], rejected, [rejected])
 
 
-RECOVERED = ["start", "text_delta", "text_delta"]
+def test_hot_source_emits_unheard_during_the_refresh() -> None:
+    scheduler = TestScheduler()
+    hot = marbles.hot(scheduler, "s-e-s-a---b|")
+    refresh = marbles.cold(scheduler, "---r|", {"r": "fresh"})
+    assert marbles.draw(marbles.observe(scheduler, hot.pipe(recover_auth(lambda _: refresh)))) == "------a---b|"
 
 
-class TestAHotSource:
-    """A second subscription does not start it again."""
-
-    def test_that_has_failed_only_repeats_its_failure(self) -> None:
-        subject: Subject[Any] = Subject()
-        refreshed: list[Any] = []
-
-        def refresh(failure: Any) -> bool:
-            refreshed.append(failure)
-            return True
-
-        seen = Seen().of(subject.pipe(recover_auth(refresh)))
-        subject.on_next(marbles.event("s"))
-        subject.on_error(rejected)
-        assert (seen.types, seen.error, refreshed) == ([], rejected, [rejected])
-
-    def test_emits_unheard_during_the_refresh(self) -> None:
-        scheduler = TestScheduler()
-        hot = marbles.hot(scheduler, "s-e-s-a---b|")
-        refresh = marbles.cold(scheduler, "---r|", {"r": "fresh"})
-        assert marbles.draw(marbles.observe(scheduler, hot.pipe(recover_auth(lambda _: refresh)))) == "------a---b|"
-
-    def test_that_is_deferred_is_cold(self) -> None:
-        subjects: list[Subject[Any]] = []
-
-        def connect(_: abc.SchedulerBase) -> Observable[Any]:
-            subjects.append(Subject())
-            return subjects[-1]
-
-        seen = Seen().of(rx.defer(connect).pipe(recover_auth(true)))
-        subjects[0].on_error(rejected)
-        for letter in "sab":
-            subjects[1].on_next(marbles.event(letter))
-        subjects[1].on_completed()
-        assert seen.to_the_end().types == RECOVERED
+@refused_both_ways
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(lambda there: [recover_auth(true)], id="none"),
+        pytest.param(
+            lambda there: [recover_auth(true), ops.subscribe_on(NewThreadScheduler())], id="subscribe_on after"
+        ),
+        pytest.param(lambda there: [ops.subscribe_on(ThreadPoolScheduler(2)), recover_auth(true)], id="and before"),
+        pytest.param(lambda there: [recover_auth(true), ops.observe_on(there)], id="observe_on after"),
+        pytest.param(lambda there: [ops.observe_on(there), recover_auth(true)], id="observe_on before"),
+    ],
+)
+def test_source_may_emit_on_any_thread(refused: str, steps: Callable[[Any], list[Any]]) -> None:
+    there = EventLoopScheduler()
+    seen = Seen(on_a_thread(attempts(refused, "sab")).pipe(*steps(there))).to_the_end()
+    there.dispose()
+    assert (seen.types, seen.error, len(seen.threads)) == (RECOVERED, None, 1)
+    assert here() not in seen.threads
 
 
-@pytest.mark.parametrize("refused", ["se", "s#"], ids=["in-band", "raised"])
-class TestASourceOnAnotherThread:
-    """The events come on the thread that the source emits them on."""
+@refused_both_ways
+@pytest.mark.parametrize("coroutine", [True, False], ids=["a coroutine", "a plain function"])
+async def test_second_attempt_starts_on_the_loop(refused: str, coroutine: bool) -> None:
+    refreshed_on: list[str] = []
+    subscribed_on: list[str] = []
+    source = on_a_thread(attempts(refused, "sab"))
 
-    def test_may_emit_there(self, refused: str) -> None:
-        seen = Seen().of(on_a_thread(refused, "sab").pipe(recover_auth(true))).to_the_end()
-        assert (seen.types, seen.error, seen.threads) == (RECOVERED, None, {"the source's"})
+    def refresh(failure: Any) -> bool:
+        refreshed_on.append(here())
+        return True
 
-    @pytest.mark.parametrize("threads", [NewThreadScheduler, lambda: ThreadPoolScheduler(2)], ids=["new", "pool"])
-    @pytest.mark.parametrize("where", ["before", "after"])
-    def test_may_be_subscribed_to_there(self, refused: str, threads: Callable[[], Any], where: str) -> None:
-        steps: list[Any] = [recover_auth(true), ops.subscribe_on(threads())]
-        seen = Seen().of(attempts(refused, "sab").pipe(*(steps if where == "after" else reversed(steps))))
-        assert (seen.to_the_end().types, seen.error) == (RECOVERED, None)
-        assert threading.current_thread().name not in seen.threads
+    async def refresh_on_the_loop(failure: Any) -> bool:
+        return refresh(failure)
 
-    @pytest.mark.parametrize("where", ["before", "after"])
-    def test_may_be_observed_there_in_order(self, refused: str, where: str) -> None:
-        with a_thread() as there:
-            steps: list[Any] = [recover_auth(true), ops.observe_on(there)]
-            seen = Seen().of(attempts(refused, "sab").pipe(*(steps if where == "after" else reversed(steps))))
-            assert (seen.to_the_end().types, seen.error) == (RECOVERED, None)
-            assert len(seen.threads) == 1
+    def attempt(_: abc.SchedulerBase) -> Observable[Any]:
+        subscribed_on.append(here())
+        return source
 
-    async def test_is_refreshed_by_a_coroutine_on_the_loop(self, refused: str) -> None:
-        here = threading.current_thread().name
-        refreshed_on: list[str] = []
-
-        async def refresh(failure: Any) -> bool:
-            refreshed_on.append(threading.current_thread().name)
-            return True
-
-        subscribed_on: list[str] = []
-
-        def attempt(_: abc.SchedulerBase) -> Observable[Any]:
-            subscribed_on.append(threading.current_thread().name)
-            return source
-
-        source = on_a_thread(refused, "sab")
-        seen = Seen().of(rx.defer(attempt).pipe(recover_auth(refresh)))
-        assert (await seen.on_a_loop()).types == RECOVERED
-        assert (refreshed_on, subscribed_on) == ([here], [here, here])
-
-    async def test_starts_again_on_the_loop_after_a_plain_refresh(self, refused: str) -> None:
-        refreshed_on: list[str] = []
-        subscribed_on: list[str] = []
-
-        def refresh(failure: Any) -> bool:
-            refreshed_on.append(threading.current_thread().name)
-            return True
-
-        def attempt(_: abc.SchedulerBase) -> Observable[Any]:
-            subscribed_on.append(threading.current_thread().name)
-            return source
-
-        source = on_a_thread(refused, "sab")
-        seen = Seen().of(rx.defer(attempt).pipe(recover_auth(refresh)))
-        assert (await seen.on_a_loop()).types == RECOVERED
-        assert (refreshed_on, subscribed_on) == (["the source's"], [threading.current_thread().name] * 2)
-
-    async def test_moved_alone_lets_a_coroutine_find_the_loop(self, refused: str) -> None:
-        async def refresh(failure: Any) -> bool:
-            return True
-
-        stream: Observable[Any] = attempts(refused, "sab").pipe(
-            ops.subscribe_on(NewThreadScheduler()), recover_auth(refresh)
-        )
-        assert (await Seen().of(stream).on_a_loop()).types == RECOVERED
-
-    async def test_moved_with_the_operator_has_no_loop(self, refused: str) -> None:
-        async def refresh(failure: Any) -> bool:
-            return True
-
-        failed: list[Any] = []
-
-        def to_event(error: Exception) -> Any:
-            failed.append(error)
-            return marbles.event("e")
-
-        stream = attempts(refused, "sab").pipe(
-            recover_auth(refresh, error_event=to_event),
-            ops.do_action(lambda event: failed.append(getattr(event, "cause", None))),
-            ops.subscribe_on(NewThreadScheduler()),
-        )
-        assert (await Seen().of(stream).on_a_loop()).types == ["start", "error"]
-        assert any("needs an event loop" in str(each.__cause__) for each in failed if each is not None)
-
-    async def test_may_come_back_to_the_loop(self, refused: str) -> None:
-        here = AsyncIOThreadSafeScheduler(asyncio.get_running_loop())
-        seen = Seen().of(on_a_thread(refused, "sab").pipe(recover_auth(true), ops.observe_on(here)))
-        await seen.on_a_loop()
-        assert (seen.types, seen.threads) == (RECOVERED, {threading.current_thread().name})
+    stream = rx.defer(attempt).pipe(recover_auth(refresh_on_the_loop if coroutine else refresh))
+    assert (await Seen(stream).on_a_loop()).types == RECOVERED
+    assert (refreshed_on, subscribed_on) == ([here() if coroutine else "the source's"], [here(), here()])
 
 
-class TestDisposeFromAnotherThread:
-    def test_is_the_end_of_delivery(self) -> None:
-        emitted, disposed, over = threading.Event(), threading.Event(), threading.Event()
+@refused_both_ways
+async def test_subscribe_on_takes_the_loop_from_a_coroutine(refused: str) -> None:
+    async def refresh(failure: Any) -> bool:
+        return True
 
-        def run(observer: abc.ObserverBase[Any]) -> None:
-            observer.on_next(marbles.event("s"))
-            observer.on_next(marbles.event("a"))
-            emitted.set()
-            assert disposed.wait(30)
-            observer.on_next(marbles.event("b"))
-            observer.on_completed()
-            over.set()
+    moved = ops.subscribe_on(NewThreadScheduler())
+    assert (await Seen(attempts(refused, "sab").pipe(moved, recover_auth(refresh))).on_a_loop()).types == RECOVERED
 
-        def subscribe(observer: Any, scheduler: Any = None) -> abc.DisposableBase:
-            threading.Thread(target=run, args=[observer]).start()
-            return Disposable()
-
-        seen = Seen()
-        subscription = Observable(subscribe).pipe(recover_auth(true)).subscribe(seen.on_next)
-        assert emitted.wait(30)
-        subscription.dispose()
-        disposed.set()
-        assert over.wait(30)
-        assert seen.types == ["start", "text_delta"]
+    seen = await Seen(attempts(refused, "sab").pipe(recover_auth(refresh), moved)).on_a_loop()
+    assert seen.types == ["start", "error"][: len(seen.types)]
+    failure = seen.error or seen.events[-1].cause
+    assert "needs an event loop" in str(failure.__cause__)
 
 
-class TestASourceThatEmitsFromSeveralThreadsAtOnce:
-    """Rx forbids it, and nothing here is locked against it. `ops.observe_on` in front puts the events in a row."""
+def test_dispose_from_another_thread_ends_delivery() -> None:
+    emitted, disposed, over = threading.Event(), threading.Event(), threading.Event()
 
-    def test_is_put_in_a_row_by_observe_on(self) -> None:
-        subject: Subject[Any] = Subject()
-        seen = Seen()
-        with a_thread() as there, ThreadPoolExecutor(4) as pool:
-            seen.of(subject.pipe(ops.observe_on(there), recover_auth(true)))
-            subject.on_next(marbles.event("s"))
-            list(pool.map(subject.on_next, [marbles.event("a")] * 400))
-            subject.on_completed()
-            seen.to_the_end()
-        assert seen.types == ["start"] + ["text_delta"] * 400
+    def subscribe(observer: abc.ObserverBase[Any], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+        for letter in "sa":
+            observer.on_next(marbles.event(letter))
+        emitted.set()
+        assert disposed.wait(30)
+        observer.on_next(marbles.event("b"))
+        over.set()
+        return Disposable()
 
-
-class TestTwoSubscribersOfOnePipedObservable:
-    def test_they_never_meet(self) -> None:
-        scheduler = TestScheduler()
-        cold = [marbles.cold(scheduler, each) for each in ("s-e", "s--e", "s-a---|", "s-b---|")]
-        left = iter(cold)
-        stream = rx.defer(lambda _: next(left)).pipe(
-            recover_auth(lambda _: marbles.cold(scheduler, "-r|", {"r": "fresh"}))
-        )
-        observers = [scheduler.create_observer() for _ in range(2)]
-        for observer in observers:
-            stream.subscribe(observer, scheduler=scheduler)
-        scheduler.start()
-        assert [marbles.draw(each.messages) for each in observers] == ["-----(sa)|", "------(sb)|"]
-
-    async def test_share_the_refresh_of_one_credential(self) -> None:
-        async with FakeProvider(answer=ANSWER) as fake:
-            credentials = dead(fake)
-            stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
-            recovered = stream.pipe(recover_auth(credentials.refresh))
-            both = await asyncio.gather(everything(recovered), everything(recovered))
-            for events in both:
-                assert [event.type for event in events].count("start") == 1
-                assert events[-1].message.text == ANSWER
-            assert (len(fake.api_requests), len(fake.token_requests)) == (4, 1)
-
-    def test_share_it_from_loops_of_their_own(self) -> None:
-        with FakeProvider(answer=ANSWER) as fake, ThreadPoolExecutor(8) as pool:
-            credentials = dead(fake)
-            stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
-            recovered = stream.pipe(recover_auth(credentials.refresh))
-            for events in pool.map(lambda _: asyncio.run(everything(recovered)), range(8)):
-                assert [event.type for event in events].count("start") == 1
-                assert events[-1].message.text == ANSWER
-            assert len(fake.token_requests) == 1
+    seen = Seen(on_a_thread(Observable(subscribe)).pipe(recover_auth(true)))
+    assert emitted.wait(30)
+    seen.subscription.dispose()
+    disposed.set()
+    assert over.wait(30)
+    assert seen.types == RECOVERED[:2]
 
 
-class TestRxauthsOwnSources:
-    async def test_need_a_loop_where_they_are_subscribed_to(self) -> None:
-        async with FakeProvider(answer=ANSWER) as fake:
-            stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=dead(fake))
-            seen = await Seen().of(stream.pipe(ops.subscribe_on(NewThreadScheduler()))).on_a_loop()
-            assert "where an event loop is running" in str(seen.error)
-            assert (seen.types, fake.requests) == ([], [])
-
-    async def test_can_be_observed_on_any_thread(self) -> None:
-        async with FakeProvider(answer=ANSWER) as fake:
-            credentials = dead(fake)
-            stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
-            with a_thread() as there:
-                recovered = stream.pipe(recover_auth(credentials.refresh), ops.observe_on(there))
-                events = [event async for event in to_async_iterable(recovered)]
-            assert isinstance(events[-1], Done)
-            assert (events[0].type, events[-1].message.text) == ("start", ANSWER)
+def test_events_of_several_threads_are_put_in_a_row_by_observe_on() -> None:
+    """Rx forbids such a source, and nothing here is locked against it."""
+    subject: Subject[Any] = Subject()
+    there = EventLoopScheduler()
+    seen = Seen(subject.pipe(ops.observe_on(there), recover_auth(true)))
+    subject.on_next(marbles.event("s"))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(subject.on_next, [marbles.event("a")] * 400))
+    subject.on_completed()
+    assert seen.to_the_end().types == ["start"] + ["text_delta"] * 400
+    there.dispose()
 
 
 def dead(fake: FakeProvider) -> OAuthCredentials:
@@ -341,3 +217,53 @@ def dead(fake: FakeProvider) -> OAuthCredentials:
     credentials = OAuthCredentials(MemoryStore(fake.credential()), token_url=fake.token_url, client_id=fake.client_id)
     fake.invalidate()
     return credentials
+
+
+def test_loops_on_threads_share_the_refresh_of_a_credential() -> None:
+    with FakeProvider(answer="All of it.") as fake, ThreadPoolExecutor(8) as pool:
+        credentials = dead(fake)
+        stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
+        recovered = stream.pipe(recover_auth(credentials.refresh))
+
+        async def events() -> list[Any]:
+            return [event async for event in to_async_iterable(recovered)]
+
+        for seen in pool.map(lambda _: asyncio.run(events()), range(8)):
+            assert [event.type for event in seen].count("start") == 1
+            assert seen[-1].message.text == "All of it."
+        assert len(fake.token_requests) == 1
+
+
+async def test_own_source_needs_a_loop_where_it_is_subscribed_to() -> None:
+    async with FakeProvider() as fake:
+        credentials = dead(fake)
+        stream = anthropic_messages(REQUEST, base_url=fake.url, credentials=credentials)
+        seen = await Seen(stream.pipe(ops.subscribe_on(NewThreadScheduler()))).on_a_loop()
+        assert "where an event loop is running" in str(seen.error)
+        assert (seen.types, fake.requests) == ([], [])
+        there = EventLoopScheduler()
+        seen = await Seen(stream.pipe(recover_auth(credentials.refresh), ops.observe_on(there))).on_a_loop()
+        there.dispose()
+        assert (seen.types[0], seen.types[-1], len(seen.threads)) == ("start", "done", 1)
+
+
+@pytest.mark.peer
+def test_synchronous_sdk_on_a_pool_makes_one_token_request() -> None:
+    streams = 4
+    client = package("anthropic").Anthropic
+    with FakeProvider() as fake, client(auth_token="replaced", base_url=fake.url, max_retries=0) as sdk:
+        credentials = dead(fake)
+
+        def ask(_: abc.SchedulerBase) -> Observable[Any]:
+            token = {"Authorization": f"Bearer {asyncio.run(credentials.current()).access_token}"}
+            return rx.from_iterable(sdk.messages.create(**REQUEST, stream=True, extra_headers=token))
+
+        def refresh(failure: Any) -> Any:
+            return asyncio.run(credentials.refresh(failure))
+
+        recovered = rx.defer(ask).pipe(recover_auth(refresh), ops.subscribe_on(ThreadPoolScheduler(streams)))
+        for seen in [Seen(recovered) for _ in range(streams)]:
+            types = seen.to_the_end().types
+            assert seen.error is None
+            assert (types[0], types[-1], types.count("message_start")) == ("message_start", "message_stop", 1)
+        assert len(fake.token_requests) == 1
