@@ -2,56 +2,14 @@
 
 from __future__ import annotations
 
-from rxauth.marbles._layout import arrange
+from rxauth.marbles._page import Page
 from rxauth.marbles._record import Timeline
-from rxauth.marbles._svg import CELL, MARGIN, SVG, draw_svg
-from rxauth.marbles._text import TEXT, draw_text
+from rxauth.marbles._svg import CELL, MARGIN, WIDE, draw_svg
 
-__all__ = ["Diagram", "Picture"]
-
-
-class Picture:
-    """Draw rows in text or SVG."""
-
-    @property
-    def rows(self) -> tuple[Timeline, ...]:
-        """The timelines, from top to bottom."""
-        raise NotImplementedError
-
-    @property
-    def title(self) -> str:
-        """The line above the rows."""
-        raise NotImplementedError
-
-    def text(self, width: int = 80, *, color: bool = False, ascii_only: bool = False) -> str:
-        """Draw in characters.
-
-        Args:
-            width: columns; at least 24.
-            color: ANSI colours, for a terminal. Everything is readable without them.
-            ascii_only: nothing outside ASCII.
-        """
-        return draw_text(arrange(self.rows, self.title, max(width, 24), TEXT), color=color, ascii_only=ascii_only)
-
-    def svg(self, width: int = 640) -> str:
-        """Draw an SVG document, for light and dark backgrounds.
-
-        Args:
-            width: pixels; at least 240. On a page that is narrower it shrinks.
-        """
-        width = max(width, 240)
-        return draw_svg(arrange(self.rows, self.title, (width - 2 * MARGIN) // CELL, SVG), self.title, width)
-
-    def _repr_svg_(self) -> str:
-        return self.svg()
-
-    def __str__(self) -> str:
-        return self.text()
-
-    __repr__ = __str__  # at a prompt and in a notebook a reader wants the picture
+__all__ = ["Diagram"]
 
 
-class Diagram(Picture):
+class Diagram:
     """Draw timelines under one another on one time axis, with a legend. Immutable; equal rows give equal bytes.
 
     Args:
@@ -81,3 +39,30 @@ class Diagram(Picture):
     def title(self) -> str:
         """The line above the rows."""
         return self._title
+
+    def text(self, width: int = 80, *, color: bool = False, ascii_only: bool = False) -> str:
+        """Draw in characters.
+
+        Args:
+            width: columns; at least 24.
+            color: ANSI colours, for a terminal. Everything is readable without them.
+            ascii_only: nothing outside ASCII.
+        """
+        return Page(self.rows, self.title, max(width, 24)).text(color=color, ascii_only=ascii_only)
+
+    def svg(self, width: int = 640) -> str:
+        """Draw an SVG document, for light and dark backgrounds.
+
+        Args:
+            width: pixels; at least 240. On a page that is narrower it shrinks.
+        """
+        width = max(width, 240)
+        return draw_svg(Page(self.rows, self.title, (width - 2 * MARGIN) // CELL, WIDE), self.title, width)
+
+    def _repr_svg_(self) -> str:
+        return self.svg()
+
+    def __str__(self) -> str:
+        return self.text()
+
+    __repr__ = __str__  # at a prompt and in a notebook a reader wants the picture

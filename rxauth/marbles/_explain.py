@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-import threading
 from collections.abc import Callable, Generator, Sequence
+from concurrent import futures
 from typing import Any, TypeAlias
 
 from reactivex import Observable, abc
-from reactivex.disposable import SingleAssignmentDisposable
-from reactivex.scheduler import TimeoutScheduler, VirtualTimeScheduler
-from reactivex.scheduler.eventloop import AsyncIOScheduler
+from reactivex.disposable import CompositeDisposable
+from reactivex.scheduler import VirtualTimeScheduler
 
-from rxauth.marbles._diagram import Diagram, Picture
+from rxauth.marbles._diagram import Diagram
 from rxauth.marbles._record import Recorder, Timeline
+from rxauth.waiting import running_loop, waiting_scheduler
 
 __all__ = ["Explanation", "Operator", "explain"]
 
 Operator: TypeAlias = Callable[[Observable[Any]], Observable[Any]]
 
 
-class Explanation(Picture):
+class Explanation(Diagram):
     """A pipeline that runs, or has run, and can be drawn at any time; `diagram` is the picture as of now.
 
     Awaited, it waits for the end of the stream and returns the last picture; `wait` does so on another thread than the
@@ -29,12 +30,10 @@ class Explanation(Picture):
     """
 
     def __init__(self, recorders: Sequence[Recorder], title: str) -> None:
+        super().__init__(title=title)
         self._recorders = recorders
-        self._title = title
-        self._ended = threading.Event()
-        self._waiting: list[Callable[[], None]] = []
-        self._timer = SingleAssignmentDisposable()
-        self._subscription = SingleAssignmentDisposable()
+        self._end: futures.Future[None] = futures.Future()
+        self._subscription = CompositeDisposable()
 
     @property
     def rows(self) -> tuple[Timeline, ...]:
@@ -42,55 +41,37 @@ class Explanation(Picture):
         return tuple(row for recorder in self._recorders for row in recorder.timelines)
 
     @property
-    def title(self) -> str:
-        """The line above the rows."""
-        return self._title
-
-    @property
     def diagram(self) -> Diagram:
         """The picture as of now."""
-        return Diagram(*self.rows, title=self._title)
+        return Diagram(*self.rows, title=self.title)
 
     @property
     def ended(self) -> bool:
         """Whether the stream has ended or was disposed."""
-        return self._ended.is_set()
+        return self._end.done()
 
-    def dispose(self) -> None:
+    def dispose(self, *_: object) -> None:
         """Unsubscribe from the stream; the picture stays."""
         self._subscription.dispose()
-        self._end()
+        with contextlib.suppress(futures.InvalidStateError):
+            self._end.set_result(None)
 
     def wait(self, timeout: float | None = None) -> Diagram:
         """Block until the stream has ended, `timeout` seconds at most; not on the stream's own loop."""
-        self._ended.wait(timeout)
+        futures.wait([self._end], timeout)
         return self.diagram
 
     def __await__(self) -> Generator[Any, None, Diagram]:
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(lambda: None if ended.done() else ended.set_result(None))
-
-        self._waiting.append(wake)
-        if self.ended:
-            wake()
-        yield from ended
+        yield from asyncio.shield(asyncio.wrap_future(self._end))
         return self.diagram
 
     def _run(self, stream: Observable[Any], scheduler: abc.SchedulerBase | None, until: float | None) -> None:
-        self._subscription.disposable = stream.subscribe(None, self._end, self._end, scheduler=scheduler)
-        if until is not None and not self.ended:
-            self._timer.disposable = _clock(scheduler).schedule_relative(until, lambda *_: self.dispose())
+        self._subscription.add(stream.subscribe(None, self.dispose, self.dispose, scheduler=scheduler))
+        if until is not None:
+            clock = waiting_scheduler(scheduler, running_loop())
+            self._subscription.add(clock.schedule_relative(until, self.dispose))
         if isinstance(scheduler, VirtualTimeScheduler):
             VirtualTimeScheduler.start(scheduler)  # a TestScheduler's own `start` goes on to tick 1000
-
-    def _end(self, _: object = None) -> None:
-        self._ended.set()
-        self._timer.dispose()
-        while self._waiting:
-            self._waiting.pop()()
 
 
 def explain(
@@ -135,13 +116,10 @@ def explain(
     """
     if labels and len(labels) != len(operators):
         raise ValueError(f"{len(operators)} operators need {len(operators)} labels, not {len(labels)}")
-    watcher = _Watcher(watch) if watch is not None else None
-    on_change = watcher.changed if watcher is not None else None
     names = ["source", *(labels or map(_name_of, operators))]
-    stages = [Recorder(name, scheduler=scheduler, on_change=on_change) for name in names]
+    stages = [Recorder(name, scheduler=scheduler, on_change=lambda: changed()) for name in names]
     explanation = Explanation([*stages, *beside], title)
-    if watcher is not None:
-        watcher.explanation = explanation
+    changed = _watcher(explanation, watch) if watch else lambda: None
     stream = source.pipe(stages[0])
     for operator, recorder in zip(operators, stages[1:], strict=True):
         stream = recorder(operator(stream))
@@ -149,51 +127,37 @@ def explain(
     return explanation
 
 
-class _Watcher:
+def _watcher(explanation: Explanation, watch: Callable[[Diagram], object]) -> Callable[[], object]:
     """Show the picture as it changes, without slowing a loop's stream down to the speed of drawing."""
+    loop = running_loop()
+    if loop is None:
+        return lambda: watch(explanation.diagram)
+    woken, pause = False, 0.1  # seconds
+    timer: asyncio.TimerHandle | None = None
 
-    explanation: Explanation
+    def changed() -> None:
+        nonlocal woken
+        if not woken:  # one wake-up is enough for a burst: the picture shows all of it
+            woken = True
+            loop.call_soon_threadsafe(later)
 
-    def __init__(self, watch: Callable[[Diagram], object]) -> None:
-        self._watch = watch
-        self._scheduled = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._pause = 0.1  # seconds
-        try:
-            self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            self._loop = None
+    def later() -> None:
+        nonlocal woken, timer
+        woken = False
+        if explanation.ended:
+            if timer is not None:
+                timer.cancel()
+            draw()
+        elif timer is None:
+            timer = loop.call_later(pause, draw)
 
-    def changed(self) -> None:
-        if self._loop is None:
-            self._watch(self.explanation.diagram)
-        elif not self._scheduled:  # one wake-up is enough for a burst: the picture shows all of it
-            self._scheduled = True
-            self._loop.call_soon_threadsafe(self._later, self._loop)
+    def draw() -> None:
+        nonlocal timer, pause
+        timer, begun = None, loop.time()
+        watch(explanation.diagram)
+        pause = max(0.1, 4 * (loop.time() - begun))  # a long stream takes long to draw
 
-    def _later(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._scheduled = False
-        if self.explanation.ended:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._draw(loop)
-        elif self._timer is None:
-            self._timer = loop.call_later(self._pause, self._draw, loop)
-
-    def _draw(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        begun = loop.time()
-        self._watch(self.explanation.diagram)
-        self._pause = max(0.1, 4 * (loop.time() - begun))  # a long stream takes long to draw
-
-
-def _clock(scheduler: abc.SchedulerBase | None) -> abc.SchedulerBase:
-    if scheduler is not None:
-        return scheduler
-    try:
-        return AsyncIOScheduler(asyncio.get_running_loop())
-    except RuntimeError:
-        return TimeoutScheduler.singleton()
+    return changed
 
 
 _INNER_NAMES = {"operator", "op", "apply", "inner", "wrapper", "wrapped", "<lambda>"}

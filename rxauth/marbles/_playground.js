@@ -3,10 +3,17 @@
 const KINDS = [
   ["start", "s"], ["text", "t"], ["401", "e"], ["429", "x"], ["exception", "#"], ["complete", "|"],
 ];
-const NAMES = {
-  start: "start", text: "text", 401: "error 401", 429: "error 429", exception: "exception", complete: "complete",
-};
-const OUTCOMES = [["new", "a new token"], ["same", "the same token"], ["fails", "an exception"]];
+const OUTCOMES = [["r", "a new token"], ["n", "the same token"], ["#", "an exception"]];
+const LAST = 200; // ticks; a picture of more explains nothing
+
+const kindOf = (letter) => KINDS.find(([name, each]) => each === letter && name !== "text")?.[0] ?? "text";
+const spoken = (kind) => (Number(kind) ? `error ${kind}` : kind);
+
+function letterOf(kind, state) { // each text has a letter of its own, as far as there are any
+  if (kind !== "text") return KINDS.find(([name]) => name === kind)[1];
+  const used = new Set(state.attempts.flat().map(([, letter]) => letter));
+  return [..."abcdfghijklmnopqrtuvwyz0123456789"].find((letter) => !used.has(letter)) ?? "t";
+}
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -46,19 +53,19 @@ function render({ model, el }) {
     const sign = stage.querySelector(`[data-event="${name}"]`); // at once: the picture takes a moment
     sign?.setAttribute("transform", sign.getAttribute("transform").replace(/^translate\(\S+/, `translate(${picture().xs[to]}`));
     change((state) => {
-      if (name === "refresh") state.refresh.ticks = to;
+      if (name === "refresh") state.refresh[0] = to;
       else eventOf(state, name)[0] = to;
     });
   }
 
   function tickOf(name) {
     const state = scene();
-    return name === "refresh" ? state.refresh.ticks : eventOf(state, name)[0];
+    return name === "refresh" ? state.refresh[0] : eventOf(state, name)[0];
   }
 
   function turn(kind) {
     if (selected === "refresh" || selected === null) return;
-    change((state) => { eventOf(state, selected)[1] = kind; });
+    change((state) => { eventOf(state, selected)[1] = letterOf(kind, state); });
   }
 
   function remove() {
@@ -73,7 +80,7 @@ function render({ model, el }) {
     change((state) => {
       const events = state.attempts[attempt];
       const last = events.reduce((most, [at]) => Math.max(most, at), -1);
-      events.push([tick ?? last + 1, "text"]);
+      events.push([tick ?? last + 1, letterOf("text", state)]);
       selected = `${attempt}.${events.length - 1}`;
     });
     pendingFocus = selected;
@@ -161,12 +168,13 @@ function render({ model, el }) {
     "Drag an event, or focus it and press ← → (with Shift: 5 ticks), s t e x # | for another kind, + to add, Delete to remove. Double-click a row to add a text.");
   function drawControls() {
     const state = scene();
-    const kind = selected && selected !== "refresh" ? eventOf(state, selected)?.[1] : null;
+    const letter = selected && selected !== "refresh" ? eventOf(state, selected)?.[1] : null;
+    const kind = letter ? kindOf(letter) : null;
     tools.replaceChildren(
-      ...KINDS.map(([name, letter]) => element("button", {
+      ...KINDS.map(([name, key]) => element("button", {
         type: "button", "data-kind": name, "aria-pressed": String(kind === name), disabled: !kind,
-        title: `key ${letter}`, onclick() { pendingFocus = selected; turn(name); },
-      }, NAMES[name])),
+        title: `key ${key}`, onclick() { pendingFocus = selected; turn(name); },
+      }, spoken(name))),
       element("button", { type: "button", "data-remove": true, disabled: !kind, onclick: remove }, "remove"),
       ...state.attempts.map((_, attempt) => element("button", {
         type: "button", "data-add": attempt, onclick() { add(attempt); },
@@ -178,19 +186,22 @@ function render({ model, el }) {
       drawn = chosen;
     }
     const ticks = options.querySelector('[data-refresh="ticks"]');
-    if (ticks !== document.activeElement) ticks.value = state.refresh.ticks;
+    if (ticks !== document.activeElement) ticks.value = state.refresh[0];
   }
 
   function refreshChoice(state) {
     return element("fieldset", {}, element("legend", {}, "The refresh"),
       element("label", {}, "takes ", element("input", {
-        type: "number", min: 0, max: 200, value: state.refresh.ticks, "data-refresh": "ticks",
-        onchange(event) { change((next) => { next.refresh.ticks = Number(event.target.value); }); },
+        type: "number", min: 0, max: LAST, value: state.refresh[0], "data-refresh": "ticks",
+        onchange(event) {
+          const ticks = Math.max(0, Math.min(Math.round(Number(event.target.value)) || 0, LAST));
+          change((next) => { next.refresh[0] = ticks; });
+        },
       }), " ticks and gives "),
       element("select", {
         "aria-label": "result of the refresh", "data-refresh": "outcome",
-        onchange(event) { change((next) => { next.refresh.outcome = event.target.value; }); },
-      }, ...OUTCOMES.map(([value, text]) => element("option", { value, selected: value === state.refresh.outcome }, text))));
+        onchange(event) { change((next) => { next.refresh[1] = event.target.value; }); },
+      }, ...OUTCOMES.map(([value, text]) => element("option", { value, selected: value === state.refresh[1] }, text))));
   }
 
   function operatorChoice(state) {
@@ -252,8 +263,8 @@ function render({ model, el }) {
     for (const sign of stage.querySelectorAll("[data-event]")) {
       const name = sign.dataset.event;
       const [attempt, index] = name.split(".").map(Number);
-      const what = name === "refresh" ? `refresh, ${state.refresh.outcome}`
-        : `attempt ${attempt + 1}, ${NAMES[state.attempts[attempt]?.[index]?.[1]] ?? "event"}`;
+      const what = name === "refresh" ? `refresh, ${OUTCOMES.find(([letter]) => letter === state.refresh[1])?.[1]}`
+        : `attempt ${attempt + 1}, ${spoken(kindOf(state.attempts[attempt]?.[index]?.[1]))}`;
       sign.setAttribute("tabindex", "0");
       sign.setAttribute("role", "slider");
       sign.setAttribute("aria-label", what);

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rxauth.marbles._page import answer
+from rxauth.marbles._page import Page
 from rxauth.marbles._scene import OPERATORS, Scene
+from rxauth.marbles._strings import read
+from rxauth.marbles._svg import CELL, MARGIN, WIDE, draw_svg, middle
+from rxauth.marbles._take import snippet, table_row
 
-__all__ = ["playground"]
+__all__ = ["answer", "playground", "state_of"]
 
 
 def playground(
@@ -38,10 +42,51 @@ def playground(
         ImportError: anywidget is not installed: `pip install 'rxauth[notebook]'`.
         ValueError: an operator or an option that the playground does not have, or no diagram.
     """
-    chosen = operators if isinstance(operators, Mapping) else {name: {} for name in operators}
-    options = {name: {**OPERATORS.get(name, {}), **chosen[name]} for name in chosen}
-    scene = Scene.of_diagrams(attempts or ("s--e", "s---a---b---|"), refresh, options)
-    return _widget()(scene=scene.state | {"stages": stages})
+    return _widget()(scene=state_of(attempts or ("s--e", "s---a---b---|"), refresh, operators, stages=stages))
+
+
+def state_of(
+    attempts: Iterable[str],
+    refresh: str = "--r|",
+    operators: Iterable[str] | Mapping[str, Mapping[str, Any]] = (),
+    *,
+    stages: bool = False,
+) -> dict[str, Any]:
+    """Return the state that page and kernel share, as the arguments of a `Scene`."""
+    given = operators if isinstance(operators, Mapping) else {name: {} for name in operators}
+    events = [list(read(diagram)) for diagram in attempts]
+    options = {name: {**OPERATORS.get(name, {}), **given[name]} for name in given}
+    return asdict(Scene(events, next(read(refresh), (len(refresh), "r")), options, stages))
+
+
+def answer(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the scene of a page, and return what the page shows.
+
+    `script` is the picture of the rows that can be changed, and `xs` the place of each of its ticks, in pixels.
+    """
+    scene = Scene(**state)
+    run = scene.run()
+    starts = run.seen.count("s")
+    view = f"The consumer sees {run.seen or 'nothing'}"
+    if starts > 1:
+        view += f": {starts} starts"
+    if run.phantoms:
+        view += f", {run.phantoms} of them a message that stays empty (the phantom)"
+    rows, names = scene.script()
+    last = int(max(row.open_until or 0.0 for row in rows))
+    most = max(len(row.marks) for row in rows)
+    columns = 16 + max(4 * last, 3 * last + WIDE * most)  # so wide that no event is folded
+    page = Page(rows, "", columns, WIDE, legend=False)  # that of the result is enough
+    width = columns * CELL + 2 * MARGIN
+    return {
+        "script": draw_svg(page, "Your stream", width, names),
+        "xs": [middle(page.left + page.placed.x(tick)) for tick in range(last + 1)] if page.placed else [],
+        "result": run.picture.svg(width),
+        "seen": run.seen,
+        "view": f"{view}.",
+        "row": table_row(scene, run),
+        "snippet": snippet(scene, run),
+    }
 
 
 @cache
@@ -66,7 +111,7 @@ def _widget() -> type[Any]:
         def _redraw(self, change: Any) -> None:
             try:
                 self.picture = answer(self.scene)
-            except ValueError as error:  # a scene that a page made up
+            except ValueError as error:  # an option that no operator takes
                 self.picture = {**self.picture, "error": str(error)}
 
         def _repr_mimebundle_(self, **more: Any) -> Any:

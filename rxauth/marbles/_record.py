@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 from reactivex.scheduler import VirtualTimeScheduler
+
+from rxauth.waiting import running_loop
 
 __all__ = ["Clock", "Kind", "Mark", "Recorder", "Timeline", "Unit"]
 
@@ -126,7 +128,7 @@ class Recorder:
         scheduler: abc.SchedulerBase | None = None,
         clock: Clock | None = None,
         unit: Unit = "s",
-        on_change: Callable[[], None] | None = None,
+        on_change: Callable[[], object] | None = None,
     ) -> None:
         self._label = label
         self._clock = clock
@@ -144,22 +146,17 @@ class Recorder:
             marks = [Mark(self._now(scheduler), "subscribed")]
             self._attempts.append(marks)
 
-            def on_next(value: E) -> None:
-                marks.append(Mark(self._now(), "next", value))
-                observer.on_next(value)
+            def record(kind: Kind, pass_on: Callable[..., None], *value: Any) -> None:
+                marks.append(Mark(self._now(), kind, *value))
+                pass_on(*value)
                 self._changed()
 
-            def on_error(error: Exception) -> None:
-                marks.append(Mark(self._now(), "error", error))
-                observer.on_error(error)
-                self._changed()
-
-            def on_completed() -> None:
-                marks.append(Mark(self._now(), "completed"))
-                observer.on_completed()
-                self._changed()
-
-            subscription = source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+            subscription = source.subscribe(
+                partial(record, "next", observer.on_next),
+                partial(record, "error", observer.on_error),
+                partial(record, "completed", observer.on_completed),
+                scheduler=scheduler,
+            )
 
             def dispose() -> None:
                 if not any(mark.kind in ENDS for mark in marks):  # RxPY also disposes a stream that has ended by itself
@@ -191,7 +188,11 @@ class Recorder:
 
     def _now(self, scheduler: abc.SchedulerBase | None = None) -> float:
         if self._clock is None:
-            self._clock, self._unit = _clock_of(scheduler)
+            loop = running_loop()
+            self._clock = loop.time if loop is not None else time.monotonic  # RxPY's thread schedulers: the wall clock
+            if isinstance(scheduler, VirtualTimeScheduler):
+                self._clock = lambda: scheduler.to_seconds(scheduler.now)
+                self._unit = "s" if isinstance(scheduler.clock, datetime) else "ticks"
         return self._clock()
 
     def _changed(self) -> None:
@@ -201,13 +202,3 @@ class Recorder:
             self._on_change()
         except Exception as error:
             _log.warning("on_change raised %s; the stream goes on", type(error).__name__)
-
-
-def _clock_of(scheduler: abc.SchedulerBase | None) -> tuple[Clock, Unit]:
-    if isinstance(scheduler, VirtualTimeScheduler):
-        unit: Unit = "s" if isinstance(scheduler.clock, datetime) else "ticks"
-        return lambda: scheduler.to_seconds(scheduler.now), unit
-    try:
-        return asyncio.get_running_loop().time, "s"
-    except RuntimeError:
-        return time.monotonic, "s"  # RxPY's thread schedulers use the wall clock, which jumps

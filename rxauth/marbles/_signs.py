@@ -9,9 +9,9 @@ import contextlib
 import re
 import textwrap
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from rxauth.errors import NeverLiveError, field
 from rxauth.failures import status_of, type_of
@@ -21,23 +21,21 @@ _width: Callable[[str], int] = len
 with contextlib.suppress(ImportError):  # a page with Pyodide may not have installed it
     from wcwidth import wcswidth as _width
 
-__all__ = ["Alphabet", "Shape", "Sign", "Tone", "cells", "clean", "event_type", "failure_name", "name_of"]
-
-Shape: TypeAlias = Literal["flag", "disc", "square", "diamond", "bracket", "cross", "bar", "cut", "dot"]
-Tone: TypeAlias = Literal["start", "text", "thinking", "tool", "other", "done", "error", "quiet"]
+__all__ = ["LAST_SIGNS", "Sign", "alphabet_of", "cells", "clean", "failure_name", "name_of", "sign_of"]
 
 _MANY = 10  # a legend of more distinct values explains nothing: beyond that they are named by their type
 _LONG = 10**15  # Python refuses to write integers of some thousand digits
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """One entry of the legend."""
+    """One entry of the legend; the renderers know the shapes and tones."""
 
     letter: str
     name: str
-    shape: Shape = "disc"
-    tone: Tone = "other"
+    shape: str = "disc"
+    tone: str = "other"
 
 
 _EVENTS = {
@@ -54,57 +52,43 @@ _EVENTS = {
     "toolcall_delta": Sign("c", "toolcall_delta", "disc", "tool"),
     "toolcall_end": Sign("›", "toolcall_end", "bracket", "tool"),
 }
-_KINDS = {
+LAST_SIGNS = {
     "error": Sign("#", "on_error", "cross", "error"),
     "completed": Sign("|", "completed", "bar", "quiet"),
     "disposed": Sign("!", "unsubscribed", "cut", "quiet"),
 }
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
-class Alphabet:
-    """Give each kind of notification its sign, in the order of the rows: the same rows always look the same."""
+def alphabet_of(timelines: Iterable[Timeline]) -> dict[str, Sign]:
+    """Give each element its sign, by its name and in the order of the legend: equal rows always look the same."""
+    values: dict[str, Any] = {}
+    for mark in (mark for row in timelines for mark in row.marks if mark.kind == "next"):
+        values.setdefault(name_of(mark.value), mark.value)
+    used = {_EVENTS[name].letter for name in values if name in _EVENTS}
+    own = {name: letter for name, value in values.items() if (letter := _own_letter(value))}
+    signs = {name: Sign(letter, "") for name, letter in own.items() if letter not in used}
+    used |= {sign.letter for sign in signs.values()} | {"s", "e", "d"}
+    rest = {name: value for name, value in values.items() if name not in signs and name not in _EVENTS}
+    by_type = len(rest.keys() - own.keys()) > _MANY
+    for name, value in rest.items():
+        if by_type and name not in own and _event_type(value) is None:
+            name = type(value).__name__
+        if name not in signs:
+            words = re.findall(r"[A-Za-z]+", name)
+            initials = "".join(word[0] for word in words)
+            letters = initials.lower() + initials.upper() + "".join(words).lower() + _LETTERS
+            signs[name] = Sign(next((letter for letter in letters if letter not in used), "·"), name)
+            used.add(signs[name].letter)
+    return {**_EVENTS, **signs}
 
-    def __init__(self, timelines: Iterable[Timeline]) -> None:
-        marks = [mark for row in timelines for mark in row.marks if mark.kind == "next"]
-        values = [mark.value for mark in marks if event_type(mark.value) not in _EVENTS]
-        known = [_EVENTS[word] for mark in marks if (word := event_type(mark.value)) in _EVENTS]
-        self._by_type = len({name_of(value) for value in values if not _own_letter(value)}) > _MANY
-        self._signs: dict[str, Sign] = {}
-        used = {sign.letter for sign in known}
-        # A letter keeps its own sign; other values get a free letter after that.
-        for value in values:
-            letter = _own_letter(value)
-            if letter and letter not in used:
-                self._signs.setdefault(self._name(value), Sign(letter, ""))
-        used |= {sign.letter for sign in self._signs.values()} | {"s", "e", "d"}
-        for value in values:
-            name = self._name(value)
-            if name not in self._signs:
-                self._signs[name] = Sign(_free_letter(name, used), name)
-                used.add(self._signs[name].letter)
-        self._order = [*_EVENTS.values(), *self._signs.values(), *_KINDS.values()]
 
-    def sign(self, mark: Mark) -> Sign:
-        """Return the sign of a mark."""
-        if mark.kind == "mark":
-            return Sign("●", name_of(mark.value, quoted=False), "dot")
-        if mark.kind != "next":
-            return _KINDS[mark.kind]
-        return _EVENTS.get(event_type(mark.value) or "") or self._signs[self._name(mark.value)]
-
-    def legend(self, drawn: Iterable[Sign]) -> list[tuple[Sign, str]]:
-        """Return the signs that were drawn, each once, with every name that shares its letter."""
-        wanted = set(drawn)
-        names: dict[str, list[Sign]] = {}
-        for sign in dict.fromkeys(self._order):
-            if sign in wanted and sign.name:
-                names.setdefault(sign.letter, []).append(sign)
-        return [(signs[0], ", ".join(sign.name for sign in signs)) for signs in names.values()]
-
-    def _name(self, value: Any) -> str:
-        by_type = self._by_type and event_type(value) is None and not _own_letter(value)
-        return type(value).__name__ if by_type else name_of(value)
+def sign_of(mark: Mark, alphabet: Mapping[str, Sign]) -> Sign:
+    """Return the sign of a mark."""
+    if mark.kind == "mark":
+        return Sign("●", name_of(mark.value, quoted=False), "dot")
+    if mark.kind != "next":
+        return LAST_SIGNS[mark.kind]
+    return alphabet.get(name_of(mark.value)) or alphabet[type(mark.value).__name__]
 
 
 def name_of(value: object, *, quoted: bool = True) -> str:
@@ -123,8 +107,7 @@ def name_of(value: object, *, quoted: bool = True) -> str:
         return float.__repr__(value)[:16]
     if isinstance(value, BaseException):
         return failure_name(value)
-    word = event_type(value)
-    if word is not None:
+    if word := _event_type(value):
         return word
     status, delay = getattr(value, "status", None), getattr(value, "delay", None)  # of a recovery event
     name = type(value).__name__
@@ -152,14 +135,6 @@ def failure_name(failure: Any) -> str:
     return f"{name} {status_of(failure) or ''}".strip()
 
 
-def event_type(value: object) -> str | None:
-    """Return the `type` of an event, `None` for any other value."""
-    if isinstance(value, str | int | float | BaseException) or type(value).__module__ == "rxauth.recovery":
-        return None  # the `type` of an exception or a recovery event names a failure
-    word = type_of(value)
-    return clean(word)[:40] if isinstance(word, str) and word else None
-
-
 def cells(text: str) -> int:
     """Return how many columns a terminal needs for a text.
 
@@ -176,14 +151,14 @@ def clean(text: str) -> str:
     return "".join(c if unicodedata.category(c)[0] != "C" else "·" for c in re.sub(r"\s+", " ", text))
 
 
+def _event_type(value: object) -> str | None:
+    if isinstance(value, str | int | float | BaseException) or type(value).__module__ == "rxauth.recovery":
+        return None  # the `type` of an exception or a recovery event names a failure
+    word = type_of(value)
+    return clean(word)[:40] if isinstance(word, str) and word else None
+
+
 def _own_letter(value: object) -> str:
     """Return the letter that a value is by itself, such as "a" or 7."""
     letter = value if isinstance(value, str) else str(value) if type(value) is int and 0 <= value < 10 else ""
     return letter if len(letter) == 1 and letter.isalnum() and cells(letter) == 1 else ""
-
-
-def _free_letter(name: str, used: set[str]) -> str:
-    words = re.findall(r"[A-Za-z]+", name)
-    initials = "".join(word[0] for word in words)
-    candidates = initials.lower() + initials.upper() + "".join(words).lower() + _LETTERS
-    return next((letter for letter in candidates if letter not in used), "·")

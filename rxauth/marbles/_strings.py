@@ -8,19 +8,26 @@ from itertools import groupby
 __all__ = ["read", "write"]
 
 
-def read(diagram: str, marks: str = "") -> Iterator[tuple[int, str]]:
+def read(diagram: str, marks: str = "") -> Iterator[tuple[float, str]]:
     """Yield every item of a diagram with its tick.
 
     Args:
-        diagram: letters, digits, `|`, `#`, groups in brackets, `-` for a tick. Spaces at both ends are ignored.
+        diagram: letters, digits, `|`, `#`, groups in brackets, `-` for a tick; or a list as `write` makes it. Spaces at
+            both ends are ignored.
         marks: more characters that are items.
 
     Raises:
         ValueError: that is no diagram.
 
-    >>> list(read("-(ab)|"))
-    [(1, 'a'), (1, 'b'), (5, '|')]
+    >>> list(read("-(ab)|")), list(read("a@1 |@2.5"))
+    ([(1, 'a'), (1, 'b'), (5, '|')], [(1, 'a'), (2.5, '|')])
     """
+    if "@" in diagram:
+        for item, _, at in (each.partition("@") for each in diagram.split()):
+            if len(item) != 1 or not (item.isalnum() or item in "|#" + marks):
+                raise ValueError(f"{diagram!r} is no diagram: {item!r} is no item.")
+            yield _tick(float(at)), item
+        return
     group: int | None = None
     for column, char in enumerate(diagram.strip(" ")):
         if char == "(" and group is None:

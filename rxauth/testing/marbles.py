@@ -251,7 +251,7 @@ def draw(recorded: Iterable[Recorded[Any]], events: Mapping[str, Any] | None = N
     """Return the diagram of recorded notifications in the order of time: `messages(draw(recorded))` is `recorded`.
 
     Notifications without a diagram (a time between two ticks, or inside the width of a group; an event that has no
-    letter) are listed instead, one `letter@time` after the other; `messages` does not take that.
+    letter) are listed instead, one `letter@time` after the other; `messages` takes that too, if each has a letter.
 
     >>> draw(messages("----(sa)--b--|"))
     '----(sa)--b--|'

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rxauth.errors import NeverLiveError
 from rxauth.events import AssistantMessage, Done, Error, Start, Text, TextDelta, TextEnd, ThinkingDelta, ToolCallDelta
 from rxauth.marbles import Diagram, Mark, Timeline
-from rxauth.marbles._notes import shorten, wrap
+from rxauth.marbles._page import _shorten as shorten
+from rxauth.marbles._page import _wrap as wrap
 from rxauth.marbles._signs import cells
 from rxauth.recovery import AuthRejected, Refreshed, RefreshRetryScheduled
 from tests.marbles.streams import DIAGRAMS, DONE, REJECTED, SECRET, TIMES, deltas, drawn, lived, picture, ticks
@@ -140,11 +141,22 @@ def test_text_shows_each_kind_of_mark(rows: list[Timeline], expected: str) -> No
     assert drawn(Diagram(*rows))[: len(lines)] == lines
 
 
-def test_notes_that_would_cross_are_numbered_instead() -> None:
+def test_notes_without_room_to_the_right_hang_to_the_left() -> None:
     row = Timeline.of_marks("server", [(at, f"GET /a/rather/long/path/{at} 200") for at in range(8)], unit="ticks")
-    lines = drawn(Diagram(row), 60)
-    assert re.sub(" +", "", lines[0]) == "server12345678"
-    assert [line.strip() for line in lines[1:9]] == [f"{at + 1} GET /a/rather/long/path/{at} 200" for at in range(8)]
+    assert drawn(Diagram(row), 60) == picture(
+        """
+        server  ●     ●     ●     ●     ●     ●     ●     ●
+                │     │     GET /a/rather/long/path/7 200 ╯
+                │     GET /a/rather/long/path/6 200 ╯
+                GET /a/rather/long/path/5 200 ╯
+                │     │     │     │    GET /a/rather/long/path/4 200
+                │     │     │     ╰ GET /a/rather/long/path/3 200
+                │     │     ╰ GET /a/rather/long/path/2 200
+                │     ╰ GET /a/rather/long/path/1 200
+                ╰ GET /a/rather/long/path/0 200
+        ticks   0           2           4           6
+        """
+    )
 
 
 def test_a_long_run_is_folded_and_its_length_shown() -> None:
@@ -158,7 +170,7 @@ def test_a_long_run_is_folded_and_its_length_shown() -> None:
 def test_a_folded_group_shows_its_begin_and_its_end(width: int) -> None:
     mixed = [(1 + at * 0.01, TextDelta(0, "x") if at % 50 else {"type": "ping"}) for at in range(2000)]
     drawing = Diagram(lived("stream", (0.0, Start()), *mixed, (22.0, DONE), completed=22.0)).text(width)
-    assert re.match(r"stream  \(s.*…×\d+….*d\|\)\n", drawing)
+    assert re.match(r"stream  \(s.*…×\d+….*d\|\)═*\n", drawing)
     assert "s start   d done" in drawing
     assert "( ) close together" in drawing
 

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +70,7 @@ def jupyterlab(notebooks: Path, home: Path, *, theme: str = "JupyterLab Light") 
     )
     try:
         address = f"http://127.0.0.1:{port}"
-        until(lambda: _answers(f"{address}/api"), 60)
+        until(lambda: _listens(port), 60)
         yield address
     finally:
         server.terminate()
@@ -81,12 +80,7 @@ def jupyterlab(notebooks: Path, home: Path, *, theme: str = "JupyterLab Light") 
 @contextmanager
 def files(folder: Path) -> Iterator[str]:
     """A server of the files in a folder; its address."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    handler = functools.partial(Quiet, directory=str(folder))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -121,9 +115,6 @@ def until(holds: Callable[[], Any], seconds: float) -> Any:
     return value
 
 
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=1):  # loopback
-            return True
-    except OSError:
-        return False
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

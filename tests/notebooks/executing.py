@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +60,7 @@ async def execute(stored: Any, directory: Path) -> Any:
         notebook,
         timeout=60,
         record_timing=False,
+        coalesce_streams=True,
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
         config=Config(AsyncKernelManager={"connection_file": str(directory / "kernel.json")}),
     )
@@ -72,32 +72,19 @@ async def execute(stored: Any, directory: Path) -> Any:
     return notebook
 
 
-def stale(stored: Any, fresh: Any) -> Iterator[str]:
-    """Yield the cells whose output has changed, except those that depend on real time."""
+def stale(stored: Any, fresh: Any) -> list[str]:
+    """Return the cells whose output has changed, except those that depend on real time."""
+    changed = []
     for number, (before, after) in enumerate(zip(stored.cells, fresh.cells, strict=True), 1):
-        if before.cell_type == "code" and LIVE not in before.metadata.get("tags", ()):
-            was, now = _outputs(before), _outputs(after)
-            if was != now:
-                yield f"cell {number}, stored:\n{_text(was)}\nnow:\n{_text(now)}"
+        live = before.cell_type != "code" or LIVE in before.metadata.get("tags", ())
+        if not live and _shown(before) != _shown(after):
+            changed.append(f"cell {number}, now:\n{_shown(after)}")
+    return changed
+
+
+def _shown(cell: Any) -> list[Any]:
+    return [output.get("text") or dict(output.get("data", {})) for output in cell.outputs]
 
 
 def _blank(cell: Any) -> Any:
     return {**cell, "outputs": [], "execution_count": None} if cell.cell_type == "code" else dict(cell)
-
-
-def _outputs(cell: Any) -> list[tuple[str, Any]]:
-    """Return the output of a cell; the number of pieces that a text was printed in depends on the time."""
-    shown: list[tuple[str, Any]] = []
-    for output in cell.outputs:
-        if output.output_type != "stream":
-            shown.append((output.output_type, dict(output.get("data", {}))))
-        elif shown and shown[-1][0] == output.name:
-            shown[-1] = (output.name, shown[-1][1] + output.text)
-        else:
-            shown.append((output.name, output.text))
-    return shown
-
-
-def _text(outputs: list[tuple[str, Any]]) -> str:
-    """Return outputs as text, to compare: drawings in characters, not in SVG."""
-    return "\n".join(data if isinstance(data, str) else data.get("text/plain", "") for _, data in outputs)

@@ -15,7 +15,8 @@ import zipfile
 from pathlib import Path
 
 from rxauth.marbles import _playground
-from rxauth.marbles._scene import OPERATORS, Scene
+from rxauth.marbles._playground import state_of
+from rxauth.marbles._scene import OPERATORS
 
 PACKAGES = ("rxauth", "reactivex", "typing_extensions", "tenacity")
 PYODIDE = "https://cdn.jsdelivr.net/pyodide/v314.0.7/full"
@@ -41,7 +42,7 @@ const packages = await fetch("python.zip");
 python.unpackArchive(await packages.arrayBuffer(), "zip", { extractDir: "/home/pyodide" });
 const answer = python.runPython(`
 import json, logging
-from rxauth.marbles._page import answer
+from rxauth.marbles._playground import answer
 logging.disable()
 lambda scene: json.dumps(answer(json.loads(scene)))
 `);
@@ -66,7 +67,7 @@ playground.render({ model, el });
 def build(folder: Path, pyodide: str = PYODIDE) -> None:
     """Write the page, its script and style, and the Python packages that it needs."""
     folder.mkdir(parents=True, exist_ok=True)
-    scene = Scene.of_diagrams(("s--e", "s---a---b---|"), "--r|", {"bare_retry": {}}).state
+    scene = state_of(("s--e", "s---a---b---|"), operators=["bare_retry"])
     page = _PAGE.replace("PYODIDE", pyodide).replace("SCENE", json.dumps(scene))
     (folder / "index.html").write_text(page.replace("OPERATORS", json.dumps(OPERATORS)))
     for name in ("playground.js", "playground.css"):

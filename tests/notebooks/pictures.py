@@ -6,14 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import reactivex as rx
-from reactivex import Observable
-from reactivex import operators as ops
 from reactivex.testing import TestScheduler
 
 from rxauth import recover_auth
 from rxauth.events import AssistantMessage, Done, TextDelta
 from rxauth.marbles import Diagram, Recorder, explain
+from rxauth.marbles._scene import bare_retry
 from rxauth.testing import marbles
 from tests.notebooks import NOTEBOOKS
 
@@ -29,7 +27,7 @@ _EVENTS = {
 
 def problem() -> Diagram:
     """A refresh and a second request: two starts reach the screen."""
-    return _picture(_bare_retry, "A bare retry", "nothing will ever follow this start: the phantom")
+    return _picture(bare_retry, "A bare retry", "nothing will ever follow this start: the phantom")
 
 
 def solution() -> Diagram:
@@ -64,16 +62,3 @@ def _picture(operator: Callable[[Any], Any], name: str, remark: str) -> Diagram:
         screen.labelled("the screen").with_note(remark, at=opened),
         title=name,
     )
-
-
-def _bare_retry(refresh: Callable[[Any], Observable[Any]]) -> Callable[[Observable[Any]], Observable[Any]]:
-    def thrown(event: Any) -> Observable[Any]:
-        return rx.throw(event.cause) if event.type == "error" else rx.of(event)
-
-    def operator(stream: Observable[Any]) -> Observable[Any]:
-        def again(error: Exception, _: Observable[Any]) -> Observable[Any]:
-            return refresh(error).pipe(ops.take(1), ops.flat_map(lambda _: stream))
-
-        return stream.pipe(ops.flat_map(thrown), ops.catch(again))
-
-    return operator
