@@ -26,6 +26,7 @@ def operator_of(make: Callable[[abc.ObserverBase[E]], Any]) -> Callable[[Observa
 
         return Observable(subscribe)
 
+    operator.__qualname__ = make.__qualname__  # by which a picture names it
     return operator
 
 

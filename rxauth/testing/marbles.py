@@ -319,7 +319,7 @@ class VirtualTime:
 
 
 def _recorded(
-    items: Iterable[tuple[int, str]], events: Mapping[str, Any] | None, error: Exception | None, start: Any
+    items: Iterable[tuple[float, str]], events: Mapping[str, Any] | None, error: Exception | None, start: Any
 ) -> list[Recorded[Any]]:
     ends: dict[str, Notification[Any]] = {"|": OnCompleted(), "#": OnError(failure if error is None else error)}
     return [Recorded(start + at, ends.get(item) or OnNext(_event(item, events or {}))) for at, item in items]
