@@ -199,7 +199,7 @@ def test_dispose_from_another_thread_ends_delivery() -> None:
     assert seen.types == RECOVERED[:2]
 
 
-def test_events_of_several_threads_are_put_in_a_row_by_observe_on() -> None:
+def test_observe_on_puts_events_of_several_threads_in_a_row() -> None:
     """Rx forbids such a source, and nothing here is locked against it."""
     subject: Subject[Any] = Subject()
     there = EventLoopScheduler()
