@@ -11,34 +11,24 @@ from rxauth import Credential
 from rxauth.errors import CredentialRejected, NeverLiveError
 from rxauth.failures import rejected_credential
 
+from .made import caused, failure, group, in_band
+
 GIVEN = Credential("given", refresh_token="canary")
 CAUSE = CredentialRejected("no", status=401, credential=GIVEN)
 
 
-def sdk_error(headers: Any) -> Exception:
-    error = Exception("no")
-    vars(error)["response"] = SimpleNamespace(request=SimpleNamespace(headers=headers))
-    return error
-
-
-def caused(inner: Exception) -> Exception:
-    error = RuntimeError()
-    error.__cause__ = inner
-    return error
-
-
 @pytest.mark.parametrize(
-    "failure",
+    "carrier",
     [
         pytest.param(CAUSE, id="an exception"),
-        pytest.param({"type": "error", "cause": CAUSE}, id="an event's cause"),
+        pytest.param(in_band(cause=CAUSE), id="an event's cause"),
         pytest.param(NeverLiveError((), {"cause": CAUSE}), id="NeverLiveError"),
-        pytest.param(caused(CAUSE), id="__cause__"),
-        pytest.param(ExceptionGroup("g", [ValueError(), CAUSE]), id="a group"),
+        pytest.param(caused(RuntimeError(), CAUSE), id="__cause__"),
+        pytest.param(group(ValueError(), CAUSE), id="a group"),
     ],
 )
-def test_rejected_credential_is_the_one_carried_by(failure: Any) -> None:
-    assert rejected_credential(failure) is GIVEN
+def test_rejected_credential_is_the_one_carried_by(carrier: Any) -> None:
+    assert rejected_credential(carrier) is GIVEN
 
 
 @pytest.mark.parametrize(
@@ -49,7 +39,7 @@ def test_rejected_credential_is_the_one_carried_by(failure: Any) -> None:
         ({b"Authorization": b"Bearer sent"}, "sent"),
         ({"X-Api-Key": "sent"}, "sent"),
         ({"x-api-key": "other", "authorization": "Bearer sent"}, "sent"),
-        ({"authorization": "Basic c2VudA=="}, None),
+        ({"x-api-key": "sent", "authorization": "Basic c2VudA=="}, "sent"),
         ({"authorization": "Bearer "}, None),
         ({"authorization": "Bearer s\u00e9nt"}, None),
         ([("authorization", "Bearer sent")], None),
@@ -57,8 +47,10 @@ def test_rejected_credential_is_the_one_carried_by(failure: Any) -> None:
     ],
 )
 def test_rejected_credential_is_read_from_headers(headers: Any, token: str | None) -> None:
-    rejected = rejected_credential(sdk_error(headers))
-    assert (rejected.access_token if rejected else None) == token
+    request = SimpleNamespace(headers=headers)
+    for carrier in (failure(response=SimpleNamespace(request=request)), failure(request=request)):
+        rejected = rejected_credential(carrier)
+        assert (rejected.access_token if rejected else None) == token
 
 
 @pytest.mark.parametrize("nothing", [None, RuntimeError(), {"cause": "x"}, CredentialRejected("401")], ids=repr)

@@ -10,7 +10,7 @@ import pytest
 from rxauth.errors import ProtocolError
 from rxauth.events import ToolCall, ToolCallEnd, to_json
 from rxauth.sources._reader import Reader
-from rxauth.testing._shapes import Numbering, Piece, as_delta, numbered
+from rxauth.testing._shapes import Numbering, numbered
 from tests.sources.streams import ANTHROPIC, OPENAI, check_grammar, done, failed, read, sse
 
 HEAD, TAIL = '{"city"', ':"Paris"}'
@@ -19,8 +19,19 @@ Calls = list[tuple[str, str]]  # name, arguments
 
 
 def openai(pieces: list[Any]) -> bytes:
-    """A text between the pieces is content."""
-    deltas = [{"content": piece} if isinstance(piece, str) else as_delta(piece) for piece in pieces]
+    """A piece is an index, an id, a name and arguments, `None` left out; a text between the pieces is content."""
+
+    def given(**fields: Any) -> dict[str, Any]:
+        return {name: value for name, value in fields.items() if value is not None}
+
+    deltas: list[Any] = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            deltas.append({"content": piece})
+        else:
+            index, id, name, arguments = piece
+            function = given(name=name, arguments=arguments)
+            deltas.append({"tool_calls": [given(index=index, id=id, type="function", function=function)]})
     chunks = [{"id": "c", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     return sse(*chunks, {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}, "[DONE]")
 
@@ -58,11 +69,12 @@ def calls_of(reader: type[Reader], body: bytes) -> Calls:
 
 @pytest.mark.parametrize("numbering", [None, *(each for each in get_args(Numbering) if each != "no names")])
 def test_an_openai_numbering_keeps_two_calls(numbering: Numbering | None) -> None:
-    calls = [("a", "f", ["", HEAD, TAIL]), ("b", "f", [HEAD, ':"Rome"}', ""])]
-    if numbering == "one id":  # under several indexes
-        calls = calls[:1]
-    pieces: list[Piece] = list(numbered(calls, numbering))
-    assert calls_of(OPENAI, openai(pieces)) == [("f", PARIS), ("f", ROME)][: len(calls)]
+    second = 5 if numbering == "one id" else 1  # the first has several indexes
+    pieces = [
+        *numbered(0, "a", "f", ["", HEAD, TAIL], numbering),
+        *numbered(second, "b", "f", [HEAD, ':"Rome"}', ""], numbering),
+    ]
+    assert calls_of(OPENAI, openai(pieces)) == [("f", PARIS), ("f", ROME)]
 
 
 # fmt: off
