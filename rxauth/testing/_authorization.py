@@ -12,6 +12,7 @@ from typing import Any, Literal
 from urllib.parse import unquote_plus
 
 from rxauth.credentials import Credential
+from rxauth.testing._requests import SeenRequest
 
 _NAMED = frozenset({"access_token", "refresh_token", "token_type", "scope"})
 
@@ -118,29 +119,28 @@ class AuthorizationServer:
         for login in waiting:
             login.state = state
 
-    def _grant_token(self, form: Mapping[str, list[str]], authorization: str | None, now: float) -> dict[str, Any]:
+    def _grant_token(self, seen: SeenRequest) -> dict[str, Any]:
         """Answer a request to the token endpoint (RFC 6749 section 6, RFC 8628 section 3.4), or raise OAuthError."""
-        values = self._authenticated(form, authorization)
+        values = self._authenticated(seen)
         match values.get("grant_type"):
             case "refresh_token":
                 return self._refreshed(values)
             case "urn:ietf:params:oauth:grant-type:device_code":
-                return self._polled(values, now)
+                return self._polled(values, seen.at)
             case None:
                 raise OAuthError("invalid_request", "grant_type is missing.")
         raise OAuthError("unsupported_grant_type", "Only refresh_token and device_code are granted here.")
 
-    def _start_device_login(
-        self, form: Mapping[str, list[str]], authorization: str | None, now: float, page: str
-    ) -> dict[str, Any]:
+    def _start_device_login(self, seen: SeenRequest) -> dict[str, Any]:
         """Answer a request to the device authorization endpoint (RFC 8628 section 3.1), or raise OAuthError."""
-        values = self._authenticated(form, authorization)
+        values = self._authenticated(seen)
+        page = f"http://{seen.headers['Host']}/device"
         # No vowels, so that no code is a word: RFC 8628 section 6.1.
         letters = "".join(secrets.choice("BCDFGHJKLMNPQRSTVWXZ") for _ in range(8))
         user_code = f"{letters[:4]}-{letters[4:]}"
         device_code = f"device-{secrets.token_urlsafe(16)}"
         interval = 5 if self.interval is None else self.interval
-        self._devices[device_code] = _DeviceLogin(user_code, values.get("scope"), now + 600, interval)
+        self._devices[device_code] = _DeviceLogin(user_code, values.get("scope"), seen.at + 600, interval)
         more = {} if self.interval is None else {"interval": _whole(self.interval)}
         return {
             "device_code": device_code,
@@ -150,8 +150,11 @@ class AuthorizationServer:
             "expires_in": 600,
         } | more
 
-    def _authenticated(self, form: Mapping[str, list[str]], authorization: str | None) -> dict[str, str]:
+    def _authenticated(self, seen: SeenRequest) -> dict[str, str]:
         """Return the parameters of an authenticated client (RFC 6749 sections 2.3.1 and 3.2)."""
+        if seen.method != "POST":
+            raise OAuthError("invalid_request", "Only POST is allowed here.", status=405)
+        form, authorization = seen.form(), seen.headers.get("Authorization")
         if any(len(values) > 1 for values in form.values()):
             raise OAuthError("invalid_request", "A parameter is there twice.")
         # A parameter without a value counts as left out: RFC 6749 section 3.2.

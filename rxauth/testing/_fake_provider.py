@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Self
 
 import msgspec
@@ -23,7 +22,6 @@ from rxauth.testing._wires import ANTHROPIC, OPENAI_CHAT, Answer, Wire
 
 _TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
 _DEVICE_PATH = "/oauth/device_authorization"
-_PAGE_PATH = "/device"
 _WIRES = (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES)
 
 
@@ -190,13 +188,14 @@ class FakeProvider(AuthorizationServer):
         if task is not None:
             self._handlers.add(task)
             task.add_done_callback(self._handlers.discard)
+        body = await request.content.read()
         seen = SeenRequest(
             number=len(self._requests) + 1,
             method=request.method,
             path=request.path,
             query=request.query_string,
             headers=Headers(request.headers),
-            body=await request.content.read(),
+            body=body,
             at=asyncio.get_running_loop().time(),
         )
         self._requests.append(seen)
@@ -204,15 +203,13 @@ class FakeProvider(AuthorizationServer):
         try:
             if self.latency:
                 await asyncio.sleep(self.latency)
-            reply, body, headers = self._answered(seen)
-            return await send(request, seen, reply, body, headers)
-        except asyncio.CancelledError:
-            # By the end of the connection or of the server; only the first is the client's doing.
+            return await send(request, seen, *self._answered(seen))
+        except (asyncio.CancelledError, ConnectionError) as error:
+            # When the server ends, that is not the client's doing.
             seen.client_closed = self._url is not None
+            if isinstance(error, ConnectionError):
+                return web.Response()  # without one aiohttp logs a traceback
             raise
-        except ConnectionError:
-            seen.client_closed = self._url is not None
-            return web.Response()  # the client has left; without a response aiohttp logs a traceback
         finally:
             seen.finished = True
             self._changed.notify()
@@ -227,9 +224,8 @@ class FakeProvider(AuthorizationServer):
         if seen.path.endswith(_TOKEN_PATH):
             return *self._granted(seen, self._token_replies, self._grant_token), no_store
         if seen.path.endswith(_DEVICE_PATH):
-            grant = partial(self._start_device_login, page=self.url + _PAGE_PATH)
-            return *self._granted(seen, self._device_replies, grant), no_store
-        found = seen.path == _PAGE_PATH
+            return *self._granted(seen, self._device_replies, self._start_device_login), no_store
+        found = seen.path == "/device"
         reply = Reply.html("<!doctype html><title>Device login</title>Enter the code.") if found else Reply(status=404)
         return reply, answer_body(reply, ANTHROPIC, seen, ""), {}
 
@@ -247,10 +243,7 @@ class FakeProvider(AuthorizationServer):
         return next(self._replies, None) or Reply()
 
     def _granted(
-        self,
-        seen: SeenRequest,
-        script: Iterator[Reply | None],
-        grant: Callable[[Mapping[str, list[str]], str | None, float], dict[str, Any]],
+        self, seen: SeenRequest, script: Iterator[Reply | None], grant: Callable[[SeenRequest], dict[str, Any]]
     ) -> tuple[Reply, Body]:
         """Respond as an OAuth endpoint. A grant stays, however its response is lost."""
         reply = next(script, None) or Reply()
@@ -260,9 +253,7 @@ class FakeProvider(AuthorizationServer):
             error = reply.error or {400: "invalid_grant", 401: "invalid_client"}.get(reply.status, "server_error")
             return reply, json_body({"error": error, "error_description": error_of(reply)[2]})
         try:
-            if seen.method != "POST":
-                raise OAuthError("invalid_request", "Only POST is allowed here.", status=405)  # noqa: TRY301
-            return reply, json_body(grant(seen.form(), seen.headers.get("Authorization"), seen.at))
+            return reply, json_body(grant(seen))
         except OAuthError as error:
             headers = {"WWW-Authenticate": 'Basic realm="fake"'} if error.status == 401 else {}
             # The delays and cuts of the reply hold for a refusal as well.

@@ -9,7 +9,7 @@ import pytest
 from rxauth import StaticCredentials, anthropic_messages, openai_chat, recover_auth, to_async_iterable
 from rxauth.events import Block, Text, Thinking, ToolCall
 from rxauth.testing import FakeProvider, Reply
-from rxauth.testing._shapes import ErrorShape, Numbering
+from rxauth.testing._shapes import ErrorShape, Numbering, numbered
 
 ANSWER: list[Block] = [
     Thinking("Hm.", field="reasoning_content"),
@@ -56,6 +56,11 @@ async def test_tool_calls_are_read_in_any_numbering(openai: bool, numbering: Num
         return
     calls = [(block.name, block.arguments) for block in last.message.content if block.type == "toolCall"]
     assert calls == [("weather", {"city": "Paris"}), ("time", {"zone": "CET"})]
+
+
+def test_every_numbering_is_one_of_its_own() -> None:
+    cut = [numbered(1, "call", "weather", ["{", "}"], numbering) for numbering in (None, *get_args(Numbering))]
+    assert len(set(map(repr, cut))) == 12
 
 
 @formats
