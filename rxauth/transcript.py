@@ -93,13 +93,10 @@ class Transcript(abc.ObserverBase[Any]):
 
     def on_next(self, value: Any) -> None:
         """Add an event to its message."""
-        type_ = _text(value, "type")
-        if type_ == "start":
-            self._drafts.append(_Draft(value))
-        elif type_ in _EVENTS:
-            if not self._drafts or not self._drafts[-1].open:
-                self._drafts.append(_Draft())
-            self._drafts[-1].add(type_, value)
+        last = self._drafts[-1] if self._drafts else None
+        draft = _draft_of(value, last)
+        if draft is not None and draft is not last:
+            self._drafts.append(draft)
 
     def on_error(self, error: Exception) -> None:
         """Close an open message as `error`, and save.
@@ -185,13 +182,9 @@ def collect_message() -> Callable[[Observable[E]], Observable[AssistantMessage]]
 
             def on_next(event: E) -> None:
                 nonlocal draft
-                type_ = _text(event, "type")
-                if type_ == "start":
-                    draft = _Draft(event)
-                elif type_ in _EVENTS:
-                    draft.add(type_, event)
-                    if not draft.open:
-                        finish()
+                draft = _draft_of(event, draft) or draft
+                if not draft.open:
+                    finish()
 
             def on_completed() -> None:
                 if draft.open:
@@ -270,6 +263,18 @@ class _Draft:
 
 
 _EVENTS = frozenset({f"{kind}_{action}" for kind in _KINDS for action in ("start", "delta", "end")} | {"done", "error"})
+
+
+def _draft_of(event: Any, last: _Draft | None) -> _Draft | None:
+    """Return the draft that an event is part of: a new one, the last one, or none."""
+    type_ = _text(event, "type")
+    if type_ == "start":
+        return _Draft(event)
+    if type_ not in _EVENTS:
+        return None
+    draft = last if last is not None and last.open else _Draft()
+    draft.add(type_, event)
+    return draft
 
 
 def _text(value: Any, name: str) -> str:
