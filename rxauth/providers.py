@@ -12,7 +12,7 @@ Another provider needs no preset: every source takes a base URL, `OAuthCredentia
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -71,40 +71,31 @@ class Provider:
     regions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-_KIMI_LOGIN = OAuthApp(
-    client_id="17e5f671-d194-4dfb-9706-5516cb48c098",
-    device_url="https://auth.kimi.com/api/oauth/device_authorization",
-    token_url="https://auth.kimi.com/api/oauth/token",  # noqa: S106 - an address
-    host_envs=("KIMI_CODE_OAUTH_HOST", "KIMI_OAUTH_HOST"),
-)
+def _kimi(name: str, domain: str) -> Provider:
+    """Describe one of Kimi's deployments, which differ in their domain alone."""
+    login, api = f"https://auth.{domain}/api/oauth", f"https://api.{domain}/coding"
+    return Provider(
+        name=name,
+        base_urls=MappingProxyType({"anthropic-messages": api, "openai-chat": f"{api}/v1"}),
+        model="kimi-for-coding",
+        key_env="KIMI_API_KEY",
+        base_url_env="KIMI_CODE_BASE_URL",
+        oauth=OAuthApp(
+            client_id="17e5f671-d194-4dfb-9706-5516cb48c098",
+            device_url=f"{login}/device_authorization",
+            token_url=f"{login}/token",
+            host_envs=("KIMI_CODE_OAUTH_HOST", "KIMI_OAUTH_HOST"),
+        ),
+        wraps_empty=True,
+        shared_with_kimi=True,
+        device_header_prefix="X-Msh-",
+        regions=MappingProxyType({"mainland-cn": "kimi", "global": "kimi-global"}),
+    )
 
-KIMI = Provider(
-    name="kimi",
-    base_urls=MappingProxyType(
-        {"anthropic-messages": "https://api.kimi.com/coding", "openai-chat": "https://api.kimi.com/coding/v1"}
-    ),
-    model="kimi-for-coding",
-    key_env="KIMI_API_KEY",
-    base_url_env="KIMI_CODE_BASE_URL",
-    oauth=_KIMI_LOGIN,
-    wraps_empty=True,
-    shared_with_kimi=True,
-    device_header_prefix="X-Msh-",
-    regions=MappingProxyType({"mainland-cn": "kimi", "global": "kimi-global"}),
-)
 
-KIMI_GLOBAL = replace(
-    KIMI,
-    name="kimi-global",
-    base_urls=MappingProxyType(
-        {"anthropic-messages": "https://api.kimi.ai/coding", "openai-chat": "https://api.kimi.ai/coding/v1"}
-    ),
-    oauth=replace(
-        _KIMI_LOGIN,
-        device_url="https://auth.kimi.ai/api/oauth/device_authorization",
-        token_url="https://auth.kimi.ai/api/oauth/token",  # noqa: S106 - an address
-    ),
-)
+KIMI = _kimi("kimi", "kimi.com")
+
+KIMI_GLOBAL = _kimi("kimi-global", "kimi.ai")
 
 ANTHROPIC = Provider(
     name="anthropic",
