@@ -52,11 +52,7 @@ def stream(
     session: aiohttp.ClientSession | None,
     make_reader: Callable[[Emit, Exchange], Reader],
 ) -> Observable[AssistantEvent]:
-    """Stream the answer to a call, as a cold Observable.
-
-    Raises:
-        TypeError: `credentials` is not a credential source.
-    """
+    """Stream the answer to a call, as a cold Observable."""
     if not callable(getattr(credentials, "current", None)):
         # Without the value, which may be a token.
         raise TypeError("credentials is a credential source: StaticCredentials(token), or OAuthCredentials(...).")

@@ -62,23 +62,13 @@ class Call:
 
 
 def endpoint(base_url: str, path: str) -> str:
-    """Return the URL of a request.
-
-    Raises:
-        ValueError: no request can be made to it, or no token may be sent there.
-    """
     if "?" in checked_url(base_url, "base_url"):
         raise ValueError("base_url must not have a query: the path of the request is appended to it.")
     return base_url.rstrip("/") + path
 
 
 def encoded(request: Mapping[str, Any], added: Mapping[str, Any]) -> bytes:
-    """Encode a request for a stream, with the fields of `added` that it does not have.
-
-    Raises:
-        TypeError: `request` is not a mapping, or holds what JSON cannot.
-        ValueError: `stream` is false in the request, or a text in it is not Unicode.
-    """
+    """Encode a request for a stream, with the fields of `added` that it does not have."""
     if not isinstance(request, Mapping):
         raise TypeError(f"request is {type(request).__name__}; it is the wire payload, a mapping.")
     if request.get("stream") not in (None, True):
@@ -96,12 +86,7 @@ def _as_dict(value: object) -> dict[Any, Any]:
 
 
 def merged(fixed: Mapping[str, str], own: Mapping[Any, Any] | None) -> dict[str, str]:
-    """Return the headers of a request but for the token's; `own` may replace the others.
-
-    Raises:
-        TypeError: a name or a value is not a string.
-        ValueError: a header cannot be sent, or carries a token.
-    """
+    """Return the headers of a request but for the token's; `own` replace ours."""
     headers = {
         "accept": "text/event-stream",
         "accept-encoding": "identity",  # a compressed stream comes in lumps

@@ -63,11 +63,7 @@ class EventStreamDecoder:
         self._after_cr = False
 
     def feed(self, chunk: bytes) -> None:
-        """Decode the next bytes of the stream.
-
-        Raises:
-            EventTooLargeError: the rest of the stream cannot be decoded.
-        """
+        """Decode the next bytes of the stream."""
         if self._after_cr or _CR in chunk:
             chunk = self._with_line_feeds(chunk)
         # The whole events in this chunk, between the rest of one that has begun and the beginning of another.
@@ -142,9 +138,6 @@ class EventStreamDecoder:
         """End the stream, and return the name and data of a last event whose empty line is missing.
 
         The standard drops such an event; servers that forget the empty line are common.
-
-        Raises:
-            EventTooLargeError: as `feed`.
         """
         if self._partial_line:
             self.feed(b"\n")
