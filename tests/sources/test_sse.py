@@ -62,7 +62,7 @@ def plainly(stream: bytes) -> Seen:
 
 # fmt: off
 @pytest.mark.parametrize(("stream", "events"), [
-    pytest.param(b"event: a\r\ndata: 1\r\ndata: 2\r\n\r\n", [("a", "1\n2")], id="a CRLF is one end, wherever it is cut"),
+    pytest.param(b"event: a\r\ndata: 1\r\ndata: 2\r\n\r\n", [("a", "1\n2")], id="a CRLF is one, wherever it is cut"),
     pytest.param(b"data: one\r\r", [("", "one")], id="a CR ends a line"),
     pytest.param(b"data: one\r\n\ndata: two\r\r\n", [("", "one"), ("", "two")], id="CR and LF are one only in CRLF"),
     pytest.param(b"\xef\xbb\xbfdata: one\n\n", [("", "one")], id="one byte order mark at the start is skipped"),
