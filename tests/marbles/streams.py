@@ -6,43 +6,27 @@ from textwrap import dedent
 from typing import Any
 
 from hypothesis import strategies as st
-from reactivex.testing import TestScheduler
 
 from rxauth.errors import CredentialRejected
 from rxauth.events import AssistantMessage, Done, Error, Start, TextDelta, TextEnd, TextStart, ThinkingDelta
 from rxauth.marbles import Diagram, Mark, Timeline
-from rxauth.testing import marbles
 
 SECRET = "sk-ant-do-not-show"
 MESSAGE = AssistantMessage()
 REJECTED = Error("error", MESSAGE, CredentialRejected(f"no: {SECRET}", status=401, type="authentication_error"))
 DONE = Done("stop", MESSAGE)
-EVENTS = {"h": TextDelta(0, "Hello, "), "w": TextDelta(0, "world."), "e": REJECTED, "d": DONE}
 
 
-def stale_once(time: TestScheduler) -> marbles.Attempts:
-    """A stream that is rejected at the first subscription and answered at the next."""
-    return marbles.attempts(time, "s--e", "s--hw-(d|)", events=EVENTS)
-
-
-def lived(label: str, *elements: tuple[float, Any], completed: float | None = None, **more: Any) -> Timeline:
+def ticks(label: str, *elements: tuple[float, Any], completed: float | None = None, **more: Any) -> Timeline:
     """A timeline written by hand."""
     marks = [Mark(0, "subscribed"), *(Mark(at, "next", value) for at, value in elements)]
     if completed is not None:
         marks.append(Mark(completed, "completed"))
-    return Timeline(label, tuple(marks), **more)
-
-
-def ticks(label: str, *elements: tuple[float, Any], completed: float | None = None) -> Timeline:
-    return lived(label, *elements, completed=completed, unit="ticks")
+    return Timeline(label, tuple(marks), **{"unit": "ticks", **more})
 
 
 def deltas(count: int, begin: float, every: float) -> list[tuple[float, Any]]:
     return [(begin + at * every, TextDelta(0, f"word{at} ")) for at in range(count)]
-
-
-def drawn(diagram: Diagram, width: int = 80) -> list[str]:
-    return diagram.text(width).splitlines()
 
 
 def picture(text: str) -> list[str]:
@@ -51,13 +35,13 @@ def picture(text: str) -> list[str]:
 
 TIMES = st.floats(0, 1000, allow_nan=False) | st.integers(0, 20).map(float)
 _VALUES = [Start(), TextStart(0), TextDelta(0, "a few words"), TextEnd(0, "x"), ThinkingDelta(0, "x"), DONE, REJECTED]
-_ELEMENTS = st.sampled_from([*_VALUES, "a", 12345])
 _TEXTS = st.sampled_from(["POST /v1/messages 200", "POST /oauth/token 200", "x" * 90, ""])
 
 
 @st.composite
 def _timelines(draw: st.DrawFn) -> Timeline:
-    marks = [Mark(at, "next", value) for at, value in draw(st.lists(st.tuples(TIMES, _ELEMENTS), max_size=60))]
+    values = st.tuples(TIMES, st.sampled_from([*_VALUES, "a", 12345]))
+    marks = [Mark(at, "next", value) for at, value in draw(st.lists(values, max_size=60))]
     last = max((mark.time for mark in marks), default=0.0)
     end: Any = draw(st.sampled_from([None, "completed", "error", "disposed"]))
     if end is not None:

@@ -12,10 +12,13 @@ from reactivex import operators as ops
 from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
+from rxauth.events import TextDelta
 from rxauth.marbles import Diagram, Recorder, explain
 from rxauth.operators import buffer_until_live, flush_on_complete_or_error, recover_auth, retry_on_first_auth_error
 from rxauth.testing import marbles
-from tests.marbles.streams import picture, stale_once
+from tests.marbles.streams import DONE, REJECTED, picture
+
+EVENTS = {"h": TextDelta(0, "Hello, "), "w": TextDelta(0, "world."), "e": REJECTED, "d": DONE}
 
 
 def test_with_rxauth_the_second_attempt_is_all_that_is_seen() -> None:
@@ -23,7 +26,7 @@ def test_with_rxauth_the_second_attempt_is_all_that_is_seen() -> None:
     recovery = Recorder("recovery", scheduler=time)
     refreshed = marbles.cold(time, "--r|")
     explanation = explain(
-        stale_once(time),
+        marbles.attempts(time, "s--e", "s--hw-(d|)", events=EVENTS),
         buffer_until_live(),
         retry_on_first_auth_error(lambda _: refreshed, on_recovery=recovery.mark),
         flush_on_complete_or_error(),
@@ -73,26 +76,20 @@ def test_an_operator_is_named_as_in_the_pipe() -> None:
         explain(rx.of(1), ops.map(str), ops.map(str), labels=["one"])
 
 
-def test_a_stream_that_does_not_end_is_disposed_at_until() -> None:
+def test_a_virtual_stream_runs_to_its_end_or_until() -> None:
     time = TestScheduler()
-    explanation = explain(rx.interval(1, scheduler=time), scheduler=time, until=3.5)
-    assert explanation.ended
-    assert [(mark.time, mark.kind) for mark in explanation.rows[0].marks][-2:] == [(3, "next"), (3.5, "disposed")]
+    ended = explain(rx.interval(1, scheduler=time), scheduler=time, until=3.5)
+    assert ended.ended
+    assert [(mark.time, mark.kind) for mark in ended.rows[0].marks][-2:] == [(3, "next"), (3.5, "disposed")]
+    time = TestScheduler()
+    left = explain(marbles.cold(time, "-a"), scheduler=time)
+    assert (left.ended, left.rows[0].is_open) == (False, True)
 
 
 def test_a_cancelled_timer_does_not_stretch_the_axis() -> None:
-    def drawn(**options: Any) -> str:
-        time = TestScheduler()
-        return explain(marbles.cold(time, "-a-|"), scheduler=time, **options).text()
-
-    assert drawn(until=100) == drawn()
-
-
-def test_a_stream_with_nothing_left_to_do_is_open() -> None:
-    time = TestScheduler()
-    explanation = explain(marbles.cold(time, "-a"), scheduler=time)
-    assert not explanation.ended
-    assert explanation.rows[0].is_open
+    one, other = TestScheduler(), TestScheduler()
+    bounded = explain(marbles.cold(one, "-a-|"), scheduler=one, until=100)
+    assert bounded.text() == explain(marbles.cold(other, "-a-|"), scheduler=other).text()
 
 
 def test_without_a_loop_every_change_is_drawn() -> None:
@@ -114,25 +111,20 @@ async def test_a_live_stream_is_drawn_and_can_be_awaited() -> None:
     assert explanation.rows[-1].values == tuple("ABCDE")
     await asyncio.sleep(1)
     assert len(pictures) == 5, "two rows that change together are one picture"
-    asyncio.get_running_loop().call_later(1, subject.on_completed)
+    for number in range(1000):
+        subject.on_next(str(number))
+        await asyncio.sleep(0.001)
+    assert 5 + 5 <= len(pictures) <= 5 + 11, "a burst is drawn ten times a second"
+    await asyncio.sleep(1)
+    asyncio.get_running_loop().call_later(1, subject.on_next, "z")
+    asyncio.get_running_loop().call_later(1.05, subject.on_completed)
+    before = len(pictures)
     diagram = await explanation
     assert not diagram.rows[-1].is_open
     await asyncio.sleep(0)
     assert pictures[-1].text() == diagram.text() == (await explanation).text()
-
-
-@pytest.mark.looptime
-async def test_a_live_burst_is_drawn_ten_times_a_second() -> None:
-    subject: Subject[int] = Subject()
-    pictures: list[Diagram] = []
-    explain(subject, watch=pictures.append)
-    for number in range(1000):
-        subject.on_next(number)
-        await asyncio.sleep(0.001)
-    assert 5 <= len(pictures) <= 11
-    subject.on_completed()
     await asyncio.sleep(1)
-    assert not pictures[-1].rows[0].is_open
+    assert len(pictures) == before + 1, "the end is drawn at once, and once"
 
 
 def test_drawing_leaves_the_loop_to_the_stream_most_of_the_time() -> None:
