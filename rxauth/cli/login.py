@@ -83,7 +83,7 @@ class LoginPrompt:
 
     def __init__(self, *, browser: bool) -> None:
         self._browser = browser
-        self._one_line = screen.can_erase(sys.stderr)
+        self._erase = "\r\x1b[K" if screen.can_erase(sys.stderr) else ""
         self._prompted = False
         self._waiting = False
 
@@ -105,18 +105,18 @@ class LoginPrompt:
         """Show how long the login has been waiting, and how long the code is good."""
         doing = f"{waiting.trouble} Trying again" if waiting.trouble else f"Waiting for you, {waiting.elapsed:.0f} s"
         line = f"{doing}; the code is good for {waiting.remaining:.0f} s more."
-        if self._one_line:
+        if self._erase:
             # The next tick cannot erase a line that wraps.
             line = textwrap.shorten(line, max(8, shutil.get_terminal_size().columns - 1), placeholder="…")
-            screen.aside(f"\r\x1b[K{line}", end="")
+            screen.aside(f"{self._erase}{line}", end="")
         elif not self._waiting or waiting.trouble:
             screen.aside(line)
         self._waiting = True
 
     def end(self) -> None:
         """Erase the waiting line."""
-        if self._one_line and self._waiting:
-            screen.aside("\r\x1b[K", end="")
+        if self._waiting:
+            screen.aside(self._erase, end="")
         self._waiting = False
 
 

@@ -71,7 +71,7 @@ class Logins:
             return credential
         if self.file is not None and not os.path.exists(os.path.expanduser(self.file)):  # noqa: ASYNC240, PTH110, PTH111 - as the store does
             raise StoreError(f"There is no credential file {self.file}. Check --credentials.")
-        raise LoginRequired(f"{await self._nothing_found()}. {self._how_to_get_one()}")
+        raise LoginRequired(await self._nothing_found())
 
     def renewing(self, credential: Credential) -> CredentialSource:
         """Return a source of the stored login's tokens, which renews them where that is possible."""
@@ -167,19 +167,18 @@ class Logins:
         return same_address(credential.token_url, self.app.token_url)
 
     async def _nothing_found(self) -> str:
+        if self.file is not None:
+            action = f"Put one into {self.file} under the key {self.name!r}."
+        else:
+            variable = self.preset.key_env or "RXAUTH_TOKEN"
+            action = f"Run `{self._login_command}`, or set {variable}." if self.app else f"Set {variable}."
         for store in self.stores():
             with suppress(StoreError):
                 credential = await store.load()
                 if credential is not None and not self._is_ours(credential):
-                    host = urlsplit(credential.token_url or "").netloc
-                    return f"The login in {store.describe()} belongs to {host}, which is not the server you ask now"
-        return f"There is no credential for {self.name}"
-
-    def _how_to_get_one(self) -> str:
-        if self.file is not None:
-            return f"Put one into {self.file} under the key {self.name!r}."
-        variable = self.preset.key_env or "RXAUTH_TOKEN"
-        return f"Run `{self._login_command}`, or set {variable}." if self.app else f"Set {variable}."
+                    host, where = urlsplit(credential.token_url or "").netloc, store.describe()
+                    return f"The login in {where} belongs to {host}, which is not the server you ask now. {action}"
+        return f"There is no credential for {self.name}. {action}"
 
     def next_action(self) -> str:
         """Return the sentence that says how a person replaces a credential that the provider refuses."""
@@ -194,16 +193,15 @@ def logins_of(args: Namespace, preset: Provider | None = None) -> Logins:
     """Return the places for the login that the arguments name, and keep them in `args.logins`."""
     if preset is None:
         preset = preset_at(args.provider) if "://" in args.provider else preset_named(args.provider)
-    args.logins = Logins(args, preset)
-    return args.logins  # type: ignore[no-any-return]
+    logins = args.logins = Logins(args, preset)
+    return logins
 
 
 def preset_named(name: str, choices: Sequence[str] = (*PROVIDERS, "or give a base URL")) -> Provider:
     """Return the provider of that name; if there is none, the error lists `choices`."""
-    try:
-        return PROVIDERS[name]
-    except KeyError:
-        raise ValueError(f"There is no provider named {name!r} here: choose {', '.join(choices)}.") from None
+    if name not in PROVIDERS:
+        raise ValueError(f"There is no provider named {name!r} here: choose {', '.join(choices)}.")
+    return PROVIDERS[name]
 
 
 def preset_at(base_url: str, protocol: Protocol | None = None) -> Provider:
