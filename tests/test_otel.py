@@ -8,6 +8,12 @@ from typing import Any
 import pytest
 import reactivex as rx
 import tenacity
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
 from reactivex import Observable
 
 from rxauth import (
@@ -17,6 +23,7 @@ from rxauth import (
     anthropic_messages,
     buffer_until_live,
     flush_on_complete_or_error,
+    otel,
     recover_auth,
     retry_never_live,
     retry_on_first_auth_error,
@@ -24,19 +31,7 @@ from rxauth import (
 )
 from rxauth.testing import FakeProvider, Reply
 
-from .peers_needed import package
-
 pytestmark = pytest.mark.peer
-package("opentelemetry.sdk")
-
-from opentelemetry.sdk.metrics import MeterProvider  # noqa: E402
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: E402
-from opentelemetry.sdk.trace import TracerProvider  # noqa: E402
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
-from opentelemetry.trace import SpanKind, StatusCode  # noqa: E402
-
-from rxauth import otel  # noqa: E402
 
 REQUEST = {"model": "m", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
 
