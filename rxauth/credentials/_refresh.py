@@ -248,7 +248,7 @@ class Refresh:
     async def _leave_mark(self) -> bool:
         """Keep other processes from sending the same refresh token while it may still be answered."""
         until = self._login.clock() + self._login.answer_timeout
-        if not self._stored.keeps_retry_at or not await self._stored.set_retry_at(until):
+        if not await self._stored.set_retry_at(until):
             return False  # the lock stays held: a second use of the token would end the login
         self._retry_at = until
         return True

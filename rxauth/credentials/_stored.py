@@ -141,11 +141,6 @@ class Stored:
         """Raise StoreError if a save would fail now, as far as the store can tell."""
         await self._optional("check_can_save", "written")
 
-    @property
-    def keeps_retry_at(self) -> bool:
-        """Whether the store keeps, for other processes, the time at which the token endpoint may be called again."""
-        return callable(getattr(self._store, "save_retry_at", None))
-
     async def retry_at(self) -> float | None:
         """Return the Unix time before which the token endpoint is not to be called."""
         try:
@@ -156,13 +151,13 @@ class Stored:
         return float(value) if isinstance(value, int | float) else None
 
     async def set_retry_at(self, unix_seconds: float | None) -> bool:
-        """Store that time for other processes; return whether the store did."""
+        """Store that time for other processes; return whether the store keeps it."""
         try:
             await self._optional("save_retry_at", "written", unix_seconds)
         except CredentialError as error:
             log.debug("The time to retry at cannot be stored. %s", error)
             return False
-        return self.keeps_retry_at
+        return hasattr(self._store, "save_retry_at")
 
     def mark_dead(self, credential: Credential) -> None:
         """Report a refused refresh token, so that a store of several files skips the copies of it."""

@@ -47,13 +47,10 @@ class BindMounted(FaultyFiles):
     """A system on which the file cannot be renamed over, as one that is bind-mounted."""
 
     def replace(self, source: str, target: str) -> None:
-        self.__getattr__("replace")(*self._checked(source, target))
-
-    def _checked(self, source: str, target: str) -> tuple[str, str]:
         if not target.endswith(".bak"):
             self.calls.append("replace")
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-        return source, target
+        self.__getattr__("replace")(source, target)
 
 
 class ShortWrites:

@@ -61,12 +61,6 @@ async def test_extra_fields_cannot_replace_a_token(kind: Kind, tmp_path: Path) -
     assert tokens(await kind.store(tmp_path).load()) == ("a", "r")
 
 
-async def test_a_new_login_inherits_no_account(kind: Kind, tmp_path: Path) -> None:
-    kind.write(tmp_path)
-    await kind.store(tmp_path).save(Credential("a"))
-    assert (await kind.store(tmp_path).load()).account_id is None
-
-
 async def test_delete_removes_its_login_alone(kind: Kind, tmp_path: Path) -> None:
     path = kind.write(tmp_path, other={"b": 1})
     assert await kind.store(tmp_path).delete() is True

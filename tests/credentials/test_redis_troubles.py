@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -85,18 +84,6 @@ async def test_a_lost_answer_is_asked_for_again(redis: RedisServer, deed: bytes)
             await store.save(OLD)
         assert proxy.lost == 1
         assert tokens(await store.load()) == tokens(OLD)
-    assert redis.lock is None
-
-
-async def test_a_pause_longer_than_the_lock_writes_nothing(redis: RedisServer) -> None:
-    store = store_on(redis, timeout=0.2, lock_ttl=0.3)
-    with pytest.raises(StoreError, match="did not answer in time"):
-        async with store.locked():
-            redis.pause()
-            await store.save(OLD)
-    await asyncio.to_thread(threading.Event().wait, 0.3)
-    redis.go_on()
-    assert await store_on(redis).load() is None
     assert redis.lock is None
 
 

@@ -57,13 +57,6 @@ async def test_delete_says_whether_there_was_a_login(open_store: Open) -> None:
     assert await store.load() is None
 
 
-async def test_other_loops_see_a_save(open_store: Open) -> None:
-    store = open_store()
-    await asyncio.to_thread(lambda: asyncio.run(store.save(OLD)))
-    assert tokens(await store.load()) == tokens(OLD)
-    assert tokens(await asyncio.to_thread(lambda: asyncio.run(store.load()))) == tokens(OLD)
-
-
 @pytest.mark.parametrize("open_store", [*_FILES, _REDIS], indirect=True)
 @pytest.mark.parametrize("odd", [object(), float("nan"), {1, 2}], ids=["an object", "no number", "a set"])
 async def test_extra_fields_that_are_no_json_are_refused(open_store: Open, odd: object) -> None:
