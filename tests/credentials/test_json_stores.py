@@ -63,7 +63,9 @@ async def test_extra_fields_cannot_replace_a_token(kind: Kind, tmp_path: Path) -
 
 async def test_delete_removes_its_login_alone(kind: Kind, tmp_path: Path) -> None:
     path = kind.write(tmp_path, other={"b": 1})
+    path.with_name(f".{path.name}.bak").write_text("of a killed process")
     assert await kind.store(tmp_path).delete() is True
+    assert kind.names(tmp_path) == ({kind.file} if kind.key else set())
     assert (json.loads(path.read_text()) == {"other": {"b": 1}}) if kind.key else not path.exists()
 
 

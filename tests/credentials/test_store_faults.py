@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rxauth.credentials._stores._files import name_in_home
 from rxauth.errors import StoreError
 from tests.credentials.faulty_files import BindMounted, FaultyFiles
 from tests.credentials.kinds import KIMI_CODE, KINDS, NEW, OLD, OWN, PI, Kind, no_time, tokens
@@ -94,6 +95,19 @@ async def test_a_backup_counts_until_the_file_changes(kind: Kind, tmp_path: Path
     assert (await kind.store(tmp_path).load()).access_token == "access-3"
     await kind.store(tmp_path).save(OLD)
     assert kind.names(tmp_path) == {kind.file}
+
+
+@pytest.mark.parametrize("newest", [0, 1])
+async def test_the_newest_backup_counts(newest: int, tmp_path: Path, rxauth_home: Path) -> None:
+    """One was left where its directory became read-only; the next one is in rxauth's own directory."""
+    path = OWN.write(tmp_path)
+    backups = [path.with_name(".auth.json.bak"), Path(f"{name_in_home(str(path), 'backups')}.bak")]
+    backups[1].parent.mkdir()
+    for number, backup in enumerate(backups):
+        backup.write_bytes(path.read_bytes().replace(b"access-1", b"access-%d" % (number == newest)) + b"\nreplaced")
+        os.utime(backup, (1, 1 + (number == newest)))
+    path.write_text("!")
+    assert (await OWN.store(tmp_path).load()).access_token == "access-1"
 
 
 # Before a refresh token is spent -------------------------------------------------------------------------------------

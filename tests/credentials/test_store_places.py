@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rxauth.credentials import FileStore, KimiCliStore, KimiCodeStore, PiStore
+from rxauth.providers import KIMI, KIMI_GLOBAL
 from tests.credentials.kinds import KIMI_CODE
 
 ANN = {"HOME": "/home/ann"}
@@ -69,6 +70,8 @@ def test_kimi_code_stores_of_all_regions_are_found() -> None:
     def names(**environ: str) -> list[str]:
         return [Path(store.describe()).stem for store in KimiCodeStore.of_all_regions(environ=ANN | environ)]
 
+    presets = [preset.base_urls["openai-chat"] for preset in (KIMI, KIMI_GLOBAL)]
+    assert [store.base_url for store in KimiCodeStore.of_all_regions(environ=ANN)] == presets
     both = ["kimi-code", "kimi-code-env-0e4f99c69cc27850"]
     assert names() == both
     assert names(KIMI_CODE_OAUTH_HOST="https://auth.kimi.ai", KIMI_CODE_BASE_URL=GLOBAL["base_url"]) == both
