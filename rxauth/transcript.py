@@ -226,8 +226,12 @@ class _Draft:
         return self._message
 
     def end(self, reason: DoneReason | ErrorReason, error_message: str | None = None) -> None:
-        self._message = msgspec.structs.replace(self.message(), stop_reason=reason, error_message=error_message)
-        self.open = False
+        self._close(msgspec.structs.replace(self.message(), stop_reason=reason, error_message=error_message))
+
+    def _close(self, message: AssistantMessage) -> None:
+        self._message, self._read, self.open = message, True, False
+        self._blocks.clear()
+        self._deltas.clear()
 
     def add(self, type_: str, event: Any) -> None:
         if type_ in ("done", "error"):
@@ -250,9 +254,8 @@ class _Draft:
         carried = field(event, "message" if type_ == "done" else "error")
         message = _message(carried)
         if message is not None:
-            self._message, self._read = message, True
+            self._close(message)
             if message.stop_reason is not None:
-                self.open = False
                 return
             # The event alone says how it ended; the line in the file would be that of an open one.
         reason, text = field(event, "reason"), _text(carried, "error_message") or _text(carried, "message")
