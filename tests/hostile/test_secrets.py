@@ -11,8 +11,6 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -84,56 +82,43 @@ def test_each_echo_would_be_found() -> None:
     assert all(seen_in(f"{echo(token)} is bad") for token in (ACCESS, REFRESH, SECRET) for echo in ECHOES.values())
 
 
-@dataclass
 class Shown:
-    """Every text that a scenario leaves behind."""
+    """Every text that a scenario leaves behind; what is logged at DEBUG, by a loop in debug mode too, is one."""
 
-    texts: list[str] = field(default_factory=list)
-    exceptions: list[BaseException] = field(default_factory=list)
-    objects: list[object] = field(default_factory=list)
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self.texts: list[str] = []
+        self.exceptions: list[BaseException] = []
+        self.objects: list[object] = []
+        self._caplog = caplog
+        caplog.clear()
+        for name in (None, "asyncio", "aiohttp", "rxauth", "filelock"):
+            caplog.set_level(logging.DEBUG, logger=name)
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        loop.set_exception_handler(self._reported)
+
+    def _reported(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.texts.append(repr(context))
+        if "exception" in context:
+            self.exceptions.append(context["exception"])
 
     def secrets(self) -> list[str]:
         return seen_in(*self._all())
 
     def _all(self) -> Iterator[str]:
-        yield from self.texts
+        yield from (*self.texts, self._caplog.text, *(repr(vars(record)) for record in self._caplog.records))
         for error in self.exceptions:
             yield from traceback.format_exception(error)
             # As those show it who report an error with the variables of its frames.
             yield from traceback.TracebackException.from_exception(error, capture_locals=True).format()
             yield repr(error.args)
         for each in (*self.exceptions, *self.objects):
-            yield from (repr(each), str(each), f"{each}")
-            yield from (f"{name}={value!r}" for name, value in getattr(each, "__dict__", {}).items())
+            yield from texts_of(each)
 
-    @contextmanager
-    def everything(self) -> Iterator[None]:
-        """Log at DEBUG, with the records' arguments and tracebacks, what goes on in a loop in debug mode too."""
 
-        class Keep(logging.Handler):
-            def emit(handler, record: logging.LogRecord) -> None:
-                self.texts.extend((handler.format(record), repr(record.__dict__)))
-
-        loop = asyncio.get_running_loop()
-        loop.set_debug(True)
-        loop.set_exception_handler(self.reported)
-        root, keep = logging.getLogger(), Keep(logging.DEBUG)
-        loggers = [logging.getLogger(name) for name in (None, "asyncio", "aiohttp", "rxauth", "filelock")]
-        levels = [each.level for each in loggers]
-        root.addHandler(keep)
-        for each in loggers:
-            each.setLevel(logging.DEBUG)
-        try:
-            yield
-        finally:
-            root.removeHandler(keep)
-            for each, level in zip(loggers, levels, strict=True):
-                each.setLevel(level)
-
-    def reported(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self.texts.append(repr(context))
-        if "exception" in context:
-            self.exceptions.append(context["exception"])
+def texts_of(each: object) -> Iterator[str]:
+    yield from (repr(each), str(each), f"{each}")
+    yield from (f"{name}={value!r}" for name, value in getattr(each, "__dict__", {}).items())
 
 
 def log_each_step() -> None:
@@ -189,53 +174,53 @@ def replies(how: str) -> dict[str, tuple[list[Reply], list[Reply]]]:
 
 @pytest.mark.parametrize("ways", [list(ECHOES)[:3], list(ECHOES)[3:]], ids=["usual echoes", "other echoes"])
 @pytest.mark.parametrize("place", replies("as it is"))
-async def test_a_token_is_in_no_text(place: str, ways: list[str], tmp_path: Path) -> None:
+async def test_a_token_is_in_no_text(
+    place: str, ways: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for number, how in enumerate(ways):
         source, path = ((anthropic_messages, ""), (openai_chat, "/v1"))[number % 2]
-        seen = await shown_in(place, how, tmp_path / f"{number}.json", source, path)
+        seen = Shown(caplog)
+        await leave_texts(seen, place, how, tmp_path / f"{number}.json", source, path)
         assert (how, seen.secrets()) == (how, [])
 
 
-async def shown_in(place: str, how: str, file: Path, source: Any, path: str) -> Shown:
+async def leave_texts(seen: Shown, place: str, how: str, file: Path, source: Any, path: str) -> None:
     api_replies, token_replies = replies(how)[place]
-    seen = Shown()
     step_by_step = how == "as it is"  # takes its time, and is the same for all
     if step_by_step:
         log_each_step()
-    with seen.everything():
-        async with FakeProvider(
-            replies=api_replies, token_replies=token_replies, api_keys=[ACCESS], client_secret=SECRET
-        ) as fake:
-            store = (Watched if step_by_step else FileStore)(file, "key")
-            await store.save(CREDENTIAL)
-            credentials = OAuthCredentials(
-                store, token_url=fake.token_url, client_id=fake.client_id, client_secret=SECRET, sleep=no_time
-            )
+    async with FakeProvider(
+        replies=api_replies, token_replies=token_replies, api_keys=[ACCESS], client_secret=SECRET
+    ) as fake:
+        store = (Watched if step_by_step else FileStore)(file, "key")
+        await store.save(CREDENTIAL)
+        credentials = OAuthCredentials(
+            store, token_url=fake.token_url, client_id=fake.client_id, client_secret=SECRET, sleep=no_time
+        )
 
-            async def refresh(failure: object) -> Credential | None:
-                seen.objects.append(failure)
-                try:
-                    return await credentials.refresh(failure)
-                except Exception as error:
-                    seen.exceptions.append(error)
-                    raise
+        async def refresh(failure: object) -> Credential | None:
+            seen.objects.append(failure)
+            try:
+                return await credentials.refresh(failure)
+            except Exception as error:
+                seen.exceptions.append(error)
+                raise
 
-            stream = source(REQUEST, base_url=fake.url + path, credentials=credentials)
-            recovered = stream.pipe(recover_auth(refresh, on_recovery=seen.objects.append))
-            events = [event async for event in to_async_iterable(recovered)]
-            assert events[-1].type in ("error", "done")
-            seen.objects += [*events, store, credentials, recovered, await store.load()]
-            seen.texts += [f"{fake!r} {fake.requests} {fake.requests[0].headers}", *map(to_json, events)]
-            for event in events:
-                if isinstance(event, Error):
-                    assert event.cause is not None
-                    seen.exceptions.append(event.cause)
-                    seen.objects.append(event.error)
-            # Where it belongs it was.
-            assert fake.api_requests[0].token == ACCESS
-            assert all(REFRESH in each.form()["refresh_token"] for each in fake.token_requests)
+        stream = source(REQUEST, base_url=fake.url + path, credentials=credentials)
+        recovered = stream.pipe(recover_auth(refresh, on_recovery=seen.objects.append))
+        events = [event async for event in to_async_iterable(recovered)]
+        assert events[-1].type in ("error", "done")
+        seen.objects += [*events, store, credentials, recovered, await store.load()]
+        seen.texts += [f"{fake!r} {fake.requests} {fake.requests[0].headers}", *map(to_json, events)]
+        for event in events:
+            if isinstance(event, Error):
+                assert event.cause is not None
+                seen.exceptions.append(event.cause)
+                seen.objects.append(event.error)
+        # Where it belongs it was.
+        assert fake.api_requests[0].token == ACCESS
+        assert all(REFRESH in each.form()["refresh_token"] for each in fake.token_requests)
     assert "Canary" in file.read_text()
-    return seen
 
 
 @pytest.mark.parametrize(
@@ -252,7 +237,9 @@ async def shown_in(place: str, how: str, file: Path, source: Any, path: str) -> 
     ],
 )
 @pytest.mark.parametrize("client_auth", ["body", "basic"])
-async def test_an_answer_that_is_no_http_is_not_quoted(answer: bytes, client_auth: Any) -> None:
+async def test_an_answer_that_is_no_http_is_not_quoted(
+    answer: bytes, client_auth: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async def parrot(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer with the request, head and body in one line."""
         head = await reader.readuntil(b"\r\n\r\n")
@@ -261,42 +248,40 @@ async def test_an_answer_that_is_no_http_is_not_quoted(answer: bytes, client_aut
         request = head + await reader.readexactly(int(length[1]))
         writer.write(answer % b" ".join(request.split(b"\r\n")))
 
-    seen = Shown()
+    seen = Shown(caplog)
     log_each_step()
-    with seen.everything():
-        async with serving(parrot) as url:
-            for source in (anthropic_messages, openai_chat):
-                stream = source(REQUEST, base_url=url, credentials=StaticCredentials(CREDENTIAL))
-                *_, last = [event async for event in to_async_iterable(stream)]
-                assert isinstance(last, Error)
-                assert last.cause is not None
-                seen.exceptions.append(last.cause)
-            store = rxauth.MemoryStore(CREDENTIAL)
-            credentials = OAuthCredentials(store, token_url=url, client_auth=client_auth, sleep=no_time, **CLIENT)
-            with pytest.raises(rxauth.CredentialError) as not_refreshed:
-                await credentials.refresh(None)
-            seen.exceptions.append(not_refreshed.value)
-            with pytest.raises(rxauth.RxAuthError) as not_logged_in:
-                await device_login(device_url=url, token_url=url, on_prompt=seen.objects.append, **CLIENT)
-            # Not its frames' variables: the secret is an argument of the call that failed.
-            seen.texts += [*traceback.format_exception(not_logged_in.value), repr(not_logged_in.value)]
+    async with serving(parrot) as url:
+        for source in (anthropic_messages, openai_chat):
+            stream = source(REQUEST, base_url=url, credentials=StaticCredentials(CREDENTIAL))
+            *_, last = [event async for event in to_async_iterable(stream)]
+            assert isinstance(last, Error)
+            assert last.cause is not None
+            seen.exceptions.append(last.cause)
+        store = rxauth.MemoryStore(CREDENTIAL)
+        credentials = OAuthCredentials(store, token_url=url, client_auth=client_auth, sleep=no_time, **CLIENT)
+        with pytest.raises(rxauth.CredentialError) as not_refreshed:
+            await credentials.refresh(None)
+        seen.exceptions.append(not_refreshed.value)
+        with pytest.raises(rxauth.RxAuthError) as not_logged_in:
+            await device_login(device_url=url, token_url=url, on_prompt=seen.objects.append, **CLIENT)
+        # Not its frames' variables: the secret is an argument of the call that failed.
+        seen.texts += [*traceback.format_exception(not_logged_in.value), repr(not_logged_in.value)]
     assert seen.secrets() == []
 
 
 @pytest.mark.parametrize("source", [anthropic_messages, openai_chat], ids=["anthropic", "openai"])
-async def test_a_consumers_exception_has_no_token_in_a_frame(source: Any) -> None:
-    seen = Shown()
+async def test_a_consumers_exception_has_no_token_in_a_frame(source: Any, caplog: pytest.LogCaptureFixture) -> None:
+    seen = Shown(caplog)
 
     def consume(event: Any) -> None:
         if event.type == "text_delta":
             raise ValueError(event.delta)
 
-    with seen.everything():
-        async with FakeProvider(api_keys=[ACCESS]) as fake:
-            base_url = fake.url + ("/v1" if source is openai_chat else "")
-            source(REQUEST, base_url=base_url, credentials=StaticCredentials(ACCESS)).subscribe(consume)
-            while not seen.exceptions:
-                await asyncio.sleep(0)
+    async with FakeProvider(api_keys=[ACCESS]) as fake:
+        base_url = fake.url + ("/v1" if source is openai_chat else "")
+        source(REQUEST, base_url=base_url, credentials=StaticCredentials(ACCESS)).subscribe(consume)
+        while not seen.exceptions:
+            await asyncio.sleep(0)
     assert seen.secrets() == []
 
 
@@ -317,7 +302,7 @@ PUBLIC: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("make", PUBLIC.values(), ids=PUBLIC)
 def test_no_public_object_shows_a_token(make: Callable[[], object]) -> None:
-    assert Shown(objects=[make()]).secrets() == []
+    assert seen_in(*texts_of(make())) == []
 
 
 def test_a_stream_that_was_never_live_shows_no_token() -> None:
