@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import tenacity
-from reactivex import Observable
 from reactivex import operators as ops
 from reactivex.testing import TestScheduler
 
@@ -72,10 +71,6 @@ def silent(gate: Gate) -> Reply:
     return Reply.hang(gate, after=LIVE)
 
 
-def pings(_: Gate) -> Reply:
-    return Reply(body=[": a comment is a ping\n\n"] * 20)
-
-
 def before(words: str, reply: Callable[[Gate], Reply | None], **options: Any) -> Cell:
     return Cell(words, reply, WHOLE, failover=True, **options)
 
@@ -84,22 +79,28 @@ def after(reply: Callable[[Gate], Reply | None], words: str = SHOWN, **options: 
     return Cell(words, reply, **({"seen": BROKEN_OFF} | options))
 
 
+def in_band(error: str, **options: Any) -> Callable[[Gate], Reply]:
+    return lambda _: Reply.in_band_error(error, after=LIVE, **options)
+
+
+PINGS = Reply(body=[": a comment is a ping\n\n"] * 20)
+
 TABLE: dict[str, tuple[Cell | None, Cell | None]] = {
     "stale token": (
         Cell("one refresh, one more request: the answer", lambda _: None, WHOLE, requests=2, refreshes=1, stale=True),
-        after(lambda _: Reply.in_band_error("authentication_error", after=LIVE)),
+        after(in_band("authentication_error")),
     ),
     "dead login": (
         before("one refused refresh, then the backup answers", lambda _: None, refreshes=1, stale=True, revoked=True),
-        after(lambda _: Reply.in_band_error("authentication_error", after=LIVE)),
+        after(in_band("authentication_error")),
     ),
     "plan limit with 401": (
         before("the backup answers", lambda _: Reply(status=401, message=PLAN)),
-        after(lambda _: Reply.in_band_error("permission_error", after=LIVE, message=PLAN)),
+        after(in_band("permission_error", message=PLAN)),
     ),
     "overloaded": (
         before(AGAIN, lambda _: Reply(status=529), requests=3),
-        after(lambda _: Reply.in_band_error("overloaded_error", after=LIVE)),
+        after(in_band("overloaded_error")),
     ),
     "connection reset": (
         before(AGAIN, lambda _: Reply.reset(), requests=3),
@@ -114,7 +115,7 @@ TABLE: dict[str, tuple[Cell | None, Cell | None]] = {
         None,
     ),
     "pings only": (
-        before(f"ended after `first`; {AGAIN}", pings, requests=3, each_ping=IDLE / 2),
+        before(f"ended after `first`; {AGAIN}", lambda _: PINGS, requests=3, each_ping=IDLE / 2),
         None,
     ),
     "silence in the middle": (
@@ -152,20 +153,16 @@ def test_the_table_in_the_notebook_is_this_one() -> None:
     assert any("\n".join(markdown()) in text for text in texts)
 
 
-def source(wire: str, fake: FakeProvider, credentials: Any, *, pings: bool = False) -> Observable[Any]:
-    request: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-    if wire == "anthropic":
-        return anthropic_messages(request | {"max_tokens": 99}, base_url=fake.url, credentials=credentials, pings=pings)
-    return openai_chat(request, base_url=fake.url + "/v1", credentials=credentials, pings=pings)
-
-
 async def no_wait(seconds: float) -> None:
     """Return at once."""
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("wire", ["anthropic", "openai"])
-async def test_each_cell(cell: Cell, wire: str) -> None:
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [pytest.param(anthropic_messages, "", id="anthropic"), pytest.param(openai_chat, "/v1", id="openai")],
+)
+async def test_each_cell(cell: Cell, source: Any, path: str) -> None:
     gate, clock = Gate(), TestScheduler()
     reply = cell.reply(gate)
     async with (
@@ -186,23 +183,23 @@ async def test_each_cell(cell: Cell, wire: str) -> None:
             if event.type == "ping":
                 clock.advance_by(cell.each_ping)
 
-        subscription = (
-            source(wire, fake, credentials, pings=True)
-            .pipe(
-                ops.do_action(let_time_pass),
-                limit_silence(first=FIRST, idle=IDLE),
-                buffer_until_live(),
-                retry_on_first_auth_error(credentials.refresh),
-                retry_never_live(retrying=at_once),
-                switch_if_never_live(source(wire, backup, StaticCredentials("the backup's")).pipe(buffer_until_live())),
-                flush_on_complete_or_error(),
-            )
-            .subscribe(
-                seen.append,
-                lambda error: ended.set_result(type(error).__name__),
-                lambda: ended.set_result(None),
-                scheduler=clock,
-            )
+        request = {"model": "m", "max_tokens": 99, "messages": [{"role": "user", "content": "Hi"}]}
+        first = source(request, base_url=fake.url + path, credentials=credentials, pings=True)
+        second = source(request, base_url=backup.url + path, credentials=StaticCredentials("the backup's"))
+        stream = first.pipe(
+            ops.do_action(let_time_pass),
+            limit_silence(first=FIRST, idle=IDLE),
+            buffer_until_live(),
+            retry_on_first_auth_error(credentials.refresh),
+            retry_never_live(retrying=at_once),
+            switch_if_never_live(second.pipe(buffer_until_live())),
+            flush_on_complete_or_error(),
+        )
+        subscription = stream.subscribe(
+            seen.append,
+            lambda error: ended.set_result(type(error).__name__),
+            lambda: ended.set_result(None),
+            scheduler=clock,
         )
         held = 0
         while not ended.done():
