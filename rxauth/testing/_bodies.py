@@ -17,34 +17,34 @@ from rxauth.testing._wires import ERRORS, Answer, Speech, Wire
 EVENTS = "text/event-stream; charset=utf-8"
 
 
-class Body(NamedTuple):
+class Outgoing(NamedTuple):
     """The pieces of a body. What is no event stream is sent with its length."""
 
     content_type: str | None
     pieces: list[Step]
 
 
-def json_body(payload: Mapping[str, Any]) -> Body:
+def json_body(payload: Mapping[str, Any]) -> Outgoing:
     """Return a body of JSON."""
-    return Body("application/json", [msgspec.json.encode(payload)])
+    return Outgoing("application/json", [msgspec.json.encode(payload)])
 
 
-def events_body(pieces: Iterable[Piece]) -> Body:
+def events_body(pieces: Iterable[Piece]) -> Outgoing:
     """Return an event stream; a mapping in it is one event."""
-    return Body(EVENTS, [_encoded(piece) for piece in pieces])
+    return Outgoing(EVENTS, [_encoded(piece) for piece in pieces])
 
 
-def scripted_body(reply: Reply, seen: SeenRequest, text_type: str | None = None) -> Body:
+def scripted_body(reply: Reply, seen: SeenRequest, text_type: str | None = None) -> Outgoing:
     """Return the body that a test gave; a text is an event stream or an error page, unless its type is given."""
     body = reply.body(seen) if callable(reply.body) else reply.body
     if isinstance(body, Mapping):
         return json_body(body)
     if isinstance(body, str | bytes):
-        return Body(text_type or (EVENTS if reply.answers else "text/plain; charset=utf-8"), [_encoded(body)])
+        return Outgoing(text_type or (EVENTS if reply.answers else "text/plain; charset=utf-8"), [_encoded(body)])
     return events_body(body or ())
 
 
-def answer_body(reply: Reply, wire: Wire, seen: SeenRequest, usual: Answer) -> Body:
+def answer_body(reply: Reply, wire: Wire, seen: SeenRequest, usual: Answer) -> Outgoing:
     """Return the body of a reply to a request for an answer."""
     if reply.body is not None:
         return scripted_body(reply, seen)
@@ -52,7 +52,7 @@ def answer_body(reply: Reply, wire: Wire, seen: SeenRequest, usual: Answer) -> B
     shaped = None if reply.shape is None else shaped_error(reply.shape, code, error, message)
     if not reply.answers:
         if reply.status < 400 and reply.error is None:
-            return Body(None, [])
+            return Outgoing(None, [])
         return json_body(wire.error(error, message, None)) if shaped is None else events_body([shaped])
     request = seen.json()
     answer = usual if reply.answer is None else reply.answer

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from rxauth.testing._authorization import AuthorizationServer, OAuthError
-from rxauth.testing._bodies import Body, answer_body, error_of, json_body, scripted_body
+from rxauth.testing._bodies import Outgoing, answer_body, error_of, json_body, scripted_body
 from rxauth.testing._gate import Signal
 from rxauth.testing._replies import Reply
 from rxauth.testing._requests import Headers, SeenRequest
@@ -214,7 +214,7 @@ class FakeProvider(AuthorizationServer):
             seen.finished = True
             self._changed.notify()
 
-    def _answered(self, seen: SeenRequest) -> tuple[Reply, Body, Mapping[str, str]]:
+    def _answered(self, seen: SeenRequest) -> tuple[Reply, Outgoing, Mapping[str, str]]:
         # RFC 6749 section 5.1: a cache must not keep tokens.
         no_store = {"Cache-Control": "no-store", "Pragma": "no-cache"}
         wire = _wire(seen.path)
@@ -244,7 +244,7 @@ class FakeProvider(AuthorizationServer):
 
     def _granted(
         self, seen: SeenRequest, script: Iterator[Reply | None], grant: Callable[[SeenRequest], dict[str, Any]]
-    ) -> tuple[Reply, Body]:
+    ) -> tuple[Reply, Outgoing]:
         """Respond as an OAuth endpoint. A grant stays, however its response is lost."""
         reply = next(script, None) or Reply()
         if reply.body is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rxauth.events import Block, DoneReason, Text, Thinking
-from rxauth.testing._wires import ERRORS, Answer, Payload, Speech, Wire, openai_error, pieces
+from rxauth.testing._wires import ERRORS, Answer, Payload, Speech, Wire, openai_error, split
 
 
 def openai_response_events(
@@ -93,7 +93,7 @@ def _item(block: Block, index: int) -> tuple[Payload, Payload, list[Payload]]:
         whole = part | {"text": block.text}
         events: list[Payload] = [
             {"type": "response.content_part.added", "part": part},
-            *({"type": "response.output_text.delta", "delta": each, "logprobs": []} for each in pieces(block)),
+            *({"type": "response.output_text.delta", "delta": each, "logprobs": []} for each in split(block)),
             {"type": "response.output_text.done", "text": block.text, "logprobs": []},
             {"type": "response.content_part.done", "part": whole},
         ]
@@ -108,14 +108,14 @@ def _item(block: Block, index: int) -> tuple[Payload, Payload, list[Payload]]:
         name = "response.reasoning_summary"
         events = [
             {"type": f"{name}_part.added", "part": part},
-            *({"type": f"{name}_text.delta", "delta": each} for each in pieces(block)),
+            *({"type": f"{name}_text.delta", "delta": each} for each in split(block)),
             {"type": f"{name}_text.done", "text": block.thinking},
             {"type": f"{name}_part.done", "part": whole},
         ]
         return item, item | {"summary": [whole]}, [event | {"summary_index": 0} for event in events]
     item = {"id": f"fc_{index}", "type": "function_call", "call_id": block.id, "name": block.name, "arguments": ""}
     name = "response.function_call_arguments"
-    events = [{"type": f"{name}.delta", "delta": each} for each in pieces(block)]
+    events = [{"type": f"{name}.delta", "delta": each} for each in split(block)]
     done: Payload = {"type": f"{name}.done", "arguments": block.arguments_json}
     return item | status[0], item | {"arguments": block.arguments_json} | status[1], [*events, done]
 

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
-from rxauth.testing._bodies import EVENTS, Body, writes
+from rxauth.testing._bodies import EVENTS, Outgoing, writes
 from rxauth.testing._replies import Pause, Reply
 from rxauth.testing._requests import SeenRequest
 
@@ -23,7 +23,7 @@ _TURNS = 6
 
 
 async def send(
-    request: web.BaseRequest, seen: SeenRequest, reply: Reply, body: Body, headers: Mapping[str, str]
+    request: web.BaseRequest, seen: SeenRequest, reply: Reply, body: Outgoing, headers: Mapping[str, str]
 ) -> web.StreamResponse:
     """Send one response as its reply says."""
     await asyncio.sleep(reply.delay)

@@ -63,7 +63,7 @@ class Speech:
         self.model = model if isinstance(model, str) else "fake-model"
         # Roughly one token for four characters, as the tokenisers have it.
         self.input_tokens = max(1, len(str(request.get("messages") or request.get("input") or "")) // 4)
-        self.output_tokens = max(1, sum(len(pieces(block)) for block in self.content))
+        self.output_tokens = max(1, sum(len(split(block)) for block in self.content))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +85,10 @@ class Wire:
     request_id: str
 
 
-def pieces(block: Block) -> list[str]:
+def split(block: Block) -> list[str]:
     """Cut a block as a model writes it: words with the space before them, JSON anywhere.
 
-    >>> pieces(Text("Hello, big  world. ")), pieces(ToolCall("c1", "weather", '{"city": "Paris"}'))
+    >>> split(Text("Hello, big  world. ")), split(ToolCall("c1", "weather", '{"city": "Paris"}'))
     (['Hello,', ' big', '  world.', ' '], ['{"city"', ': "Pari', 's"}'])
     """
     if isinstance(block, ToolCall):
@@ -160,7 +160,7 @@ def _anthropic_stream(speech: Speech) -> list[Payload]:
 
 def _anthropic_blocks(block: Block) -> Iterator[tuple[Payload, Payload, list[Payload]]]:
     """Yield a block as it is opened, what a whole answer has in it, and its deltas; then what follows of its own."""
-    said = pieces(block)
+    said = split(block)
     match block:
         case Text():
             extra = block.extra
@@ -186,7 +186,7 @@ def _renumbered(call: ToolCall, index: int, numbering: Numbering | None) -> tupl
     """Return the events of a call that begins at an index, and the index after it."""
     events: list[Payload] = []
     last = index
-    for place, call_id, name, arguments in numbered(0, call.id, call.name, pieces(call), numbering):
+    for place, call_id, name, arguments in numbered(0, call.id, call.name, split(call), numbering):
         where = {} if place is None else {"index": index + place}
         last = max(last, index + (place or 0))
         if call_id or name:
@@ -243,7 +243,7 @@ def _openai_deltas(speech: Speech) -> Iterator[Payload]:
             calls += 1
             continue
         name = "content" if isinstance(block, Text) else block.field or "reasoning_content"
-        yield from ({name: each} for each in pieces(block))
+        yield from ({name: each} for each in split(block))
         if block.extra:
             yield block.extra
 
@@ -251,9 +251,9 @@ def _openai_deltas(speech: Speech) -> Iterator[Payload]:
 def _openai_call(call: ToolCall, index: int, numbering: Numbering | None) -> list[Payload]:
     if call.custom:
         opened = {"index": index, "id": call.id, "type": "custom", "custom": {"name": call.name, "input": ""}}
-        return [opened, *({"index": index, "custom": {"input": each}} for each in pieces(call))]
+        return [opened, *({"index": index, "custom": {"input": each}} for each in split(call))]
     payloads = []
-    for place, call_id, name, arguments in numbered(index, call.id, call.name, pieces(call), numbering):
+    for place, call_id, name, arguments in numbered(index, call.id, call.name, split(call), numbering):
         payload = {"index": place, "id": call_id, "type": "function"}
         function = {"name": name, "arguments": arguments}
         payloads.append(_present(payload) | {"function": _present(function)})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import os
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
+from http.client import HTTPConnection
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -54,17 +55,13 @@ def test_a_plain_test_gets_a_provider_that_is_running(fake_provider: FakeProvide
 
 @pytest.mark.fake_provider(client_id="of the class", answer="of the class", api_keys=["k"])
 class TestMarkers:
-    @pytest.mark.fake_provider(client_id="of the test", replies=[Reply(status=503)])
-    async def test_the_marker_nearest_to_the_test_wins_option_by_option(self, fake_provider: FakeProvider) -> None:
+    @pytest.mark.fake_provider(client_id="of the test", replies=[Reply(status=529)])
+    def test_the_marker_nearest_to_the_test_wins_option_by_option(self, fake_provider: FakeProvider) -> None:
         assert fake_provider.client_id == "of the test"
-        host, port = fake_provider.url.removeprefix("http://").split(":")
-        for expected in (b" 503 ", b"of the class"):
-            reader, writer = await asyncio.open_connection(host, int(port))
-            head = "POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nx-api-key: k\r\nConnection: close"
-            writer.write(f"{head}\r\n\r\n{{}}".encode())
-            assert expected in await reader.read()
-            writer.close()
-            await writer.wait_closed()
+        with closing(HTTPConnection(fake_provider.url.removeprefix("http://"), timeout=10)) as connection:
+            for expected in (b"overloaded_error", b"of the class"):
+                connection.request("POST", "/v1/messages", "{}", {"x-api-key": "k"})
+                assert expected in connection.getresponse().read()
 
 
 def test_the_public_names_are_these() -> None:
