@@ -139,19 +139,13 @@ def test_a_whole_answer_becomes_events() -> None:
     assert trace(events_of({"type": "message", "content": "Hi"})) == "0<text 0+Hi 0> stop"
 
 
-@pytest.mark.parametrize(
-    ("word", "reason"),
-    [
-        ("end_turn", "stop"),
-        ("stop_sequence", "stop"),
-        ("pause_turn", "pause"),
-        ("max_tokens", "length"),
-        ("model_context_window_exceeded", "length"),
-        ("tool_use", "toolUse"),
-        ("refusal", "refusal"),
-        ("a_new_one", "stop"),
-    ],
-)
+REASONS = {
+    "end_turn": "stop", "stop_sequence": "stop", "pause_turn": "pause", "max_tokens": "length", "tool_use": "toolUse",
+    "model_context_window_exceeded": "length", "refusal": "refusal", "a_new_one": "stop",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("word", "reason"), REASONS.items(), ids=REASONS)
 def test_a_reason_keeps_the_providers_word(word: str, reason: str) -> None:
     end = done(events_of(begin(), because(word), END))
     assert (end.reason, end.message.stop_details) == (reason, word)

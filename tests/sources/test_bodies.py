@@ -148,6 +148,7 @@ async def test_an_error_status_is_read_in_any_form(status: int) -> None:
     [
         pytest.param(b'{"error": {"code": 400, "message": "too long"}}', RequestRejected, id="an error before the cut"),
         pytest.param(b"Error: 401 tok", StreamCut, id="half a text, which may be half a token"),
+        pytest.param(b"data: Error: 401 tok", StreamCut, id="half a text in its frame"),
         pytest.param(sse(TEXT[ANTHROPIC][-1]), StreamCut, id="the reason for stopping"),
     ],
 )

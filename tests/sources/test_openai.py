@@ -155,19 +155,13 @@ def test_a_whole_answer_becomes_events() -> None:
     assert done(events).message.usage.input_tokens == 7
 
 
-@pytest.mark.parametrize(
-    ("word", "reason"),
-    [
-        ("stop", "stop"),
-        ("length", "length"),
-        ("max_tokens", "length"),
-        ("tool_calls", "toolUse"),
-        ("function_call", "toolUse"),
-        ("content_filter", "refusal"),
-        ("sensitive", "refusal"),
-        ("a_new_one", "stop"),
-    ],
-)
+REASONS = {
+    "stop": "stop", "length": "length", "max_tokens": "length", "tool_calls": "toolUse", "function_call": "toolUse",
+    "content_filter": "refusal", "sensitive": "refusal", "a_new_one": "stop",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("word", "reason"), REASONS.items(), ids=REASONS)
 def test_a_reason_keeps_the_providers_word(word: str, reason: str) -> None:
     end = done(events_of(say("a"), chunk({}, word), END))
     assert (end.reason, end.message.stop_details) == (reason, word)
