@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import string
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +26,7 @@ __all__ = ["LAST_SIGNS", "Sign", "alphabet_of", "cells", "clean", "failure_name"
 
 _MANY = 10  # a legend of more distinct values explains nothing: beyond that they are named by their type
 _LONG = 10**15  # Python refuses to write integers of some thousand digits
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_LETTERS = string.ascii_letters + string.digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +66,21 @@ def alphabet_of(timelines: Iterable[Timeline]) -> dict[str, Sign]:
     for mark in (mark for row in timelines for mark in row.marks if mark.kind == "next"):
         values.setdefault(name_of(mark.value), mark.value)
     used = {_EVENTS[name].letter for name in values if name in _EVENTS}
-    own = {name: letter for name, value in values.items() if (letter := _own_letter(value))}
-    signs = {name: Sign(letter, "") for name, letter in own.items() if letter not in used}
-    used |= {sign.letter for sign in signs.values()} | {"s", "e", "d"}
-    rest = {name: value for name, value in values.items() if name not in signs and name not in _EVENTS}
-    by_type = len(rest.keys() - own.keys()) > _MANY
-    for name, value in rest.items():
-        if by_type and name not in own and _event_type(value) is None:
+    by_type = sum(name not in _EVENTS and not _own_letter(value) for name, value in values.items()) > _MANY
+    signs = dict(_EVENTS)
+    for name, value in sorted(values.items(), key=lambda item: not _own_letter(item[1])):  # a letter keeps its own
+        own = _own_letter(value)
+        if by_type and not own and _event_type(value) is None:
             name = type(value).__name__
         if name not in signs:
             words = re.findall(r"[A-Za-z]+", name)
             initials = "".join(word[0] for word in words)
             letters = initials.lower() + initials.upper() + "".join(words).lower() + _LETTERS
-            signs[name] = Sign(next((letter for letter in letters if letter not in used), "·"), name)
-            used.add(signs[name].letter)
-    return {**_EVENTS, **signs}
+            free = (letter for letter in letters if letter not in used | {"s", "e", "d"})
+            letter = own if own and own not in used else next(free, "·")
+            signs[name] = Sign(letter, name if letter != own else "")
+            used.add(letter)
+    return signs
 
 
 def sign_of(mark: Mark, alphabet: Mapping[str, Sign]) -> Sign:

@@ -20,8 +20,8 @@ async def main(paths: list[Path]) -> None:
             begun = time.monotonic()
             executing.write(await executing.execute(executing.read(path), Path(directory)), path)
             print(f"{path.name}: {time.monotonic() - begun:.1f} s")
-    for path in pictures.store():
-        print(path.name)
+    for name in pictures.PICTURES:
+        (pictures.DIRECTORY / name).write_text(pictures.draw(name).svg())
 
 
 if __name__ == "__main__":

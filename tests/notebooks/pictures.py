@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 from reactivex.testing import TestScheduler
 
 from rxauth import recover_auth
@@ -16,7 +12,10 @@ from rxauth.testing import marbles
 from tests.notebooks import NOTEBOOKS
 
 DIRECTORY = NOTEBOOKS / "pictures"
-
+PICTURES = {
+    "problem.svg": (bare_retry, "A bare retry", "nothing will ever follow this start: the phantom"),
+    "solution.svg": (recover_auth, "rxauth", "one start, with the first sign of life"),
+}
 _EVENTS = {
     "a": TextDelta(0, "All "),
     "b": TextDelta(0, "is "),
@@ -25,40 +24,20 @@ _EVENTS = {
 }
 
 
-def problem() -> Diagram:
-    """A refresh and a second request: two starts reach the screen."""
-    return _picture(bare_retry, "A bare retry", "nothing will ever follow this start: the phantom")
-
-
-def solution() -> Diagram:
-    """The start is held until there is an answer: one reaches the screen."""
-    return _picture(recover_auth, "rxauth", "one start, with the first sign of life")
-
-
-PICTURES: dict[str, Callable[[], Diagram]] = {"problem.svg": problem, "solution.svg": solution}
-
-
-def store() -> list[Path]:
-    """Draw them again."""
-    DIRECTORY.mkdir(exist_ok=True)
-    for name, draw in PICTURES.items():
-        (DIRECTORY / name).write_text(draw().svg())
-    return [DIRECTORY / name for name in PICTURES]
-
-
-def _picture(operator: Callable[[Any], Any], name: str, remark: str) -> Diagram:
+def draw(name: str) -> Diagram:
+    """Draw a picture again."""
+    operator, title, remark = PICTURES[name]
     time = TestScheduler()
     refreshes = Recorder("refresh", scheduler=time)
     refreshed = marbles.cold(time, "--r|", {"r": "new token"}).pipe(refreshes)
     source = marbles.attempts(time, "s--e|", "s---a-b-c-(d|)", events=_EVENTS)
-    first, second, screen, refresh = explain(
-        source, operator(lambda failure: refreshed), labels=[name], scheduler=time, beside=[refreshes]
-    ).rows
+    explanation = explain(source, operator(lambda failure: refreshed), scheduler=time, beside=[refreshes])
+    first, second, screen, refresh = explanation.rows
     opened = next(mark.time for mark in screen.notifications if mark.value.type == "start")
     return Diagram(
         first.labelled("your stream"),
         refresh,
         second.labelled("and once more"),
         screen.labelled("the screen").with_note(remark, at=opened),
-        title=name,
+        title=title,
     )

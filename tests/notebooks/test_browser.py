@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
+import json
+import os
 import re
+import socket
 import statistics
 import subprocess
-import tarfile
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +23,6 @@ import pytest
 
 from tests import peers_needed
 from tests.notebooks import executing, paths
-from tests.notebooks.browser import chromium, files, jupyterlab, run_all, until
 from tests.notebooks.page import PYODIDE, build
 
 pytestmark = pytest.mark.notebook
@@ -28,17 +35,105 @@ CROWDED = """
 from rxauth.marbles import playground
 playground("s--e", "(s)" + "-a" * 28 + "-|")
 """
+_CHROMIUM = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--window-size=1300,1100"),
+]
+
+# JupyterLab draws only the cells in view, and asks whether it may fetch news.
+_SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "apputils-extension/themes": {"theme": "JupyterLab Light", "adaptive-theme": False},
+}
+
+
+@contextmanager
+def chromium(directory: Path, *, dark: bool = False) -> Iterator[Any]:
+    """A driver of Debian's Chromium with an empty profile."""
+    options = selenium.ChromeOptions()
+    options.binary_location = peers_needed.program("chromium")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for argument in (*_CHROMIUM, f"--user-data-dir={directory}"):
+        options.add_argument(argument)
+    if dark:
+        options.add_argument("--blink-settings=preferredColorScheme=0")
+    driver = selenium.Chrome(options=options, service=selenium.ChromeService(peers_needed.program("chromedriver")))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@contextmanager
+def files(folder: Path) -> Iterator[str]:
+    """A server of the files in a folder; its address."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def run_all(driver: Any, address: str, name: str) -> None:
+    """Open a notebook and run all its cells."""
+    driver.get(f"{address}/lab/tree/{name}?reset")
+    until(lambda: driver.execute_script("return window.jupyterapp?.shell.currentWidget?.sessionContext != null"), 60)
+    driver.set_script_timeout(110)
+    problem = driver.execute_async_script(
+        """
+        const done = arguments[0];
+        const { commands, shell } = window.jupyterapp;
+        shell.currentWidget.sessionContext.ready
+            .then(() => commands.execute('notebook:run-all-cells'))
+            .then(() => done(null), (error) => done(String(error)));
+        """
+    )
+    assert problem is None, problem
+
+
+def until(holds: Callable[[], Any], seconds: float) -> Any:
+    """Wait for something in another process, which has no event to wait for."""
+    end = time.monotonic() + seconds
+    while not (value := holds()):
+        assert time.monotonic() < end, f"not so after {seconds} s"
+        time.sleep(0.05)
+    return value
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("notebooks")
+    """A JupyterLab server on copies of the notebooks; its address."""
+    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
     for path in paths():
         (folder / path.name).write_bytes(path.read_bytes())
     crowded = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CROWDED)], metadata=executing.METADATA)  # type: ignore[no-untyped-call]
     executing.write(crowded, folder / "crowded.ipynb")
-    with jupyterlab(folder, tmp_path_factory.mktemp("home")) as address:
-        yield address
+    for name, values in _SETTINGS.items():
+        path = home / "config/lab/user-settings/@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    places = {"HOME": "", "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime"}
+    env = {**os.environ, **{name: str(home / place) for name, place in places.items()}}
+    options = [f"--ServerApp.port={port}", f"--ServerApp.root_dir={folder}", "--IdentityProvider.token="]
+    options += ["--ip=127.0.0.1", "--no-browser", "--allow-root", "--expose-app-in-browser"]
+    command = [sys.executable, "-m", "jupyterlab", *options]
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            until(lambda: _listens(port), 60)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -186,14 +281,8 @@ def test_a_static_page_runs_python_by_itself(tmp_path: Path) -> None:
     if packed.returncode:
         peers_needed.missing(f"npm cannot get Pyodide: {packed.stderr.strip()[-200:]}")
     build(tmp_path / "page", "./package")
-    with tarfile.open(next(tmp_path.glob("pyodide-*.tgz"))) as archive:
-        for member in archive.getmembers():  # `filter` is not there in Debian 12's Python
-            if member.name.endswith((".mjs", ".wasm", ".zip", ".json")):
-                content = archive.extractfile(member)
-                assert content is not None
-                path = tmp_path / "page" / "package" / Path(member.name).name
-                path.parent.mkdir(exist_ok=True)
-                path.write_bytes(content.read())
+    (packed_file,) = tmp_path.glob("pyodide-*.tgz")
+    subprocess.run(["tar", "-xzf", packed_file, "-C", tmp_path / "page"], check=True)
     with files(tmp_path / "page") as address, chromium(tmp_path / "profile", dark=True) as browser:
         browser.get(f"{address}/index.html")
         page = Playground(browser, seconds=90)

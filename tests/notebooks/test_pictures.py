@@ -16,12 +16,12 @@ def test_the_notebooks_are_numbered() -> None:
 @pytest.mark.parametrize("name", pictures.PICTURES)
 def test_a_picture_of_the_readme_is_drawn_as_now(name: str) -> None:
     stored = pictures.DIRECTORY / name
-    assert stored.read_text() == pictures.PICTURES[name]().svg(), "python -m tests.notebooks draws it again"
+    assert stored.read_text() == pictures.draw(name).svg(), "python -m tests.notebooks draws it again"
     assert f"({stored.relative_to(README.parent)})" in README.read_text()
 
 
 def test_the_pictures_show_two_starts_and_one() -> None:
-    screens = [picture().rows[-1].values for picture in (pictures.problem, pictures.solution)]
+    screens = [pictures.draw(name).rows[-1].values for name in pictures.PICTURES]
     assert [[event.type for event in seen].count("start") for seen in screens] == [2, 1]
 
 
