@@ -8,15 +8,19 @@ Exit codes: 0 done, 1 the stream ended in an error, 2 usage or a credential file
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from importlib import import_module
+from typing import Any, TypeVar
 
 from rxauth.cli import screen
-from rxauth.cli.running import DONE, FAILED, USAGE, exit_code
 from rxauth.credentials import finish_refreshes, is_refreshing
-from rxauth.errors import RxAuthError
+from rxauth.errors import LoginRequired, RxAuthError, StoreError
 
 __all__ = ["main"]
+
+DONE, FAILED, USAGE, LOGIN_REQUIRED, INTERRUPTED = 0, 1, 2, 3, 130
+
+T = TypeVar("T")
 
 
 def main(argv: Sequence[str] | None = None, *, pace: float = 1.0) -> int:
@@ -63,3 +67,43 @@ def _run(args: Namespace) -> int:
         screen.complain(str(error))
         return exit_code(error)
     return code
+
+
+def exit_code(error: object) -> int:
+    """Return the exit code for an error, or for another way to end."""
+    match error:
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case SystemExit(code=int() as code):  # SIGTERM; --help and --version
+            return code
+        case LoginRequired():
+            return LOGIN_REQUIRED
+        case StoreError() | ValueError():
+            return USAGE
+    return FAILED
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine as `asyncio.run` does, without its wait for threads."""
+    import asyncio
+
+    class Loop(asyncio.SelectorEventLoop):
+        async def shutdown_default_executor(self, *_: object) -> None:
+            """Do not wait up to half a minute for a thread that resolves a name; the process ends without it."""
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        return runner.run(work)
+
+
+def run_without_loop(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine that seldom has to wait: it starts faster without asyncio."""
+    work = function()
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    except RuntimeError:  # no running event loop: it has to wait
+        pass
+    work.close()
+    return run(function())

@@ -15,8 +15,7 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
-from rxauth.cli import screen
-from rxauth.cli.running import DONE, FAILED, run
+from rxauth.cli import DONE, FAILED, run, screen
 from rxauth.credentials import MemoryStore, OAuthCredentials
 from rxauth.events import AssistantEvent, Done, Start, to_json
 from rxauth.marbles import Diagram, Recorder, Timeline

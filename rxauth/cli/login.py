@@ -10,9 +10,8 @@ import webbrowser
 from argparse import Namespace
 from contextlib import suppress
 
-from rxauth.cli import screen
+from rxauth.cli import DONE, run, screen
 from rxauth.cli.logins import Logins, logins_of
-from rxauth.cli.running import DONE, run
 from rxauth.credentials import DevicePrompt, DeviceWaiting, KimiCodeStore, device_login
 from rxauth.errors import LoginRequired, StoreError
 

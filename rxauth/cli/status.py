@@ -9,10 +9,9 @@ from argparse import Namespace
 from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
-from rxauth.cli import screen
+from rxauth.cli import DONE, USAGE, run, screen
 from rxauth.cli.logins import Logins, oauth_app
 from rxauth.cli.notes import has_ended, home
-from rxauth.cli.running import DONE, USAGE, run
 from rxauth.credentials import CredentialStore, FileStore
 from rxauth.errors import StoreError
 from rxauth.providers import PROVIDERS

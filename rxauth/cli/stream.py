@@ -11,9 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rxauth.addresses import checked_url
-from rxauth.cli import screen
+from rxauth.cli import DONE, exit_code, run, screen
 from rxauth.cli.logins import logins_of, preset_at, preset_named
-from rxauth.cli.running import DONE, exit_code, run
 from rxauth.errors import (
     ConnectionFailed,
     CredentialError,

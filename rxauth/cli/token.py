@@ -10,9 +10,8 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rxauth.cli import notes, screen
+from rxauth.cli import DONE, notes, run, run_without_loop, screen
 from rxauth.cli.logins import Logins, logins_of
-from rxauth.cli.running import DONE, run, run_without_loop
 from rxauth.errors import CredentialError, CredentialRejected, LoginRequired
 
 if TYPE_CHECKING:
