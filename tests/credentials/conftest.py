@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import peers_needed
+from tests.credentials.kinds import KINDS, Kind
 from tests.credentials.oauth import Time
 from tests.credentials.token_server import TokenServer, running
 
@@ -73,6 +74,13 @@ def server() -> Iterator[TokenServer]:
 def now() -> Time:
     """Both clocks of an `OAuthCredentials`."""
     return Time()
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Each store that keeps a credential in a JSON file."""
+    found: Kind = request.param
+    return found
 
 
 class NodePeer:

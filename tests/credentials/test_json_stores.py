@@ -15,14 +15,8 @@ import pytest
 from rxauth.credentials import Credential, FileStore
 from rxauth.errors import StoreError
 from tests.credentials.faulty_files import AnotherUser, FaultyFiles, ShortWrites
-from tests.credentials.kinds import KIMI_CODE, KINDS, NEW, OLD, OTHERS, OWN, PI, Kind, Waits, no_time, tokens
+from tests.credentials.kinds import KIMI_CODE, NEW, OLD, OTHERS, OWN, PI, Kind, Waits, no_time, tokens
 from tests.credentials.tracebacks import with_variables
-
-
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
 
 
 def mode(path: Path) -> int:

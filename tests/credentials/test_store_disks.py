@@ -15,6 +15,8 @@ from tests.credentials.kinds import OWN, PI, Kind
 
 pytestmark = pytest.mark.slow
 
+of_ours_and_pis = pytest.mark.parametrize("kind", [OWN, PI], ids=lambda kind: kind.name)
+
 _PRELUDE = """
 import asyncio, os, subprocess, sys
 from pathlib import Path
@@ -52,12 +54,6 @@ async def refresh(store, *credentials):
 """
 
 
-@pytest.fixture(params=[OWN, PI], ids=lambda kind: kind.name)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
-
-
 def in_own_mounts(script: str, directory: Path, kind: Kind, way: str = "") -> list[str]:
     """Run a script that mounts file systems which only it sees; return its lines."""
     if os.geteuid() != 0:
@@ -71,6 +67,7 @@ def in_own_mounts(script: str, directory: Path, kind: Kind, way: str = "") -> li
     return done.stdout.splitlines()
 
 
+@of_ours_and_pis
 def test_a_bind_mounted_file_is_written_in_place(kind: Kind, tmp_path: Path) -> None:
     host = kind.write(tmp_path / "host")
     inode = host.stat().st_ino
@@ -117,6 +114,7 @@ def test_a_writable_file_in_a_directory_that_is_not(way: str, tmp_path: Path, rx
     assert [each.suffix for each in rxauth_home.rglob("*") if each.is_file()] == [".lock"]
 
 
+@of_ours_and_pis
 @pytest.mark.parametrize("way", ["renamed", "mounted"])
 def test_a_full_disk_is_found_in_time(kind: Kind, way: str, tmp_path: Path) -> None:
     """And room that was found is kept: the disk may fill up while the server answers."""

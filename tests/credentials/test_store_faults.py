@@ -13,13 +13,7 @@ import pytest
 from rxauth.credentials._stores._files import name_in_home
 from rxauth.errors import StoreError
 from tests.credentials.faulty_files import BindMounted, FaultyFiles
-from tests.credentials.kinds import KIMI_CODE, KINDS, NEW, OLD, OWN, PI, Kind, no_time, tokens
-
-
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
+from tests.credentials.kinds import KIMI_CODE, NEW, OLD, OWN, PI, Kind, no_time, tokens
 
 
 async def refresh(kind: Kind, directory: Path, files: Any) -> StoreError | None:

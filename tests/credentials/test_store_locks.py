@@ -16,12 +16,6 @@ from rxauth.errors import StoreError
 from tests.credentials.kinds import KIMI_CLI, KIMI_CODE, KINDS, NEW, OWN, PI, Kind, Waits, count, counted, no_time
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
-
-
 @pytest.mark.parametrize("again", [False, True], ids=["removed", "removed and made again"])
 async def test_a_lost_lock_lets_nothing_be_saved(kind: Kind, again: bool, tmp_path: Path) -> None:
     before = kind.write(tmp_path).read_bytes()
