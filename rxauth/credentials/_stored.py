@@ -157,7 +157,7 @@ class Stored:
         except CredentialError as error:
             log.debug("The time to retry at cannot be stored. %s", error)
             return False
-        return hasattr(self._store, "save_retry_at")
+        return callable(getattr(self._store, "save_retry_at", None))
 
     def mark_dead(self, credential: Credential) -> None:
         """Report a refused refresh token, so that a store of several files skips the copies of it."""

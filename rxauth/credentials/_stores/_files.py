@@ -58,16 +58,9 @@ class NotOurs(Exception):
 
 
 def read_whole(path: str, files: Files, *, tighten: bool = False) -> tuple[bytes, os.stat_result] | None:
-    """Return the content of the file at `path`, and its status; `None` if there is none.
+    """Return the content of a file and its status, `None` if there is none; `tighten` then removes others' permissions.
 
-    Args:
-        path: the file.
-        files: the operating system's calls.
-        tighten: remove other users' permissions. The returned status is the one from before.
-
-    Raises:
-        NotOurs: it is not a regular file, or another user's.
-        OSError: it cannot be read.
+    Raises NotOurs, or OSError if it cannot be read.
     """
     try:
         # Non-blocking: a FIFO in that place would otherwise block for ever.
@@ -136,16 +129,7 @@ class Room:
     its directory is read-only, its group cannot be kept) is written in place, after a complete copy was stored as its
     backup: a reader takes the backup if the file is not whole, or still has the content that was to be replaced. Only
     the holder of the file's lock may use this: the temporary file has a fixed name, so that the next holder removes a
-    killed one's.
-
-    Args:
-        path: the file itself, no symlink.
-        size: bytes to reserve.
-        files: the operating system's calls.
-        private: give the file the mode 0600; else it keeps its mode.
-
-    Raises:
-        OSError: there is no room, or the file can neither be replaced nor written. Nothing has changed.
+    killed one's. A private file gets the mode 0600; another keeps its mode. Each step raises OSError.
     """
 
     def __init__(self, path: str, size: int, files: Files, *, private: bool) -> None:
@@ -207,11 +191,7 @@ class Room:
             files.fsync(self._target)
 
     def write(self, content: bytes, last_check: Callable[[], None]) -> None:
-        """Make `content` the content of the file. If `last_check` raises, nothing is changed.
-
-        Raises:
-            OSError: it was not written.
-        """
+        """Make `content` the content of the file. If `last_check` raises, nothing is changed."""
         files = self._files
         _write(self._file, content, files)
         files.ftruncate(self._file, len(content))

@@ -55,12 +55,9 @@ class System(TypedDict, total=False):
 
 
 class JsonFileStore(ABC):
-    """A login inside a JSON object in a file. A subclass gives the lock, and says how a login is written.
+    """A login inside a JSON object in a file: in the field `key`, or without one the whole object.
 
-    Args:
-        path: the file; symlinks are followed and stay.
-        key: the field that holds the login; `None` if the whole object is the login.
-        clock, sleep, files: see `System`.
+    A subclass gives the lock, and says how a login is written.
     """
 
     # Whether the file is rxauth's own: its mode becomes 0600, and an empty one is an error. Another program's file

@@ -33,11 +33,7 @@ class Lock(ABC):
 
     @abstractmethod
     async def acquire(self) -> None:
-        """Wait for it.
-
-        Raises:
-            StoreError: it can never be acquired.
-        """
+        """Wait for it. Raises StoreError if it can never be acquired."""
 
     @abstractmethod
     def is_held(self) -> bool:
@@ -64,11 +60,7 @@ class Flock(Lock):
     """`flock(2)` on a file that is never removed, by the package filelock.
 
     It belongs to the open file, so each acquisition opens the file again: that excludes threads and tasks too. The
-    system releases it when its holder dies.
-
-    Args:
-        paths: the lock file, and others for a directory in which none can be made.
-        sleep: waits between two attempts, in seconds.
+    system releases it when its holder dies. The second path is for a directory in which no file can be made.
     """
 
     def __init__(self, *paths: str, sleep: Sleep) -> None:
@@ -125,27 +117,16 @@ class LockDirectory(Lock):
     `mkdir` excludes others. The holder sets the directory's mtime again and again; a directory whose mtime is older
     than the stale time belongs to a dead holder, and a process that finds it removes it and makes its own. So the lock
     is lost if the holder's loop hangs for longer than that.
-
-    Args:
-        path: the directory that is the lock; its missing parents are made.
-        stale: seconds without a sign of life after which the holder counts as dead. All programs must agree on it.
-        update: seconds between two signs of life; far below `stale`.
-        clock: returns the Unix time in seconds; mtimes are compared with it, by the other programs too.
-        sleep: waits between two attempts, in seconds.
     """
 
     path: Path
-    stale: float
-    update: float
+    stale: float  # s, the same in all programs
+    update: float  # s between two signs of life
     clock: Callable[[], float]
     sleep: Sleep
 
     async def acquire(self) -> None:
-        """Wait until it is free or its holder is dead.
-
-        Raises:
-            StoreError: the directory can neither be made nor taken over.
-        """
+        """Wait until it is free or its holder is dead."""
         import asyncio
 
         self._loop = asyncio.get_running_loop()

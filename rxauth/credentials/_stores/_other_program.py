@@ -81,11 +81,7 @@ class Notes:
 class OtherProgramStore(JsonFileStore):
     """A login in another program's file, which has no field for the token endpoint and for its Retry-After.
 
-    Args:
-        path, key: see `JsonFileStore`.
-        token_url: the endpoint whose logins the program keeps there; `None` if it may be any.
-        environ: environment variables, for rxauth's own directory.
-        system: see `System`.
+    `token_url` is the endpoint whose logins the program keeps there; `None` if it may be any.
     """
 
     def __init__(

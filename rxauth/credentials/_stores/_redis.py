@@ -237,11 +237,7 @@ class RedisStore:
             return bool(was_there)
 
     async def _run(self, script: str, *arguments: str | int, within: float | None = None) -> Any:
-        """Return what a script returns.
-
-        Raises:
-            StoreError: the server cannot be used, or did not answer in time.
-        """
+        """Return what a script returns. Raises StoreError if the server cannot be used, or did not answer in time."""
         # Uninterrupted: after half a conversation it is not known whether the lock is taken or a token stored. And
         # redis-py swallows about half of all cancellations (8.1, measured).
         return await _uninterrupted(self._eval(script, arguments, within or self._timeout))
