@@ -171,7 +171,7 @@ def test_counts_of_another_kind_are_ignored(usage: Any) -> None:
 
 # fmt: off
 @pytest.mark.parametrize(("payloads", "end"), [
-    pytest.param([begin(), because("end_turn"), END, delta(0, text="b"), "garbage", {"type": "error"}], "stop",
+    pytest.param([begin(), OPEN, because("end_turn"), END, delta(0, text="b"), "garbage", {"type": "error"}], "stop",
                  id="more after the end"),
     pytest.param([begin(), because("max_tokens")], "length", id="no message_stop"),
     pytest.param([begin(), because(None), END], "stop", id="no reason"),

@@ -182,6 +182,11 @@ def test_token_of_digits_is_scrubbed_from_the_code() -> None:
     assert [made.failure(Report("m", None, code)).code for code in (123456, 5)] == [None, 5]
 
 
+def test_token_that_begins_another_leaves_no_rest_of_it() -> None:
+    made = exchange(401, credential=Credential("canary", refresh_token="canary-and-more"))
+    assert made.clean("canary-and-more, canary") == "[removed], [removed]"
+
+
 @settings(deadline=None)
 @given(st.text(), st.integers(1, 50))
 def test_clean_text_is_one_printable_line_within_its_bound(text: str, limit: int) -> None:
