@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import reactivex as rx
@@ -191,13 +192,6 @@ async def pydantic_ai_oauth(login: Login) -> AsyncIterator[Ask]:
                 request.url = request.url.copy_with(scheme="http", host=server.host, port=server.port, path=path)
             return await super().handle_async_request(request)
 
-    class Source:
-        async def load(self) -> Credential:
-            return await login.credential()
-
-        async def save(self, credential: Credential) -> None:
-            await login.store.save(credential)
-
     class Provider(OAuthCredentialsProvider[Credential]):
         name = "fake"
         base_url = "https://provider.test/v1"
@@ -209,7 +203,8 @@ async def pydantic_ai_oauth(login: Login) -> AsyncIterator[Ask]:
             return await login.granted(http_client, credentials)
 
     http_client = httpx2.AsyncClient(transport=Loopback(), timeout=login.timeout)
-    provider = Provider(None, credential_source=Source(), openai_client=None, http_client=http_client)
+    source: Any = SimpleNamespace(load=login.credential, save=login.store.save)
+    provider = Provider(None, credential_source=source, openai_client=None, http_client=http_client)
     model: Any = OpenAIChatModel("m", provider=provider)
     agent = Agent(FallbackModel(model, model), model_settings=ModelSettings(first_event_timeout=login.first))
 
