@@ -20,6 +20,8 @@ Open: TypeAlias = Callable[[str, Token], Callable[[], Any]]
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 CHAT: Any = {"model": "m", "messages": MESSAGES, "stream": True}
 QUESTION: Any = CHAT | {"max_tokens": 99}
+ASKED: Any = {"model": "m", "messages": MESSAGES, "max_tokens": 99}
+RESPOND: Any = {"model": "m", "input": "hi", "stream": True}
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # litellm asks a server on the net when it is imported
 
 
@@ -132,6 +134,14 @@ def langchain(url: str, token: Token) -> Any:
     return package("langchain_openai").ChatOpenAI(api_key=token(), **options)
 
 
+def langchain_astream(url: str, token: Token) -> Callable[[], Any]:
+    return lambda: langchain(url, token).astream("hi")
+
+
+def langchain_astream_events(url: str, token: Token) -> Callable[[], Any]:
+    return lambda: langchain(url, token).astream_events("hi", version="v2")
+
+
 def openai_agents(url: str, token: Token) -> Callable[[], Any]:
     agents, openai = package("agents"), package("openai")
     agents.set_tracing_disabled(True)
@@ -160,9 +170,13 @@ def bedrock(url: str, token: Token) -> Callable[[], Any]:
 # What the providers send
 
 
-def forms(status_body: Any, opening: Any, error: Any) -> dict[str, Answer]:
+def only(status: int, body: Any, **headers: str) -> dict[str, Answer]:
+    return {f"a {status}": refused(status, body, **headers)}
+
+
+def forms(body: Any, opening: Any, error: Any) -> dict[str, Answer]:
     """A 401, an error in place of the answer, and one after the opening."""
-    return {"a 401": refused(401, status_body), "in-band": sse(error), "after the opening": sse(opening, error)}
+    return only(401, body) | {"in-band": sse(error), "after the opening": sse(opening, error)}
 
 
 ANTHROPIC_ERROR = {"type": "error", "error": {"type": "authentication_error", "message": "OAuth token expired"}}
@@ -170,89 +184,61 @@ ANTHROPIC_EVENTS = anthropic_events("Hello you")
 ANTHROPIC: Any = (forms(ANTHROPIC_ERROR, ANTHROPIC_EVENTS[0], ANTHROPIC_ERROR), sse(*ANTHROPIC_EVENTS))
 
 OPENAI_ERROR = {"error": {"message": "Incorrect API key provided", "type": "authentication_error", "code": None}}
+OPENAI_401 = only(401, {"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}})
 CHUNKS = openai_chunks("Hello you")
-OPENAI_401 = {"a 401": refused(401, {"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}})}
-OPENAI: Any = (forms(OPENAI_ERROR, CHUNKS[0], OPENAI_ERROR), sse(*CHUNKS), presets.OPENAI_CHAT)
+ANSWER = sse(*CHUNKS)
+OPENAI: Any = (forms(OPENAI_ERROR, CHUNKS[0], OPENAI_ERROR), ANSWER, presets.OPENAI_CHAT)
 
 RESPONSE = {"id": "r", "object": "response", "created_at": 1, "model": "m", "output": [], "tools": []}
 CREATED = {"type": "response.created", "sequence_number": 0, "response": RESPONSE | {"status": "in_progress"}}
 DELTA = {"type": "response.output_text.delta", "sequence_number": 1, "delta": "Hello", "item_id": "i"}
 COMPLETED = {"type": "response.completed", "sequence_number": 2, "response": RESPONSE | {"status": "completed"}}
 RESPONSES_ERROR = {"type": "error", "code": "invalid_api_key", "message": "OAuth token expired", "param": None}
-RESPONSES: Any = (
-    forms(OPENAI_ERROR, CREATED, RESPONSES_ERROR),
-    sse(CREATED, DELTA, COMPLETED),
-    presets.OPENAI_RESPONSES,
-)
+RESPONSES_FORMS = forms(OPENAI_ERROR, CREATED, RESPONSES_ERROR)
+RESPONSES: Any = (RESPONSES_FORMS, sse(CREATED, DELTA, COMPLETED), presets.OPENAI_RESPONSES)
 
 GEMINI = sse(*({"candidates": [{"content": {"parts": [{"text": each}], "role": "model"}}]} for each in ("Hel", "lo")))
 API_KEY_INVALID = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID", "domain": "x"}
 INVALID_KEY = {"code": 400, "message": "API key not valid. Please pass a valid API key.", "status": "INVALID_ARGUMENT"}
-EXPIRED_TOKEN = {"code": 401, "message": "Bad credentials.", "status": "UNAUTHENTICATED"}
-AWS_TYPE = {"x-amzn-ErrorType": "ExpiredTokenException:http://internal.amazon.com/coral/"}
+GEMINI_400 = only(400, {"error": INVALID_KEY | {"details": [API_KEY_INVALID]}})
+GEMINI_401 = only(401, {"error": {"code": 401, "message": "Bad credentials.", "status": "UNAUTHENTICATED"}})
 
+COHERE = sse(
+    {"type": "message-start", "id": "x", "delta": {"message": {"role": "assistant", "content": []}}},
+    {"type": "content-start", "index": 0, "delta": {"message": {"content": {"type": "text", "text": ""}}}},
+    {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "Hello"}}}},
+    {"type": "content-end", "index": 0},
+    {"type": "message-end", "id": "x", "delta": {"finish_reason": "COMPLETE"}},
+)
+OLLAMA = ndjson(*({"model": "m", "message": {"role": "assistant", "content": each}} for each in ("Hel", "lo")))
+EXPIRED = {"message": "The security token included in the request is expired"}
+AWS_403 = only(403, EXPIRED, **{"x-amzn-ErrorType": "ExpiredTokenException:http://internal.amazon.com/coral/"})
+AWS = aws_event_stream(
+    [
+        ("messageStart", {"role": "assistant"}),
+        ("contentBlockDelta", {"delta": {"text": "Hello"}, "contentBlockIndex": 0}),
+        ("messageStop", {"stopReason": "end_turn"}),
+    ]
+)
 
 RECIPES = {
     "anthropic, create": Recipe(asked(anthropic_client, lambda client: client.messages.create(**QUESTION)), *ANTHROPIC),
-    "anthropic, stream": Recipe(
-        asked(anthropic_client, lambda client: client.messages.stream(model="m", max_tokens=9, messages=MESSAGES)),
-        *ANTHROPIC,
-    ),
-    "openai, Chat Completions": Recipe(
-        asked(openai_client, lambda client: client.chat.completions.create(**CHAT)), *OPENAI
-    ),
-    "openai, Responses": Recipe(
-        asked(openai_client, lambda client: client.responses.create(model="m", input="hi", stream=True)), *RESPONSES
-    ),
+    "anthropic, stream": Recipe(asked(anthropic_client, lambda client: client.messages.stream(**ASKED)), *ANTHROPIC),
+    "openai, Chat Completions": Recipe(asked(openai_client, lambda at: at.chat.completions.create(**CHAT)), *OPENAI),
+    "openai, Responses": Recipe(asked(openai_client, lambda at: at.responses.create(**RESPOND)), *RESPONSES),
     "pydantic-ai, Anthropic": Recipe(pydantic_ai("anthropic", anthropic_client), *ANTHROPIC),
     "pydantic-ai, OpenAI": Recipe(pydantic_ai("openai", openai_client), *OPENAI[:2]),
     "anthropic, through auth_token": Recipe(anthropic_attribute, *ANTHROPIC),
     "openai, through a header": Recipe(openai_header, *OPENAI),
-    "google-genai, an invalid key": Recipe(
-        google_genai,
-        {"a 400": refused(400, {"error": INVALID_KEY | {"details": [API_KEY_INVALID]}})},
-        GEMINI,
-    ),
-    "google-genai, an expired OAuth token": Recipe(
-        google_genai, {"a 401": refused(401, {"error": EXPIRED_TOKEN})}, GEMINI
-    ),
-    "mistralai": Recipe(mistralai, {"a 401": refused(401, {"message": "Unauthorized"})}, sse(*CHUNKS)),
-    "cohere": Recipe(
-        cohere,
-        {"a 401": refused(401, {"id": "x", "message": "invalid api token"})},
-        sse(
-            {"type": "message-start", "id": "x", "delta": {"message": {"role": "assistant", "content": []}}},
-            {"type": "content-start", "index": 0, "delta": {"message": {"content": {"type": "text", "text": ""}}}},
-            {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "Hello"}}}},
-            {"type": "content-end", "index": 0},
-            {"type": "message-end", "id": "x", "delta": {"finish_reason": "COMPLETE"}},
-        ),
-    ),
-    "ollama": Recipe(
-        ollama,
-        {"a 401": refused(401, {"error": "unauthorized"})},
-        ndjson(*({"model": "m", "message": {"role": "assistant", "content": each}} for each in ("Hel", "lo"))),
-    ),
-    "huggingface_hub": Recipe(
-        huggingface_hub, {"a 401": refused(401, {"error": "Invalid username or password."})}, sse(*CHUNKS)
-    ),
-    "litellm": Recipe(litellm, OPENAI_401, sse(*CHUNKS)),
-    "langchain-openai, astream": Recipe(
-        lambda url, token: lambda: langchain(url, token).astream("hi"), OPENAI_401, sse(*CHUNKS)
-    ),
-    "langchain-openai, astream_events": Recipe(
-        lambda url, token: lambda: langchain(url, token).astream_events("hi", version="v2"), OPENAI_401, sse(*CHUNKS)
-    ),
-    "openai-agents": Recipe(openai_agents, OPENAI_401, sse(*CHUNKS)),
-    "Bedrock, converse_stream": Recipe(
-        bedrock,
-        {"a 403": refused(403, {"message": "The security token included in the request is expired"}, **AWS_TYPE)},
-        aws_event_stream(
-            [
-                ("messageStart", {"role": "assistant"}),
-                ("contentBlockDelta", {"delta": {"text": "Hello"}, "contentBlockIndex": 0}),
-                ("messageStop", {"stopReason": "end_turn"}),
-            ]
-        ),
-    ),
+    "google-genai, an invalid key": Recipe(google_genai, GEMINI_400, GEMINI),
+    "google-genai, an expired OAuth token": Recipe(google_genai, GEMINI_401, GEMINI),
+    "mistralai": Recipe(mistralai, only(401, {"message": "Unauthorized"}), ANSWER),
+    "cohere": Recipe(cohere, only(401, {"id": "x", "message": "invalid api token"}), COHERE),
+    "ollama": Recipe(ollama, only(401, {"error": "unauthorized"}), OLLAMA),
+    "huggingface_hub": Recipe(huggingface_hub, only(401, {"error": "Invalid username or password."}), ANSWER),
+    "litellm": Recipe(litellm, OPENAI_401, ANSWER),
+    "langchain-openai, astream": Recipe(langchain_astream, OPENAI_401, ANSWER),
+    "langchain-openai, astream_events": Recipe(langchain_astream_events, OPENAI_401, ANSWER),
+    "openai-agents": Recipe(openai_agents, OPENAI_401, ANSWER),
+    "Bedrock, converse_stream": Recipe(bedrock, AWS_403, AWS),
 }

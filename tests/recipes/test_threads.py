@@ -41,7 +41,7 @@ class Seen:
         self.threads: set[str] = set()
         self.error: Exception | None = None
         self._ended = threading.Event()
-        self.subscription = stream.subscribe(self._on_next, self._on_error, self._ended.set)
+        stream.subscribe(self._on_next, self._on_error, self._ended.set)
 
     def _on_next(self, event: Any) -> None:
         self.threads.add(here())
@@ -177,26 +177,6 @@ async def test_subscribe_on_takes_the_loop_from_a_coroutine(refused: str) -> Non
     assert seen.types == ["start", "error"][: len(seen.types)]
     failure = seen.error or seen.events[-1].cause
     assert "needs an event loop" in str(failure.__cause__)
-
-
-def test_dispose_from_another_thread_ends_delivery() -> None:
-    emitted, disposed, over = threading.Event(), threading.Event(), threading.Event()
-
-    def subscribe(observer: abc.ObserverBase[Any], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-        for letter in "sa":
-            observer.on_next(marbles.event(letter))
-        emitted.set()
-        assert disposed.wait(30)
-        observer.on_next(marbles.event("b"))
-        over.set()
-        return Disposable()
-
-    seen = Seen(on_a_thread(Observable(subscribe)).pipe(recover_auth(true)))
-    assert emitted.wait(30)
-    seen.subscription.dispose()
-    disposed.set()
-    assert over.wait(30)
-    assert seen.types == RECOVERED[:2]
 
 
 def test_observe_on_puts_events_of_several_threads_in_a_row() -> None:
