@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from inspect import signature
 from typing import Any
 
@@ -23,7 +22,6 @@ from reactivex.testing import TestScheduler
 
 from rxauth import backoff, waiting
 from rxauth.errors import TransientError
-from rxauth.waiting import Outcome
 
 HAS_SWITCH = "enabled" in signature(tenacity.BaseRetrying).parameters
 needs_switch = pytest.mark.skipif(not HAS_SWITCH, reason="tenacity has the switch since 9.2")
@@ -39,7 +37,7 @@ class Tries:
         self.retries: list[tuple[int, float]] = []
         self.ended: list[Any] = []
 
-    def start_try(self, outcome: Outcome) -> None:
+    def start_try(self, outcome: waiting.Outcome) -> None:
         self.tries += 1
         result = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
         outcome.failed(result) if isinstance(result, Exception) else outcome.succeeded(result)
@@ -204,7 +202,7 @@ class TestThreads:
         ended, threads = threading.Event(), set[int]()
 
         class Work(Tries):
-            def start_try(self, outcome: Outcome) -> None:
+            def start_try(self, outcome: waiting.Outcome) -> None:
                 threads.add(threading.get_ident())
                 super().start_try(outcome)
 
@@ -323,7 +321,7 @@ class TestNothingIsKept:
         async def no_sleep(_: float) -> None: ...
 
         with without_collections():
-            with contextlib.suppress(Watched):
+            with suppress(Watched):
                 await backoff.call(policy, attempt, sleep=no_sleep, on_retry=lambda *_: None)
             assert [each() for each in watched] == [None] * len(watched)
 
