@@ -7,6 +7,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote_plus
@@ -112,8 +113,8 @@ class AuthorizationServer:
             login.expires_at = -math.inf
 
     def _decide(self, user_code: str | None, state: Literal["approved", "denied"]) -> None:
-        pending = [each for each in list(self._devices.values()) if each.state == "pending"]
-        waiting = [each for each in pending if user_code in (None, each.user_code)]
+        logins = [each for each in list(self._devices.values()) if user_code in (None, each.user_code)]
+        waiting = [each for each in logins if each.state == "pending"]
         if not waiting:
             raise LookupError("No device login is waiting for a decision.")
         for login in waiting:
@@ -163,16 +164,16 @@ class AuthorizationServer:
         if authorization is not None:
             if client_secret is not None:
                 raise OAuthError("invalid_request", "The client authenticates in two ways at once.")
+            client_id = client_secret = None
             scheme, _, encoded = authorization.partition(" ")
-            try:
+            with suppress(ValueError):  # no base64, or no text in it
                 name, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
-            except ValueError:
-                scheme = "broken"
-            if scheme.lower() != "basic":
-                raise OAuthError("invalid_client", "The Authorization header is not Basic.", status=401)
-            client_id, client_secret = unquote_plus(name), unquote_plus(secret)
+                if scheme.lower() == "basic":
+                    client_id, client_secret = unquote_plus(name), unquote_plus(secret)
         if client_id != self.client_id or (client_secret or None) != self.client_secret:
-            raise OAuthError("invalid_client", "The client is unknown, or its secret is wrong.", status=401)
+            raise OAuthError(
+                "invalid_client", "The client is unknown, its secret is wrong, or its header is not Basic.", status=401
+            )
         return values
 
     def _refreshed(self, values: Mapping[str, str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rxauth.testing.pytest_plugin import _provider, _virtual_time
+from rxauth.testing.pytest_plugin import _provider
 
 if TYPE_CHECKING:
     from rxauth.testing import FakeProvider, VirtualTime
@@ -34,4 +34,6 @@ def fake_provider(request: pytest.FixtureRequest) -> Iterator[FakeProvider]:
 @pytest.fixture
 def virtual_time() -> VirtualTime:
     """Make a `rxauth.testing.VirtualTime`."""
-    return _virtual_time()
+    from rxauth.testing import VirtualTime
+
+    return VirtualTime()

@@ -77,7 +77,9 @@ def rxauth_virtual_time() -> VirtualTime:
     `cold`, `hot` and `attempts` make sources from diagrams, `see` draws what a pipeline emits, `subscriptions` when its
     sources were subscribed to.
     """
-    return _virtual_time()
+    from rxauth.testing import VirtualTime
+
+    return VirtualTime()
 
 
 def _provider(request: pytest.FixtureRequest, marker_name: str) -> Iterator[FakeProvider]:
@@ -88,9 +90,3 @@ def _provider(request: pytest.FixtureRequest, marker_name: str) -> Iterator[Fake
         options = {**marker.kwargs, **options}
     with FakeProvider(**options) as provider:
         yield provider
-
-
-def _virtual_time() -> VirtualTime:
-    from rxauth.testing import VirtualTime
-
-    return VirtualTime()

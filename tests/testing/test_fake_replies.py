@@ -109,13 +109,25 @@ async def test_a_status_alone_brings_its_error(serve: Serve, reply: Reply, path:
     assert (seen.json["error"]["type"], seen.json["error"]["message"]) == (error, "Too late.")
 
 
-@pytest.mark.parametrize("path", [MESSAGES, CHAT])
-@pytest.mark.parametrize(("after", "events"), [(None, 2), (0, 1), (3, 4)])
-async def test_an_in_band_error_ends_the_answer(serve: Serve, path: str, after: int | None, events: int) -> None:
-    seen = await (await serve(replies=[Reply.in_band_error(after=after)])).ask(path)
-    assert (seen.status, seen.error, len(seen.events)) == (200, None, events)
-    assert seen.events[-1]["error"]["type"] == "authentication_error"
-    assert ("type" in seen.events[-1]) == (path == MESSAGES)
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        (MESSAGES, {"type": "error", "error": {"type": "authentication_error", "message": "Late."}}),
+        (
+            CHAT,
+            {"error": {"message": "Late.", "type": "authentication_error", "param": None, "code": "invalid_api_key"}},
+        ),
+        ("/v1/responses", {"type": "error", "code": "invalid_api_key", "message": "Late.", "param": None}),
+    ],
+    ids=["anthropic", "chat", "responses"],
+)
+@pytest.mark.parametrize(("after", "before"), [(None, 1), (0, 0), (3, 3)])
+async def test_an_in_band_error_ends_the_answer(
+    serve: Serve, path: str, error: dict[str, Any], after: int | None, before: int
+) -> None:
+    seen = await (await serve(replies=[Reply.in_band_error(after=after, message="Late.")])).ask(path)
+    assert (seen.status, seen.error, len(seen.events)) == (200, None, before + 1)
+    assert seen.events[-1] == error | ({"sequence_number": before} if "code" in error else {})
 
 
 @pytest.mark.parametrize(
