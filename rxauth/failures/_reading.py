@@ -37,7 +37,8 @@ _PART = frozenset({
     "errors", "body", "cause", "response", "details", "fault", "innererror", "base_resp", "ResponseMetadata",
 })  # fmt: skip
 _HEADERS = frozenset({"headers", "HTTPHeaders"})
-_KEYS = _STATUS | _CODE | _TYPE | _ERROR | _TEXT | _PART | _HEADERS | {"reason", "metadata"}
+_WORDS = _STATUS | _CODE | _TYPE | _ERROR | {"reason"}
+_KEYS = _WORDS | _TEXT | _PART | _HEADERS | {"metadata"}
 
 _ATTRIBUTES = (
     "status", "status_code", "code", "error_code", "type", "reason", "error", "errors", "body", "cause", "response",
@@ -100,7 +101,10 @@ class Reading:
         except Exception:  # isinstance() can raise on a lazy proxy, and items() on any mapping
             return
         for name in _ATTRIBUTES:
-            value = field(part, name)
+            try:
+                value = getattr(part, name, None)
+            except Exception:  # noqa: S112 - a foreign property may raise anything
+                continue
             if value is not None:
                 self._take(name, value)
 
@@ -154,19 +158,23 @@ class Reading:
         self.words.update(normal(code) for code in codes if code)
 
     def _take_string(self, name: str, value: str) -> None:
-        is_status, is_code, is_error = name in _STATUS, name in _CODE, name in _ERROR
-        if (is_status or is_code) and len(value) == 3 and value.isascii() and value.isdigit():
+        if name in _TEXT or name in _PART:
+            self._take_text(value)
+            return
+        is_code, is_error = name in _CODE, name in _ERROR
+        if len(value) == 3 and value.isascii() and value.isdigit() and (is_code or name in _STATUS):
             self._take_number(name, int(value))
             return
         is_sentence = " " in value[:_LENGTH]
-        if name in _TEXT or name in _PART or ((is_code or is_error) and is_sentence):
+        if is_sentence and (is_code or is_error):
             self._take_text(value)
-        if value and (is_status or is_code or name in _TYPE or name == "reason" or (is_error and not is_sentence)):
-            self.words.add(normal(value))
-            if is_code:
-                self.codes.append(value)
-            elif name != "reason" and (not is_status or value.isupper()):
-                self.types.append(value.rpartition("#")[2])
+        if not value or name not in _WORDS or (is_error and is_sentence):
+            return
+        self.words.add(normal(value))
+        if is_code:
+            self.codes.append(value)
+        elif name in _TYPE or is_error or (name in _STATUS and value.isupper()):
+            self.types.append(value.rpartition("#")[2])
 
     def _take_number(self, name: str, number: int) -> None:
         (self.codes if name in _CODE else self.numbers).append(number)
