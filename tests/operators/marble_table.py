@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import reactivex as rx
-from reactivex import Observable, abc
+from reactivex import operators as ops
 from reactivex.testing import TestScheduler
 
-from rxauth import NeverLiveError
+from rxauth import to_async_iterable
 from rxauth.errors import ProviderUnavailable
 from rxauth.events import AssistantMessage, Error
 from rxauth.testing import marbles
@@ -19,6 +19,8 @@ unavailable = ProviderUnavailable("503: busy", status=503)
 EVENTS = {"x": Error("error", AssistantMessage(), unavailable)}
 """`e` and `#` are auth failures; `x` is an error event that is none."""
 
+RECOVERED, REFUSED = ["start", "text_delta"], ["start", "error"]
+
 
 class Row:
     """Sources by attempt, on a virtual clock; further attempts are the last one again."""
@@ -26,17 +28,12 @@ class Row:
     def __init__(self, *attempts: str, error: Exception | None = None, events: dict[str, Any] | None = None) -> None:
         self.scheduler = TestScheduler()
         self.events = EVENTS | (events or {})
-        self.sources = [marbles.cold(self.scheduler, each, self.events, error) for each in attempts]
-        self.attempts = 0
+        self.source = marbles.attempts(self.scheduler, *attempts, events=self.events, error=error)
         self.failures: list[Any] = []
 
     @property
-    def source(self) -> Observable[Any]:
-        def attempt(_: abc.SchedulerBase) -> Observable[Any]:
-            self.attempts += 1
-            return self.sources[min(self.attempts, len(self.sources)) - 1]
-
-        return rx.defer(attempt)
+    def attempts(self) -> int:
+        return len(self.source.subscriptions)
 
     def refresh(self, diagram: str, error: Exception | None = None) -> Callable[[Any], Any]:
         """A refresh that takes as long as the diagram says: `r` is a new credential, `n` none, `#` an exception."""
@@ -48,32 +45,51 @@ class Row:
         return refreshed
 
     def run(self, *operators: Any, until: float | None = None) -> str:
-        return marbles.draw(
-            marbles.observe(self.scheduler, self.source.pipe(*operators), until=until),
-            self.events,
-        )
+        stream = self.source.pipe(*operators)
+        return marbles.draw(marbles.observe(self.scheduler, stream, until=until), self.events)
 
-    def ends(self, *operators: Any) -> Exception:
+    def ends(self, *operators: Any) -> Any:
         """The exception that the stream ends with."""
         recorded: Any = marbles.observe(self.scheduler, self.source.pipe(*operators))[-1].value
-        error: Exception = recorded.exception
-        return error
+        return recorded.exception
 
     def subscriptions(self) -> list[str]:
         """As diagrams, in the order of the attempts."""
-        return [diagram_of(each) for source in self.sources for each in source.subscriptions]
+        return [marbles.draw_subscription(each) for each in self.source.subscriptions]
 
 
-def never_live(error: Exception) -> tuple[Sequence[str], str]:
-    """The types of the events that a `NeverLiveError` holds, and its failure."""
-    assert isinstance(error, NeverLiveError)
-    failure = error.failure
-    return [event.type for event in error.held], "None" if failure is None else getattr(failure, "type", None) or repr(
-        failure
-    )
+def sync_source(*attempts: str) -> rx.Observable[Any]:
+    """Make a source that emits inside `subscribe`; the last attempt is used again when no other is left."""
+    left = list(attempts)
+
+    def attempt(_: Any) -> rx.Observable[Any]:
+        return rx.of(*(left.pop(0) if len(left) > 1 else left[0])).pipe(ops.map(marbles.event))
+
+    return rx.defer(attempt)
 
 
-def diagram_of(each: Any) -> str:
-    """Of when a source was subscribed to, and until when."""
-    ended = each.unsubscribe < 1e9
-    return "-" * int(each.subscribe) + "^" + ("-" * int(each.unsubscribe - each.subscribe - 1) + "!" if ended else "")
+def one_after_the_other(*outcomes: Any) -> Callable[[Any], Any]:
+    """Make a refresh that raises or returns each outcome in turn; the last one again and again."""
+    left = list(outcomes)
+
+    def refresh(_: Any) -> Any:
+        outcome = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    return refresh
+
+
+def emitting(letters: str) -> rx.Observable[Any]:
+    """Make a source that emits inside `subscribe` and does not end, as a callback does."""
+
+    def emit(observer: Any, _: Any) -> Any:
+        for each in letters:
+            observer.on_next(marbles.event(each))
+
+    return rx.create(emit)
+
+
+async def types(stream: rx.Observable[Any]) -> list[str]:
+    return [event.type async for event in to_async_iterable(stream)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import tenacity
 
@@ -20,92 +18,52 @@ from rxauth.testing import marbles
 
 from .marble_table import Row
 
-two_ticks = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(2))
+RIGHT = "limit buffer recover retry switch flush"
+
+DIES_AGAIN = "s-e", "s-x", "s-e", "s-a---|"
+OVERLOADED = "s-x", "s-a---|"
+STALE = "s-e", "s-a---|"
+SILENT = "s---------a---|", "s-a---|"
+PINGING = ("s-p-p-p-a---|",)
 
 
-def in_order(order: str, *attempts: str) -> tuple[str, int]:
-    """Run the operators, by name, over a source; return what is seen and how many requests that took."""
+@pytest.mark.parametrize(
+    ("attempts", "order", "seen", "requests"),
+    [
+        pytest.param(DIES_AGAIN, RIGHT, "------------(sa)|", 4, id="right: each attempt may refresh"),
+        pytest.param(DIES_AGAIN, "limit buffer retry recover switch flush", "-----------(sz)|", 3,
+                     id="retry before recover: one refresh for all attempts"),
+        pytest.param(OVERLOADED, RIGHT, "------(sa)|", 2, id="right: an overload passes"),
+        pytest.param(OVERLOADED, "limit buffer recover switch retry flush", "----(sz)|", 1,
+                     id="retry after switch: the backup comes first"),
+        pytest.param(OVERLOADED, "limit retry buffer recover switch flush", "----(sz)|", 1,
+                     id="retry before the buffer: no retry"),
+        pytest.param(OVERLOADED, "limit buffer recover switch flush retry", "----(sz)|", 1,
+                     id="retry after the flush: no retry"),
+        pytest.param(STALE, RIGHT, "-----(sa)|", 2, id="right: a stale token costs one refresh"),
+        pytest.param(STALE, "limit buffer switch recover retry flush", "----(sz)|", 1,
+                     id="switch before recover: no refresh"),
+        pytest.param(STALE, "limit recover buffer retry switch flush", "----(sz)|", 1,
+                     id="recover before the buffer: no refresh"),
+        pytest.param(SILENT, RIGHT, "--------(sa)|", 2, id="right: silence costs one more attempt"),
+        pytest.param(SILENT, "buffer limit recover retry switch flush", "----#", 1,
+                     id="limit after the buffer: silence is final"),
+        pytest.param(SILENT, "buffer recover retry limit switch flush", "----#", 1, id="limit after the retry"),
+        pytest.param(SILENT, "buffer recover retry switch flush limit", "----#", 1, id="limit after the flush"),
+        pytest.param(PINGING, RIGHT, "--------(sa)|", 1, id="right: a long pause with pings"),
+        pytest.param(PINGING, "buffer limit recover retry switch flush", "----#", 1,
+                     id="limit after the buffer: it sees no ping"),
+    ],
+)  # fmt: skip
+def test_each_order_has_its_outcome(attempts: tuple[str, ...], order: str, seen: str, requests: int) -> None:
     row = Row(*attempts, events={"p": Ping()})
-
-    def opens(event: Any) -> bool:
-        return event.type in {"start", "ping"}
-
+    two_ticks = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(2))
     steps = {
         "limit": limit_silence(first=9, idle=4),
-        "buffer": buffer_until_live(is_prelude=opens),
+        "buffer": buffer_until_live(is_prelude=lambda event: event.type in {"start", "ping"}),
         "recover": retry_on_first_auth_error(row.refresh("-r|")),
         "retry": retry_never_live(retrying=two_ticks),
         "switch": switch_if_never_live(marbles.cold(row.scheduler, "s-z---|").pipe(buffer_until_live())),
         "flush": flush_on_complete_or_error(),
     }
-    return row.run(*map(steps.__getitem__, order.split())), row.attempts
-
-
-RIGHT = "limit buffer recover retry switch flush"
-
-
-@pytest.mark.parametrize(
-    ("order", "seen", "requests"),
-    [
-        (RIGHT, "------------(sa)|", 4),
-        ("limit buffer retry recover switch flush", "-----------(sz)|", 3),
-    ],
-    ids=["right: each attempt may refresh", "retry in front of recover: one refresh for all attempts"],
-)
-def test_a_token_that_dies_again_between_two_attempts(order: str, seen: str, requests: int) -> None:
-    assert in_order(order, "s-e", "s-x", "s-e", "s-a---|") == (seen, requests)
-
-
-@pytest.mark.parametrize(
-    ("order", "seen", "requests"),
-    [
-        (RIGHT, "------(sa)|", 2),
-        ("limit buffer recover switch retry flush", "----(sz)|", 1),
-        ("limit retry buffer recover switch flush", "----(sz)|", 1),
-        ("limit buffer recover switch flush retry", "----(sz)|", 1),
-    ],
-    ids=[
-        "right",
-        "retry behind switch: the backup comes first",
-        "in front of the buffer: no retry",
-        "behind the flush: no retry",
-    ],
-)
-def test_an_overload_that_passes(order: str, seen: str, requests: int) -> None:
-    assert in_order(order, "s-x", "s-a---|") == (seen, requests)
-
-
-@pytest.mark.parametrize(
-    ("order", "seen", "requests"),
-    [
-        (RIGHT, "-----(sa)|", 2),
-        ("limit buffer switch recover retry flush", "----(sz)|", 1),
-        ("limit recover buffer retry switch flush", "----(sz)|", 1),
-    ],
-    ids=["right", "switch in front of recover: no refresh", "recover in front of the buffer: no refresh"],
-)
-def test_a_stale_token(order: str, seen: str, requests: int) -> None:
-    assert in_order(order, "s-e", "s-a---|") == (seen, requests)
-
-
-@pytest.mark.parametrize(
-    ("order", "seen", "requests"),
-    [
-        (RIGHT, "--------(sa)|", 2),
-        ("buffer limit recover retry switch flush", "----#", 1),
-        ("buffer recover retry limit switch flush", "----#", 1),
-        ("buffer recover retry switch flush limit", "----#", 1),
-    ],
-    ids=["right", "limit behind the buffer: silence is final", "behind the retry", "behind the flush"],
-)
-def test_silence_that_passes(order: str, seen: str, requests: int) -> None:
-    assert in_order(order, "s---------a---|", "s-a---|") == (seen, requests)
-
-
-@pytest.mark.parametrize(
-    ("order", "seen"),
-    [(RIGHT, "--------(sa)|"), ("buffer limit recover retry switch flush", "----#")],
-    ids=["right", "limit behind the buffer: it sees no ping"],
-)
-def test_a_long_pause_with_pings(order: str, seen: str) -> None:
-    assert in_order(order, "s-p-p-p-a---|") == (seen, 1)
+    assert (row.run(*map(steps.__getitem__, order.split())), row.attempts) == (seen, requests)

@@ -21,60 +21,62 @@ from rxauth.errors import CredentialRejected
 from rxauth.events import AssistantMessage, Error
 from rxauth.testing import marbles
 
-from .marble_table import Row
-from .recovery_inputs import RECOVERED, REFUSED, one_after_the_other, rejected, sync_source, types
+from .marble_table import RECOVERED, REFUSED, Row, one_after_the_other, sync_source, types
+
+
+def ends(refresh: Any, error: Exception | None = None, **options: Any) -> Exception:
+    """Return the exception that goes on where the refresh failed."""
+    errors: list[Exception] = []
+    source = rx.throw(error or CredentialRejected("no", status=401))
+    source.pipe(recover_auth(refresh, **options)).subscribe(on_error=errors.append)
+    gc.collect()
+    return errors[0]
 
 
 class TestTheCause:
     """The refresh's exception is kept with the failure that goes on."""
 
-    def failed(self, error: Exception, why: Exception, *, in_band: bool = False) -> None:
-        event = {"e": Error("error", AssistantMessage(), error)}
-        row = Row("s-e" if in_band else "s-#", error=error, events=event)
+    @pytest.mark.parametrize("source", ["s-#", "s-e"], ids=["of the exception", "of the event's cause"])
+    def test_is_the_refreshs_exception(self, source: str) -> None:
+        error, why = CredentialRejected("no", status=401), ValueError("no refresh")
+        row = Row(source, error=error, events={"e": Error("error", AssistantMessage(), error)})
         row.run(recover_auth(row.refresh("#", why)))
-
-    @pytest.mark.parametrize("in_band", [False, True], ids=["of the exception", "of the event's cause"])
-    def test_is_the_refreshs_exception(self, in_band: bool) -> None:
-        error, why = rejected(), ValueError("no refresh")
-        self.failed(error, why, in_band=in_band)
         assert error.__cause__ is why
 
     def test_that_exists_stays_and_a_note_is_added_once(self) -> None:
-        error, before = rejected(), KeyError("before")
+        error, before = CredentialRejected("no", status=401), KeyError("before")
         error.__cause__ = before
         for _ in range(2):
-            self.failed(error, ValueError("secret"))
+            ends(one_after_the_other(ValueError("secret")), error)
         assert (error.__cause__, error.__notes__) == (before, ["The refresh failed too: ValueError"])
 
-    def test_that_cannot_be_set_becomes_a_note(self) -> None:
-        class Causeless(CredentialRejected):
-            @property
-            def __cause__(self) -> None:  # type: ignore[override]
-                return None
-
-        error = Causeless("no", status=401)
-        self.failed(error, ValueError("secret"))
-        assert error.__notes__ == ["The refresh failed too: ValueError"]
-
-    def test_of_a_frozen_exception_is_left_out(self) -> None:
+    @pytest.mark.parametrize(
+        ("refused", "notes"),
+        [({"__cause__"}, ["The refresh failed too: ValueError"]), ({"__cause__", "__notes__"}, [])],
+        ids=["becomes a note", "is left out"],
+    )
+    def test_that_cannot_be_set(self, refused: set[str], notes: list[str]) -> None:
         class Frozen(CredentialRejected):
             def __setattr__(self, name: str, value: object) -> None:
-                if name.startswith("__"):
+                if name in refused:
                     raise AttributeError("frozen")
                 super().__setattr__(name, value)
 
+            def add_note(self, note: str) -> None:
+                self.__notes__ = [note]
+
         error = Frozen("no", status=401)
-        row = Row("s-#", error=error)
-        assert row.ends(recover_auth(row.refresh("#"))) is error
+        assert ends(one_after_the_other(ValueError("secret")), error) is error
+        assert (error.__cause__, getattr(error, "__notes__", [])) == (None, notes)
 
     def test_makes_no_cycle(self) -> None:
-        error, why = rejected(), ValueError("no refresh")
+        error, why = CredentialRejected("no", status=401), ValueError("no refresh")
         why.__cause__ = error
-        self.failed(error, why)
+        ends(one_after_the_other(why), error)
         assert (error.__cause__, error.__notes__) == (None, ["The refresh failed too: ValueError, status 401"])
 
     def test_makes_no_cycle_where_the_failure_is_handled(self) -> None:
-        error, why = rejected(), ValueError("no refresh")
+        error, why = CredentialRejected("no", status=401), ValueError("no refresh")
 
         def emit(observer: Any, _: Any) -> Any:
             try:
@@ -87,6 +89,10 @@ class TestTheCause:
 
 
 class TestTheRefresh:
+    def test_must_be_a_function(self) -> None:
+        with pytest.raises(TypeError, match="refresh is a str"):
+            recover_auth("token")  # type: ignore[arg-type]
+
     def test_needs_neither_a_loop_nor_a_scheduler(self) -> None:
         seen: list[str] = []
         sync_source("se", "sa").pipe(recover_auth(lambda _: True)).subscribe(lambda event: seen.append(event.type))
@@ -125,7 +131,7 @@ class TestTheRefresh:
         def emit(observer: Any, _: Any) -> Any:
             threads.append(threading.get_ident())
             if len(threads) == 1:
-                threading.Thread(target=observer.on_error, args=(rejected(),)).start()
+                threading.Thread(target=observer.on_error, args=(marbles.failure,)).start()
             else:
                 observer.on_next(marbles.event("a"))
 
@@ -137,21 +143,14 @@ class TestTheRefresh:
         async def refresh(_: Any) -> bool:
             return True
 
-        error, errors = rejected(), list[Exception]()
-        rx.throw(error).pipe(recover_auth(refresh)).subscribe(on_error=errors.append)
-        gc.collect()
-        assert errors == [error]
-        assert "event loop" in str(error.__cause__)
+        assert "event loop" in str(ends(refresh).__cause__)
 
     def test_whose_result_has_no_truth_has_failed(self) -> None:
         class Undecided:
             def __bool__(self) -> bool:
                 raise LookupError("neither")
 
-        error, errors = rejected(), list[Exception]()
-        rx.throw(error).pipe(recover_auth(lambda _: Undecided())).subscribe(on_error=errors.append)
-        assert errors == [error]
-        assert isinstance(error.__cause__, LookupError)
+        assert isinstance(ends(lambda _: Undecided()).__cause__, LookupError)
 
     async def test_that_was_cancelled_has_failed(self) -> None:
         events: list[Any] = []
@@ -199,25 +198,21 @@ class TestContextVariables:
         stream: rx.Observable[Any] = from_async_iterable(attempt)
         if thread:
             stream = stream.pipe(ops.observe_on(NewThreadScheduler()))
-        reported: list[str] = []
         recovered = stream.pipe(
             recover_auth(
                 coroutine if kind == "a coroutine" else plain,
                 retrying=tenacity.Retrying(wait=tenacity.wait_none()),
-                on_recovery=lambda _: reported.append(self.request.get()),
+                on_recovery=lambda _: seen.append(self.request.get()),
             )
         )
         assert await types(recovered) == RECOVERED
-        assert set(seen + reported) == {"request 1"}
+        assert set(seen) == {"request 1"}
 
     def test_set_by_the_refresh_hold_in_attempt_2(self) -> None:
         def attempt(_: Any) -> rx.Observable[Any]:
-            return rx.of(*"sa" if self.request.get() == "fresh" else "se").pipe(ops.map(marbles.event))
-
-        def refresh(_: Any) -> bool:
-            self.request.set("fresh")
-            return True
+            return sync_source("sa" if self.request.get() == "fresh" else "se")
 
         seen: list[str] = []
-        rx.defer(attempt).pipe(recover_auth(refresh)).subscribe(lambda event: seen.append(event.type))
+        recovered = rx.defer(attempt).pipe(recover_auth(lambda _: self.request.set("fresh")))
+        recovered.subscribe(lambda event: seen.append(event.type))
         assert seen == RECOVERED

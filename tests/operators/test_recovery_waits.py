@@ -23,23 +23,20 @@ from rxauth import RefreshFailed, TransientError, recover_auth
 from rxauth.recovery import RefreshRetryScheduled
 from rxauth.testing import marbles
 
-from .marble_table import Row
-from .recovery_inputs import RECOVERED, REFUSED, one_after_the_other, rejected, sync_source
+from .marble_table import RECOVERED, REFUSED, Row, one_after_the_other, sync_source
 
 fixed = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(2), reraise=True)
+forever = tenacity.Retrying(wait=tenacity.wait_fixed(2))
+if_none = tenacity.retry_if_result(lambda result: result is None)
+
+
+def slow(*outcomes: Any) -> Callable[[Any], Any]:
+    """Make a refresh that takes one tick."""
+    refresh = one_after_the_other(*outcomes)
+    return lambda failure: rx.timer(1).pipe(ops.map(lambda _: refresh(failure)))
 
 
 class TestBackoff:
-    def slow(self, row: Row, *outcomes: Any) -> Callable[[Any], Any]:
-        """A refresh that takes one tick."""
-        refresh = one_after_the_other(*outcomes)
-
-        def slow(failure: Any) -> Any:
-            row.failures.append(failure)
-            return rx.timer(1).pipe(ops.map(lambda _: refresh(failure)))
-
-        return slow
-
     @pytest.mark.parametrize(
         ("outcomes", "retrying", "result"),
         [
@@ -47,15 +44,8 @@ class TestBackoff:
             pytest.param([OSError(), OSError(), "new"], fixed, "-----------(sa)-|", id="waits run on the scheduler"),
             pytest.param([OSError()], fixed, "---------(s#)", id="the last exception ends it"),
             pytest.param([ValueError("no"), "new"], None, "---(s#)", id="by default another exception is final"),
-            pytest.param(
-                [RefreshFailed("", type="x", status=503)], None, "---(s#)", id="by default RefreshFailed is final"
-            ),
-            pytest.param(
-                [None, "new"],
-                fixed.copy(retry=tenacity.retry_if_result(lambda result: result is None)),
-                "--------(sa)-|",
-                id="a policy may judge the result",
-            ),
+            pytest.param([RefreshFailed("", type="x", status=503)], None, "---(s#)", id="and RefreshFailed is final"),
+            pytest.param([None, "new"], fixed.copy(retry=if_none), "--------(sa)-|", id="a policy may judge results"),
             pytest.param(
                 [OSError()],
                 fixed.copy(stop=tenacity.stop_after_delay(5)),
@@ -64,20 +54,19 @@ class TestBackoff:
             ),
         ],
     )
-    def test_marbles(self, outcomes: list[Any], retrying: Any, result: str) -> None:
-        row = Row("s-#", "s-a----|")
-        assert row.run(recover_auth(self.slow(row, *outcomes), retrying=retrying)) == result
+    def test_follows_its_marbles(self, outcomes: list[Any], retrying: Any, result: str) -> None:
+        assert Row("s-#", "s-a----|").run(recover_auth(slow(*outcomes), retrying=retrying)) == result
 
     def test_by_default_obeys_retry_after(self) -> None:
-        row, events = Row("s-#", "s-a----|"), list[Any]()
-        refresh = self.slow(row, OSError(), TransientError("busy", retry_after=7), "new")
-        row.run(recover_auth(refresh, on_recovery=events.append))
+        events: list[Any] = []
+        refresh = slow(OSError(), TransientError("busy", retry_after=7), "new")
+        Row("s-#", "s-a----|").run(recover_auth(refresh, on_recovery=events.append))
         first, second = (each.delay for each in events if isinstance(each, RefreshRetryScheduled))
         assert (0 <= first <= 0.5, second) == (True, 7.0)
 
     def test_copies_the_policy_for_each_subscription(self) -> None:
         row = Row("s-#")
-        shared = row.source.pipe(recover_auth(self.slow(row, OSError()), retrying=fixed))
+        shared = row.source.pipe(recover_auth(slow(OSError()), retrying=fixed))
         observers = [row.scheduler.create_observer() for _ in range(2)]
         for observer in observers:
             shared.subscribe(observer, scheduler=row.scheduler)
@@ -102,7 +91,7 @@ class TestBackoff:
             tries.append(1)
             raise OSError
 
-        rx.throw(rejected()).pipe(recover_auth(refresh, retrying=policy)).subscribe(on_error=lambda _: None)
+        sync_source("se").pipe(recover_auth(refresh, retrying=policy)).subscribe()
         assert len(tries) == 2000
 
     def test_refuses_async_retrying(self) -> None:
@@ -112,17 +101,20 @@ class TestBackoff:
 
 class TestTheTimeout:
     @pytest.mark.parametrize(
-        ("refresh", "result"),
+        ("refresh", "timeout", "result"),
         [
-            pytest.param("-", "-------(se|)", id="a refresh that hangs has failed"),
-            pytest.param("#", "-------(se|)", id="waits are inside it"),
-            pytest.param("---------r", "-------(se|)", id="a late credential is dropped"),
-            pytest.param("----r", "--------(sa)-|", id="in time"),
+            pytest.param("-         ", 5, "-------(se|)      ", id="a refresh that hangs has failed"),
+            pytest.param("#         ", 5, "-------(se|)      ", id="waits are inside it"),
+            pytest.param("---------r", 5, "-------(se|)      ", id="a late credential is dropped"),
+            pytest.param("----r     ", 5, "--------(sa)-|    ", id="in time"),
+            pytest.param("--------r", None, "------------(sa)-|", id="None is no bound"),
+            pytest.param("--------r", float("inf"), "------------(sa)-|", id="infinity is no bound"),
         ],
     )
-    def test_marbles(self, refresh: str, result: str) -> None:
-        row, forever = Row("s-e", "  s-a----|"), tenacity.Retrying(wait=tenacity.wait_fixed(2))
-        assert row.run(recover_auth(row.refresh(refresh, OSError()), timeout=5, retrying=forever)) == result
+    def test_follows_its_marbles(self, refresh: str, timeout: float | None, result: str) -> None:
+        row = Row("s-e", "  s-a----|")
+        operator: Any = recover_auth(row.refresh(refresh, OSError()), timeout=timeout, retrying=forever)
+        assert row.run(operator) == result.strip()
 
     def test_ends_tries_that_fail_at_once(self) -> None:
         """They never reach a timer."""
@@ -130,9 +122,11 @@ class TestTheTimeout:
         class Slow(TestScheduler):
             """Each look at the clock takes a second."""
 
+            seconds = 0
+
             @property
             def now(self) -> datetime:
-                self.seconds = getattr(self, "seconds", 0) + 1
+                self.seconds += 1
                 return datetime.fromtimestamp(self.seconds, tz=UTC)
 
         events: list[Any] = []
@@ -140,7 +134,7 @@ class TestTheTimeout:
         operator: Any = recover_auth(refresh, retrying=tenacity.Retrying(), timeout=50, on_recovery=events.append)
         source: Subject[Any] = Subject()
         source.pipe(operator).subscribe(on_error=lambda _: None, scheduler=Slow())
-        source.on_error(rejected())
+        source.on_error(marbles.failure)
         assert events[-1] == RefreshFailed(type="TimeoutError")
 
     @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
@@ -148,70 +142,56 @@ class TestTheTimeout:
         with pytest.raises(ValueError, match="timeout"):
             recover_auth(lambda _: True, timeout=timeout)
 
-    @pytest.mark.parametrize("timeout", [None, float("inf")])
-    def test_none_and_infinity_are_no_bound(self, timeout: float | None) -> None:
-        row = Row("s-e", "s-a----|")
-        assert row.run(recover_auth(row.refresh("-" * 100 + "r"), timeout=timeout)).startswith("-" * 104 + "(sa)")
+
+async def takes(seconds: float) -> bool:
+    await asyncio.sleep(seconds)
+    return True
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("jump", [0, 3600, -3600], ids=["a steady clock", "set forward, or a sleep", "set back"])
 @pytest.mark.parametrize("given", [False, True], ids=["no scheduler", "AsyncIOScheduler"])
-class TestTheWallClock:
-    """RxPY's `now` is the wall clock. It is never read, so a clock that is set ends nothing early and nothing never."""
+@pytest.mark.parametrize(
+    ("refresh", "options", "result", "after"),
+    [
+        pytest.param(lambda _: takes(20), {"timeout": 30}, RECOVERED, 20, id="no refresh ends early"),
+        pytest.param(lambda _: takes(1000), {"timeout": 30}, REFUSED, 30, id="no refresh is kept for ever"),
+        pytest.param(
+            one_after_the_other(OSError()),
+            {"retrying": fixed.copy(stop=tenacity.stop_after_delay(5))},
+            REFUSED,
+            6,
+            id="it is not the policy's clock",
+        ),
+    ],
+)
+async def test_the_wall_clock_may_be_set(
+    refresh: Any, options: Any, result: list[str], after: int, given: bool, jump: int
+) -> None:
+    """RxPY's `now` is the wall clock. It is never read."""
 
-    def scheduler(self, given: bool, jump: int) -> Any:
-        class Jumping(AsyncIOScheduler):
-            looks = 0
+    class Jumping(AsyncIOScheduler):
+        looks = 0
 
-            @property
-            def now(self) -> datetime:
-                self.looks += 1
-                return datetime.fromtimestamp(10**9 + self.looks * jump, tz=UTC)
+        @property
+        def now(self) -> datetime:
+            self.looks += 1
+            return datetime.fromtimestamp(10**9 + self.looks * jump, tz=UTC)
 
-        return Jumping(asyncio.get_running_loop()) if given else None
-
-    async def ended_after(self, operator: Any, scheduler: Any) -> tuple[list[Any], float]:
-        loop, seen, ended = asyncio.get_running_loop(), list[Any](), asyncio.Event()
-        began = loop.time()
-        sync_source("se", "sa").pipe(operator).subscribe(
-            lambda event: seen.append(event.type), on_completed=ended.set, scheduler=scheduler
-        )
-        await ended.wait()
-        return seen, round(loop.time() - began, 1)
-
-    async def test_ends_no_refresh_early(self, given: bool, jump: int) -> None:
-        async def refresh(_: Any) -> bool:
-            await asyncio.sleep(20)
-            return True
-
-        operator: Any = recover_auth(refresh, timeout=30)
-        assert await self.ended_after(operator, self.scheduler(given, jump)) == (RECOVERED, 20)
-
-    async def test_keeps_no_refresh_for_ever(self, given: bool, jump: int) -> None:
-        async def refresh(_: Any) -> bool:
-            await asyncio.sleep(1000)
-            return True
-
-        operator: Any = recover_auth(refresh, timeout=30)
-        assert await self.ended_after(operator, self.scheduler(given, jump)) == (REFUSED, 30)
-
-    async def test_is_not_the_policys(self, given: bool, jump: int) -> None:
-        policy = fixed.copy(stop=tenacity.stop_after_delay(5))
-        operator: Any = recover_auth(one_after_the_other(OSError()), retrying=policy)
-        assert await self.ended_after(operator, self.scheduler(given, jump)) == (REFUSED, 6)
+    loop, seen, ended = asyncio.get_running_loop(), list[Any](), asyncio.Event()
+    began = loop.time()
+    sync_source("se", "sa").pipe(recover_auth(refresh, **options)).subscribe(
+        lambda event: seen.append(event.type), on_completed=ended.set, scheduler=Jumping(loop) if given else None
+    )
+    await ended.wait()
+    assert (seen, round(loop.time() - began, 1)) == (result, after)
 
 
 class TestDispose:
-    def test_during_a_wait_starts_no_try(self) -> None:
-        row = Row("s-#", "s-a|")
-        assert row.run(recover_auth(row.refresh("#", OSError()), retrying=fixed), until=3) == ""
-        assert len(row.failures) == 1
-
     def test_during_a_try_drops_its_result(self) -> None:
         row, ended = Row("s-#", "s-a|"), list[Any]()
-        slow = row.refresh("-----r")
-        assert row.run(recover_auth(lambda failure: slow(failure).pipe(ops.do_action(ended.append))), until=4) == ""
+        refresh = row.refresh("-----r")
+        assert row.run(recover_auth(lambda failure: refresh(failure).pipe(ops.do_action(ended.append))), until=4) == ""
         assert (ended, row.subscriptions()) == (["fresh"], ["^-!"])
 
     async def test_lets_a_coroutine_run_to_its_end(self) -> None:
@@ -233,8 +213,10 @@ class TestDispose:
         await asyncio.sleep(0)
         assert seen == []
 
-    @pytest.mark.parametrize("timer", ["of a wait", "of the timeout"])
-    def test_stops_a_timer_that_is_being_started(self, timer: str) -> None:
+    @pytest.mark.parametrize(
+        "refresh", [one_after_the_other(OSError()), lambda _: rx.never()], ids=["of a wait", "of the timeout"]
+    )
+    def test_stops_a_timer_that_is_being_started(self, refresh: Any) -> None:
         timers: list[Disposable] = []
 
         class Overtaken(TestScheduler):
@@ -244,11 +226,6 @@ class TestDispose:
                 subscription.dispose()
                 timers.append(Disposable())
                 return timers[-1]
-
-        def refresh(_: Any) -> Any:
-            if timer == "of a wait":
-                raise OSError
-            return rx.never()
 
         source = Subject[Any]()
         subscription = source.pipe(recover_auth(refresh, retrying=fixed)).subscribe(scheduler=Overtaken())

@@ -1,4 +1,4 @@
-"""retry_never_live: another attempt, with backoff, while nothing was delivered; and the order of the operators."""
+"""retry_never_live: another attempt, with backoff, while nothing was delivered."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import contextvars
 import gc
 import threading
 import weakref
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import reactivex as rx
 import tenacity
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable
 from reactivex.scheduler import TimeoutScheduler
 from reactivex.subject import Subject
 
@@ -38,85 +38,83 @@ rejected = RequestRejected("400: too long", status=400)
 
 # fmt: off
 TABLE = {
-    "a live stream passes":                   (["s-a---b|"],
-                                                "--(sa)b|",
-                                               ["^------!"]),
-    "an error event costs one more attempt":  (["s-x",
-                                                "    s-a---b|"],
-                                                "------(sa)b|",
-                                               ["^-!",
-                                                "----^------!"]),
-    "an exception costs one more attempt":    (["s-#",
-                                                "    s-a---b|"],
-                                                "------(sa)b|",
-                                               ["^-!",
-                                                "----^------!"]),
-    "the third attempt is the last":          (["s-x",
-                                                "    s-#",
-                                                "        s-x"],
-                                                "----------(sx|)",
-                                               ["^-!",
-                                                "----^-!",
-                                                "--------^-!"]),
-    "a failure after live passes":            (["s-a---x|"],
-                                                "--(sa)x|",
-                                               ["^------!"]),
-    "an exception after live passes":         (["s-a----#"],
-                                                "--(sa)-#",
-                                               ["^------!"]),
-    "an auth failure is not transient":       (["s-e"],
-                                                "--(se|)",
-                                               ["^-!"]),
-    "a failure for good is not tried again":  (["s-r"],
-                                                "--(sr|)",
-                                               ["^-!"]),
-    "an empty stream is not tried again":     (["s-|"],
-                                                "--(s|)",
-                                               ["^-!"]),
+    "a live stream passes":                   ["s-a---b|",
+                                               "--(sa)b|"],
+    "an error event costs one more attempt":  ["s-x",
+                                               "    s-a---b|",
+                                               "------(sa)b|"],
+    "an exception costs one more attempt":    ["s-#",
+                                               "    s-a---b|",
+                                               "------(sa)b|"],
+    "the third attempt is the last":          ["s-x",
+                                               "    s-#",
+                                               "        s-x",
+                                               "----------(sx|)"],
+    "a failure after live passes":            ["s-a---x|",
+                                               "--(sa)x|"],
+    "an exception after live passes":         ["s-a----#",
+                                               "--(sa)-#"],
+    "an auth failure is not transient":       ["s-e",
+                                               "--(se|)"],
+    "a failure for good is not tried again":  ["s-r",
+                                               "--(sr|)"],
+    "an empty stream is not tried again":     ["s-|",
+                                               "--(s|)"],
 }
 # fmt: on
 
 
-@pytest.mark.parametrize(("attempts", "result", "subscriptions"), TABLE.values(), ids=TABLE)
-def test_retry_never_live_follows_its_marbles(attempts: list[str], result: str, subscriptions: list[str]) -> None:
-    events = {"r": Error("error", AssistantMessage(), rejected)}
-    row = Row(*attempts, error=unavailable, events=events)
-    seen = row.run(buffer_until_live(), retry_never_live(retrying=two_ticks), flush_on_complete_or_error())
-    assert (seen, row.subscriptions()) == (result, subscriptions)
+@pytest.mark.parametrize("diagrams", TABLE.values(), ids=TABLE)
+def test_retry_never_live_follows_its_marbles(diagrams: list[str]) -> None:
+    *attempts, result = diagrams
+    row = Row(*attempts, error=unavailable, events={"r": event(rejected)})
+    began = [len(each) - len(each.lstrip()) for each in attempts]
+    assert (retried(row), starts(row)) == (result, began)
+    assert [each.unsubscribe for each in row.source.subscriptions] == [len(each) - 1 for each in attempts]
+
+
+def retried(row: Row, retrying: Any = two_ticks, *, until: float | None = None, **options: Any) -> str:
+    operator = retry_never_live(retrying=retrying, **options)
+    return row.run(buffer_until_live(), operator, flush_on_complete_or_error(), until=until)
+
+
+def starts(row: Row) -> list[float]:
+    return [each.subscribe for each in row.source.subscriptions]
+
+
+def event(cause: Exception) -> Error:
+    return Error("error", AssistantMessage(), cause)
 
 
 class TestThePolicy:
-    def test_by_default_three_tries_wait_as_the_server_asks(self) -> None:
-        busy = Error("error", AssistantMessage(), ProviderUnavailable("529", status=529, retry_after=7))
-        row = Row("x", "x", "x", events={"x": busy})
+    @pytest.mark.parametrize(
+        ("diagram", "cause", "expected"),
+        [
+            pytest.param("x", ProviderUnavailable("529", status=529, retry_after=7), [0, 7, 14], id="an error event"),
+            pytest.param("#", TransientError("busy", retry_after=3), [0, 3, 6], id="an exception"),
+            pytest.param("x", ProviderUnavailable("", status=429, retry_after=60), [0, 60, 120], id="a minute"),
+            pytest.param("x", ProviderUnavailable("", status=429, retry_after=61), [0], id="more than a minute"),
+            pytest.param("#", LoginRequired("log in"), [0], id="what the credential logic raises is final"),
+        ],
+    )
+    def test_by_default_three_tries_wait_as_the_server_asks(
+        self, diagram: str, cause: Exception, expected: list[float]
+    ) -> None:
+        row = Row(diagram, error=cause, events={"x": event(cause)})
         scheduled: list[RetryScheduled] = []
-        row.run(buffer_until_live(), retry_never_live(on_retry=scheduled.append), flush_on_complete_or_error())
-        assert starts(row) == [0, 7, 14]
-        assert scheduled == [
-            RetryScheduled(1, 7.0, "ProviderUnavailable", 529),
-            RetryScheduled(2, 7.0, "ProviderUnavailable", 529),
-        ]
-
-    @pytest.mark.parametrize(("seconds", "attempts"), [(60, 3), (61, 1)])
-    def test_by_default_a_wait_of_more_than_a_minute_is_not_made(self, seconds: float, attempts: int) -> None:
-        busy = Error("error", AssistantMessage(), ProviderUnavailable("429", status=429, retry_after=seconds))
-        row = Row("x", events={"x": busy})
-        row.run(buffer_until_live(), retry_never_live(), flush_on_complete_or_error())
-        assert row.attempts == attempts
-
-    def test_an_exception_may_carry_the_time_to_wait_too(self) -> None:
-        row = Row("#", "#", "#", error=TransientError("busy", retry_after=3))
-        row.run(buffer_until_live(), retry_never_live(), flush_on_complete_or_error())
-        assert starts(row) == [0, 3, 6]
+        retried(row, None, on_retry=scheduled.append)
+        assert starts(row) == expected
+        name, status = type(cause).__name__, getattr(cause, "status", None)
+        waits = [later - at for at, later in pairwise(expected)]
+        assert scheduled == [RetryScheduled(number, wait, name, status) for number, wait in enumerate(waits, 1)]
 
     def test_without_retry_after_the_wait_is_short_and_random(self) -> None:
-        row = Row("x", "x", "x")
-        row.run(buffer_until_live(), retry_never_live(), flush_on_complete_or_error())
+        row = Row("x")
+        retried(row, None)
         first, second, third = starts(row)
         assert (first, second - first <= 0.5, third - second <= 1.0) == (0, True, True)
 
-    def test_the_policy_is_given_the_providers_exception(self) -> None:
-        row = Row("x", "#", "a|", error=ValueError("no"))
+    def test_is_given_the_providers_exception(self) -> None:
         judged: list[Any] = []
 
         def judge(error: BaseException) -> bool:
@@ -124,26 +122,28 @@ class TestThePolicy:
             return True
 
         policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), retry=tenacity.retry_if_exception(judge))
-        row.run(buffer_until_live(), retry_never_live(when=lambda _: True, retrying=policy))
-        assert (judged[0], str(judged[1])) == (unavailable, "no")
+        other = ValueError("no")
+        retried(Row("x", "#", "a|", error=other), policy, when=lambda _: True)
+        assert judged == [unavailable, other]
 
-    def test_the_policy_may_say_no_to_what_when_agrees_to(self) -> None:
-        row = Row("x", "a|")
+    def test_may_say_no_to_what_when_agrees_to(self) -> None:
         policy = tenacity.Retrying(retry=tenacity.retry_if_exception_type(TimeoutError))
-        seen = row.run(buffer_until_live(), retry_never_live(retrying=policy), flush_on_complete_or_error())
-        assert seen == "(x|)"
+        assert retried(Row("x", "a|"), policy) == "(x|)"
 
-    def test_when_decides_alone_with_the_default_policy(self) -> None:
-        teapot = Error("error", AssistantMessage(), RequestRejected("418", status=418))
-        row = Row("x", "a|", events={"x": teapot})
-        row.run(buffer_until_live(), retry_never_live(when=status(418)), flush_on_complete_or_error())
-        assert row.attempts == 2
+    @pytest.mark.parametrize(
+        ("diagram", "when", "attempts"),
+        [("x", status(418), 2), ("s-|", lambda _: True, 1)],
+        ids=["when decides alone", "a stream without a failure is not judged"],
+    )
+    def test_by_default_leaves_the_judgement_to_when(self, diagram: str, when: Any, attempts: int) -> None:
+        row = Row(diagram, "a|", events={"x": event(RequestRejected("418", status=418))})
+        retried(row, None, when=when)
+        assert row.attempts == attempts
 
-    def test_the_first_attempt_counts_for_stop_after_delay(self) -> None:
-        row = Row("------x", "------x")
+    def test_counts_the_first_attempt_for_stop_after_delay(self) -> None:
+        row = Row("------x")
         policy = tenacity.Retrying(stop=tenacity.stop_after_delay(10), wait=tenacity.wait_fixed(1))
-        seen = row.run(buffer_until_live(), retry_never_live(retrying=policy), flush_on_complete_or_error())
-        assert (seen, starts(row)) == ("-------------(x|)", [0, 7])
+        assert (retried(row, policy), starts(row)) == ("-------------(x|)", [0, 7])
 
     @pytest.mark.parametrize(
         "policy",
@@ -154,70 +154,44 @@ class TestThePolicy:
         ],
         ids=["RetryError", "reraise", "a callback"],
     )
-    @pytest.mark.parametrize("diagram", ["s-x", "s-#"], ids=["an error event", "an exception"])
-    def test_the_last_failure_goes_on_as_the_same_object(self, policy: tenacity.Retrying, diagram: str) -> None:
+    @pytest.mark.parametrize("failure", [unavailable, event(unavailable)], ids=["an exception", "an error event"])
+    def test_lets_the_last_failure_go_on_as_the_same_object(self, policy: tenacity.Retrying, failure: Any) -> None:
         given: list[NeverLiveError] = []
-        buffered = rx.defer(lambda _: failing(given))
         seen: list[Any] = []
-        buffered.pipe(retry_never_live(retrying=policy)).subscribe(on_error=seen.append)
-        assert len(given) == 2
-        assert seen == [given[-1]]
-        assert seen[0] is given[-1]
 
-    def test_an_async_retrying_is_refused(self) -> None:
+        def attempt(_: Any) -> Observable[Any]:
+            given.append(NeverLiveError(("s",), failure))
+            return rx.throw(given[-1])
+
+        rx.defer(attempt).pipe(retry_never_live(retrying=policy)).subscribe(on_error=seen.append)
+        assert len(given) == 2
+        assert [each is given[-1] for each in seen] == [True]
+
+    def test_may_not_be_an_async_retrying(self) -> None:
         policy: Any = tenacity.AsyncRetrying()
         with pytest.raises(TypeError, match=r"AsyncRetrying; give a tenacity\.Retrying"):
             retry_never_live(retrying=policy)
 
-    def test_a_judge_that_raises_fails_the_stream(self) -> None:
-        def raises(failure: Any) -> bool:
+    @pytest.mark.parametrize("part", ["when", "the policy"])
+    def test_that_raises_fails_the_stream(self, part: str) -> None:
+        def raises(_: Any) -> Any:
             raise LookupError
 
+        options: Any = {"when": raises} if part == "when" else {"retrying": tenacity.Retrying(wait=raises)}
         row = Row("s-x", "a|")
-        assert isinstance(row.ends(buffer_until_live(), retry_never_live(when=raises)), LookupError)
+        assert isinstance(row.ends(buffer_until_live(), retry_never_live(**options)), LookupError)
         assert row.attempts == 1
-
-    def test_a_stream_without_a_failure_is_not_judged(self) -> None:
-        row = Row("s-|", "a|")
-        seen = row.run(buffer_until_live(), retry_never_live(when=lambda _: True), flush_on_complete_or_error())
-        assert (seen, row.attempts) == ("--(s|)", 1)
-
-    def test_a_policy_that_raises_fails_the_stream(self) -> None:
-        def raises(state: tenacity.RetryCallState) -> float:
-            raise LookupError
-
-        error = Row("s-x", "a|").ends(buffer_until_live(), retry_never_live(retrying=tenacity.Retrying(wait=raises)))
-        assert isinstance(error, LookupError)
-
-    def test_what_the_credential_logic_raises_is_final(self) -> None:
-        row = Row("#", "a|", error=LoginRequired("log in"))
-        row.run(buffer_until_live(), retry_never_live(retrying=two_ticks), flush_on_complete_or_error())
-        assert row.attempts == 1
-
-
-def starts(row: Row) -> list[float]:
-    return [each.subscribe for source in row.sources for each in source.subscriptions]
-
-
-def failing(given: list[NeverLiveError]) -> Observable[Any]:
-    given.append(NeverLiveError(("s",), ProviderUnavailable("503", status=503)))
-    return rx.throw(given[-1])
-
-
-variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
 
 class TestSubscriptions:
-    @pytest.mark.parametrize("observer", [False, True], ids=["a function", "an Observer"])
-    def test_on_retry_receives_values_without_secrets(self, observer: bool) -> None:
+    def test_on_retry_may_be_an_observer_and_sees_no_secret(self) -> None:
         seen: list[Any] = []
 
         class Listener:
             on_next = staticmethod(seen.append)
 
-        row = Row("x", "a|", events={"x": Error("error", AssistantMessage(), TransientError("Bearer secret"))})
-        listener: Any = Listener() if observer else seen.append
-        row.run(buffer_until_live(), retry_never_live(retrying=two_ticks, on_retry=listener))
+        row = Row("x", "a|", events={"x": event(TransientError("Bearer secret"))})
+        retried(row, on_retry=Listener())
         assert seen == [RetryScheduled(1, 2.0, "TransientError")]
         assert "secret" not in repr(seen)
 
@@ -225,20 +199,17 @@ class TestSubscriptions:
         def raises(value: Any) -> None:
             raise LookupError
 
-        row = Row("s-x", "s-a---|")
-        seen = row.run(buffer_until_live(), retry_never_live(retrying=two_ticks, on_retry=raises))
-        assert seen == "------(sa)|"
+        assert retried(Row("s-x", "s-a---|"), on_retry=raises) == "------(sa)|"
         assert "A listener failed at RetryScheduled" in caplog.text
 
-    def test_disposed_while_it_waits_it_subscribes_no_more(self) -> None:
-        row = Row("s-x", "s-a|")
-        assert row.run(buffer_until_live(), retry_never_live(retrying=two_ticks), until=3) == ""
-        assert row.attempts == 1
-
-    def test_dispose_reaches_the_attempt_under_way(self) -> None:
+    @pytest.mark.parametrize(
+        ("until", "seen", "subscriptions"),
+        [(3, "", ["^-!"]), (9, "------(sa)", ["^-!", "----^----!"])],
+        ids=["while it waits", "during an attempt"],
+    )
+    def test_dispose_ends_it(self, until: int, seen: str, subscriptions: list[str]) -> None:
         row = Row("s-x", "s-a----|")
-        assert row.run(buffer_until_live(), retry_never_live(retrying=two_ticks), until=9) == "------(sa)"
-        assert row.subscriptions() == ["^-!", "----^----!"]
+        assert (retried(row, until=until), row.subscriptions()) == (seen, subscriptions)
 
     def test_each_subscriber_has_a_budget_of_its_own(self) -> None:
         row = Row("x", "x", "x", "x", "x", "x", "a|")
@@ -248,34 +219,30 @@ class TestSubscriptions:
         assert all(each.endswith("#") for each in ends)
 
     def test_thousands_of_tries_without_a_wait_do_not_grow_the_stack(self) -> None:
-        count = 0
+        attempts: list[Any] = []
+        seen: list[Any] = []
 
         def attempt(_: abc.SchedulerBase) -> Observable[Any]:
-            nonlocal count
-            count += 1
+            attempts.append(1)
             return rx.throw(NeverLiveError((), unavailable))
 
         policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(5000))
-        seen: list[Any] = []
         rx.defer(attempt).pipe(retry_never_live(retrying=policy)).subscribe(on_error=seen.append)
-        assert (count, len(seen)) == (5000, 1)
+        assert (len(attempts), len(seen)) == (5000, 1)
 
     def test_a_source_that_raises_behind_its_failure_ends_nothing(self) -> None:
-        attempts = 0
+        attempts: list[Any] = []
 
-        def subscribe(observer: abc.ObserverBase[Any], _: Any = None) -> abc.DisposableBase:
-            nonlocal attempts
-            attempts += 1
-            if attempts == 1:
+        def subscribe(observer: abc.ObserverBase[Any], _: Any = None) -> Any:
+            attempts.append(1)
+            if len(attempts) == 1:
                 observer.on_error(NeverLiveError((), unavailable))
                 raise LookupError("behind the end")
             observer.on_next("a")
             observer.on_completed()
-            return Disposable()
 
         seen: list[Any] = []
-        at_once = tenacity.Retrying()
-        stream = Observable(subscribe).pipe(retry_never_live(retrying=at_once))
+        stream = rx.create(subscribe).pipe(retry_never_live(retrying=tenacity.Retrying()))
         stream.subscribe(seen.append, seen.append, lambda: seen.append("|"))
         assert seen == ["a", "|"]
 
@@ -291,11 +258,13 @@ class TestSubscriptions:
             row.scheduler.start()
         assert row.attempts == 1
 
-    def test_an_exception_of_on_error_goes_to_the_source(self) -> None:
+    @pytest.mark.parametrize("failure", [rejected, unavailable], ids=["final", "after the last try"])
+    def test_an_exception_of_on_error_goes_to_the_source(self, failure: Exception) -> None:
         def consume(error: Exception) -> None:
             raise LookupError
 
-        stream: Observable[Any] = rx.throw(NeverLiveError((), rejected)).pipe(retry_never_live())
+        once = tenacity.Retrying(stop=tenacity.stop_after_attempt(1))
+        stream: Observable[Any] = rx.throw(NeverLiveError((), failure)).pipe(retry_never_live(retrying=once))
         with pytest.raises(LookupError):
             stream.subscribe(on_error=consume)
 
@@ -323,49 +292,47 @@ class TestSubscriptions:
         gc.collect()
         assert freed() is None
 
-    @pytest.mark.looptime
-    async def test_on_a_loop_stop_after_delay_is_measured_by_its_clock(self) -> None:
-        """The wall clock stands still here, as it would for a policy whose clock was set back."""
-        loop = asyncio.get_running_loop()
-        times: list[float] = []
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+
+
+class TestOnALoop:
+    async def attempts(self, retrying: Any, scheduler: Any = None) -> list[tuple[float, int, str]]:
+        """Return when each attempt began, on which thread, and with which variable."""
+        variable.set("the subscriber's")
+        loop, begun = asyncio.get_running_loop(), list[tuple[float, int, str]]()
         ended = loop.create_future()
 
         def attempt(_: abc.SchedulerBase) -> Observable[Any]:
-            times.append(round(loop.time(), 3))
+            begun.append((round(loop.time(), 3), threading.get_ident(), variable.get("none")))
             return rx.throw(NeverLiveError((), unavailable))
 
-        policy = tenacity.Retrying(stop=tenacity.stop_after_delay(10), wait=tenacity.wait_fixed(4))
-        rx.defer(attempt).pipe(retry_never_live(retrying=policy)).subscribe(on_error=ended.set_result)
-        await ended
-        assert times == [0, 4, 8, 12]
+        stream = rx.defer(attempt).pipe(retry_never_live(retrying=retrying))
+
+        def end(error: Exception) -> None:  # after the last try, on either thread
+            loop.call_soon_threadsafe(ended.set_result, error)
+
+        stream.subscribe(on_error=end, scheduler=scheduler)
+        assert (await ended).failure is unavailable
+        return begun
+
+    @pytest.mark.looptime
+    @pytest.mark.parametrize(
+        ("policy", "times"),
+        [
+            pytest.param(two_ticks, [0, 2, 4], id="waits"),
+            pytest.param(
+                tenacity.Retrying(stop=tenacity.stop_after_delay(10), wait=tenacity.wait_fixed(4)),
+                [0, 4, 8, 12],
+                id="the wall clock, which stands still here, is not the policy's",
+            ),
+        ],
+    )
+    async def test_waits_and_attempts_are_on_that_loop(self, policy: Any, times: list[float]) -> None:
+        here = threading.get_ident(), "the subscriber's"
+        assert await self.attempts(policy) == [(at, *here) for at in times]
 
     async def test_an_attempt_after_a_wait_elsewhere_is_back_on_the_loop(self) -> None:
-        """And has the context variables of the subscriber."""
-        variable.set("the subscriber's")
-        seen: list[tuple[int, str]] = []
-        ended = asyncio.get_running_loop().create_future()
-
-        def attempt(_: abc.SchedulerBase) -> Observable[Any]:
-            seen.append((threading.get_ident(), variable.get("none")))
-            return rx.throw(NeverLiveError((), unavailable)) if len(seen) == 1 else rx.of("a")
-
-        soon = tenacity.Retrying(wait=tenacity.wait_fixed(0.001))
-        stream = rx.defer(attempt).pipe(retry_never_live(retrying=soon))
-        stream.subscribe(ended.set_result, scheduler=TimeoutScheduler.singleton())
-        assert await ended == "a"
-        assert seen == [(threading.get_ident(), "the subscriber's")] * 2
-
-    @pytest.mark.looptime
-    async def test_on_a_loop_the_waits_and_attempts_are_on_that_loop(self) -> None:
-        loop, here = asyncio.get_running_loop(), threading.get_ident()
-        times: list[tuple[float, int]] = []
-        ended = loop.create_future()
-
-        def attempt(_: abc.SchedulerBase) -> Observable[Any]:
-            times.append((loop.time(), threading.get_ident()))
-            return rx.throw(NeverLiveError((), unavailable))
-
-        rx.defer(attempt).pipe(retry_never_live(retrying=two_ticks)).subscribe(on_error=ended.set_result)
-        assert (await ended).failure is unavailable
-        assert [round(at, 3) for at, _ in times] == [0, 2, 4]
-        assert {thread for _, thread in times} == {here}
+        soon = two_ticks.copy(wait=tenacity.wait_fixed(0.001))
+        begun = await self.attempts(soon, TimeoutScheduler.singleton())
+        assert [each[1:] for each in begun] == [(threading.get_ident(), "the subscriber's")] * 3

@@ -30,6 +30,7 @@ from rxauth.events import (
 
 MADE_UP = "(Empty response: the model only thought)"
 THINKING: list[AssistantEvent] = [ThinkingStart(0), ThinkingDelta(0, "hm"), ThinkingEnd(0, "hm")]
+UNDECIDED: list[AssistantEvent] = [TextStart(0), TextDelta(0, "(Em")]
 
 
 def block(index: int, *pieces: str) -> list[AssistantEvent]:
@@ -54,60 +55,42 @@ def test_drops_the_block_in_any_pieces_and_from_the_message(pieces: list[str]) -
     assert got == [Start(), *THINKING, done(thought)]
 
 
-@pytest.mark.parametrize("text", ["(Empty response", "(Empty", "", "Empty response:", " (Empty response: x)", "hello"])
-def test_emits_any_other_block_whole(text: str) -> None:
-    events = [Start(), *block(0, *text), done(Text(text))]
+@pytest.mark.parametrize(
+    "events",
+    [
+        *([Start(), *block(0, *text), done(Text(text))] for text in ("(Empty response", "(Empty", "", "hello")),
+        [*block(0, " (Empty response: x)")],
+        [*UNDECIDED, *THINKING, TextDelta(0, "ber)"), TextEnd(0, "(Ember)")],
+        [*UNDECIDED, done(Text("(Em"))],
+        UNDECIDED,
+    ],
+    ids=lambda events: f"{len(events)} events",
+)
+def test_emits_any_other_event_in_order(events: list[AssistantEvent]) -> None:
     assert seen(*events) == events
-
-
-def test_text_is_held_only_while_it_can_still_become_the_marker() -> None:
-    source: Subject[AssistantEvent] = Subject()
-    got: list[Any] = []
-    source.pipe(suppress_empty_response()).subscribe(got.append)
-    source.on_next(TextStart(0))
-    source.on_next(TextDelta(0, "(Emp"))
-    assert got == []
-    source.on_next(TextDelta(0, "loyees"))
-    assert got == [TextStart(0), TextDelta(0, "(Emp"), TextDelta(0, "loyees")]
-    source.on_next(TextDelta(0, "(Empty response:"))
-    assert len(got) == 4
-
-
-def test_holds_nothing_after_a_decided_block() -> None:
-    source: Subject[AssistantEvent] = Subject()
-    got: list[Any] = []
-    source.pipe(suppress_empty_response()).subscribe(got.append)
-    for event in block(0, "(Em"):
-        source.on_next(event)
-    assert got == block(0, "(Em"), "it has ended, and is not the marker"
-    source.on_next(TextStart(1))
-    source.on_next(TextDelta(1, MADE_UP))
-    source.on_next(ThinkingStart(2))
-    assert got[3:] == [ThinkingStart(2)], "the marker is whole"
-    cut_off: list[AssistantEvent] = [TextStart(3), TextDelta(3, "(Em"), done(Text("(Em"))]
-    for event in cut_off:
-        source.on_next(event)
-    assert got[4:] == cut_off, "nothing comes behind `done`"
-
-
-def test_nothing_overtakes_held_text() -> None:
-    events: list[AssistantEvent] = [
-        TextStart(0),
-        TextDelta(0, "(Em"),
-        *THINKING,
-        TextDelta(0, "ber)"),
-        TextEnd(0, "(Ember)"),
-    ]
-    assert seen(*events) == events
-    assert seen(TextStart(0), TextDelta(0, "(Em"), *THINKING, TextDelta(0, "pty response:")) == THINKING
-
-
-def test_an_unfinished_block_is_given_out_at_the_end_in_order() -> None:
-    events: list[AssistantEvent] = [TextStart(0), TextDelta(0, "(Em"), done(Text("(Em"))]
-    assert seen(*events) == events
-    assert seen(*events[:2]) == events[:2]
     failure = ValueError("cut")
-    assert seen(*events[:2], error=failure) == [*events[:2], failure]
+    assert seen(*events, error=failure) == [*events, failure]
+
+
+def test_nothing_is_held_longer_than_it_may_become_the_marker() -> None:
+    source: Subject[AssistantEvent] = Subject()
+    got: list[Any] = []
+    source.pipe(suppress_empty_response()).subscribe(got.append)
+
+    def shown(*events: AssistantEvent) -> list[Any]:
+        got.clear()
+        for event in events:
+            source.on_next(event)
+        return [*got]
+
+    begun: list[AssistantEvent] = [TextStart(0), TextDelta(0, "(Emp")]
+    assert shown(*begun) == []
+    assert shown(TextDelta(0, "loyees")) == [*begun, TextDelta(0, "loyees")]
+    assert shown(TextDelta(0, "(Empty response:")) == [TextDelta(0, "(Empty response:")], "the block is decided"
+    assert shown(*block(1, "(Em")) == block(1, "(Em"), "it has ended, and is not the marker"
+    assert shown(TextStart(2), TextDelta(2, MADE_UP), ThinkingStart(3)) == [ThinkingStart(3)], "the marker is whole"
+    cut_off: list[AssistantEvent] = [TextStart(4), TextDelta(4, "(Em"), done(Text("(Em"))]
+    assert shown(*cut_off) == cut_off, "nothing comes after `done`"
 
 
 def test_it_is_dropped_from_the_message_of_an_error_on_a_copy() -> None:

@@ -16,20 +16,19 @@ from .marble_table import Row
 @pytest.mark.parametrize(
     ("primary", "backup", "result", "subscriptions"),
     [
-        pytest.param("s---#", "-s-a---|", "-------(sa)|", ("^---!", "----^------!"), id="an exception before live"),
-        pytest.param("s---e", "-s-a---|", "-------(sa)|", ("^---!", "----^------!"), id="an error event before live"),
-        pytest.param("s---|", "-s-a---|", "-------(sa)|", ("^---!", "----^------!"), id="a completion before live"),
-        pytest.param("s-a---#", "-s-a-|", "--(sa)#", ("^-----!",), id="a failure after live passes"),
-        pytest.param("s-a---e|", "-s-a-|", "--(sa)e|", ("^------!",), id="an error event after live passes"),
-        pytest.param("s---#", "s---#", "--------(s#)", ("^---!", "----^---!"), id="both fail: the last is shown"),
+        pytest.param("s---#", "-s-a---|", "-------(sa)|", ["^---!", "----^------!"], id="an exception before live"),
+        pytest.param("s---e", "-s-a---|", "-------(sa)|", ["^---!", "----^------!"], id="an error event before live"),
+        pytest.param("s---|", "-s-a---|", "-------(sa)|", ["^---!", "----^------!"], id="a completion before live"),
+        pytest.param("s-a---#", "-s-a-|", "--(sa)#", ["^-----!"], id="a failure after live passes"),
+        pytest.param("s-a---e|", "-s-a-|", "--(sa)e|", ["^------!"], id="an error event after live passes"),
+        pytest.param("s---#", "s---#", "--------(s#)", ["^---!", "----^---!"], id="both fail: the last is shown"),
     ],
 )
-def test_marbles(primary: str, backup: str, result: str, subscriptions: tuple[str, ...]) -> None:
+def test_switch_follows_its_marbles(primary: str, backup: str, result: str, subscriptions: list[str]) -> None:
     row = Row(primary, backup)
-    seen = row.run(
-        buffer_until_live(), switch_if_never_live(row.source.pipe(buffer_until_live())), flush_on_complete_or_error()
-    )
-    assert (seen, tuple(row.subscriptions())) == (result, subscriptions)
+    other = row.source.pipe(buffer_until_live())
+    seen = row.run(buffer_until_live(), switch_if_never_live(other), flush_on_complete_or_error())
+    assert (seen, row.subscriptions()) == (result, subscriptions)
 
 
 def test_a_function_receives_the_error_and_chooses() -> None:
@@ -44,22 +43,16 @@ def test_a_function_receives_the_error_and_chooses() -> None:
     assert received[0].failure is marbles.event("e")
 
 
-def test_a_function_that_raises_fails_the_stream() -> None:
-    def raises(error: NeverLiveError) -> Any:
-        raise LookupError("no other")
-
-    assert isinstance(Row("s--e").ends(buffer_until_live(), switch_if_never_live(raises)), LookupError)
-
-
-def test_a_function_that_returns_none_is_named() -> None:
-    error = Row("s--e").ends(buffer_until_live(), switch_if_never_live(lambda _: None))  # type: ignore[arg-type, return-value]
-    assert "NoneType" in str(error)
+@pytest.mark.parametrize("other", [lambda _: 1 / 0, lambda _: None], ids=["it raises", "it returns no Observable"])
+def test_a_function_that_fails_fails_the_stream(other: Any) -> None:
+    error = Row("s--e").ends(buffer_until_live(), switch_if_never_live(other))
+    assert isinstance(error, ZeroDivisionError) or "NoneType" in str(error)
 
 
-def test_starts_nothing_after_a_delivery() -> None:
+def test_nothing_is_started_after_a_delivery() -> None:
     source: Subject[Any] = Subject()
     seen: list[Any] = []
-    source.pipe(switch_if_never_live(lambda _: Row("a|").source)).subscribe(seen.append, seen.append)
+    source.pipe(switch_if_never_live(lambda _: rx.of("other"))).subscribe(seen.append, seen.append)
     source.on_next("shown")
     late = NeverLiveError(("s",), None)
     source.on_error(late)
@@ -69,9 +62,17 @@ def test_starts_nothing_after_a_delivery() -> None:
 def test_any_other_exception_passes() -> None:
     """Without a buffer in front nothing says that the source never came alive."""
     failure = ConnectionError("reset")
-    row = Row("#", "a|", error=failure)
-    assert row.ends(switch_if_never_live(row.source)) is failure
-    assert row.attempts == 1
+    assert Row("#", error=failure).ends(switch_if_never_live(rx.of("other"))) is failure
+
+
+def test_what_the_first_stream_raises_later_ends_nothing() -> None:
+    def fail(observer: Any, scheduler: Any) -> Any:
+        observer.on_error(NeverLiveError((), None))
+        raise LookupError("behind its failure")
+
+    seen: list[Any] = []
+    rx.create(fail).pipe(switch_if_never_live(rx.of("other"))).subscribe(seen.append, seen.append)
+    assert seen == ["other"]
 
 
 def test_the_scheduler_is_passed_on_to_both_streams() -> None:
@@ -86,14 +87,13 @@ def test_the_scheduler_is_passed_on_to_both_streams() -> None:
     assert given == [scheduler, scheduler]
 
 
-def test_dispose_reaches_the_first_stream() -> None:
-    row = Row("s----a|", "s-a-|")
-    assert row.run(buffer_until_live(), switch_if_never_live(row.source), until=3) == ""
-    assert row.subscriptions() == ["^--!"]
-
-
-def test_dispose_reaches_the_second_stream() -> None:
+@pytest.mark.parametrize(
+    ("until", "seen", "subscriptions"),
+    [(2, "", ["^-!"]), (8, "-----(sa)", ["^--!", "---^----!"])],
+    ids=["the first stream", "the second stream"],
+)
+def test_dispose_reaches_either_stream(until: int, seen: str, subscriptions: list[str]) -> None:
     row = Row("s--e", "s-a---------|")
     switched = switch_if_never_live(row.source.pipe(buffer_until_live()))
-    assert row.run(buffer_until_live(), switched, until=8) == "-----(sa)"
-    assert row.subscriptions() == ["^--!", "---^----!"]
+    assert row.run(buffer_until_live(), switched, until=until) == seen
+    assert row.subscriptions() == subscriptions

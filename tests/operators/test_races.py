@@ -24,10 +24,10 @@ from reactivex.scheduler.scheduler import Scheduler
 
 from rxauth import recover_auth
 
-from .generated_world import REJECTED, START, TEXT
+from .cases import REJECTED, START, Event
 
 RACES = int(os.environ.get("RXAUTH_CASES", "1000"))
-SECOND = TEXT.__class__("text_delta", "of attempt 2")
+SECOND = Event("text_delta", "of attempt 2")
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ class Race:
         self.refreshes: list[abc.ObserverBase[Any]] = []
         self.seen: list[Any] = []
         self.left = False
-        self.scripts: list[list[Any]] = [[START, REJECTED, TEXT], [START, SECOND, "|"]]
+        self.scripts: list[list[Any]] = [[START, REJECTED, START], [START, SECOND, "|"]]
         options: Any = {
             "timeout": 60,
             "retrying": tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(1)),
