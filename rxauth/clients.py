@@ -79,37 +79,34 @@ class _HttpxAuth:
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         credential = await self._credentials.current()
-        response = yield self._with_token(request, credential)
-        if not (_refuses_the_token(response) and _can_be_sent_again(request)):
-            return
-        body = await response.aread()
-        renewed = await _renewed(self._credentials, self._judge, credential, response.status_code, body)
-        if renewed is not None:
-            yield self._with_token(request, renewed)
+        response = yield _signed(request, credential)
+        if _may_be_sent_again(request, response):
+            body = await response.aread()
+            renewed = await _renewed(self._credentials, self._judge, credential, response.status_code, body)
+            if renewed is not None:
+                yield _signed(request, renewed)
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         credential = _wait_for(self._credentials.current())
-        response = yield self._with_token(request, credential)
-        if not (_refuses_the_token(response) and _can_be_sent_again(request)):
-            return
-        body = response.read()
-        renewed = _wait_for(_renewed(self._credentials, self._judge, credential, response.status_code, body))
-        if renewed is not None:
-            yield self._with_token(request, renewed)
-
-    def _with_token(self, request: Any, credential: Credential) -> Any:
-        checked_url(str(request.url.copy_with(username=None, password=None, fragment=None)), "The request's URL")
-        request.headers[_AUTHORIZATION] = f"Bearer {credential.access_token}"
-        return request
+        response = yield _signed(request, credential)
+        if _may_be_sent_again(request, response):
+            body = response.read()
+            renewed = _wait_for(_renewed(self._credentials, self._judge, credential, response.status_code, body))
+            if renewed is not None:
+                yield _signed(request, renewed)
 
 
-def _refuses_the_token(response: Any) -> bool:
+def _signed(request: Any, credential: Credential) -> Any:
+    checked_url(str(request.url.copy_with(username=None, password=None, fragment=None)), "The request's URL")
+    request.headers[_AUTHORIZATION] = f"Bearer {credential.access_token}"
+    return request
+
+
+def _may_be_sent_again(request: Any, response: Any) -> bool:
+    """Return whether the token may be refused, and httpx can read the body again: no generator, no open file."""
     # httpx sends no token when it follows a redirect to another host: a 401 of that host does not refuse it.
-    return response.status_code in _REFUSALS and _AUTHORIZATION in response.request.headers
-
-
-def _can_be_sent_again(request: Any) -> bool:
-    """Return whether httpx can read the body a second time: not from a generator, an iterator or an open file."""
+    if response.status_code not in _REFUSALS or _AUTHORIZATION not in response.request.headers:
+        return False
     files = (getattr(field, "file", b"") for field in getattr(request.stream, "fields", ()))  # of a multipart form
     if not all(isinstance(file, str | bytes) or (hasattr(file, "seek") and file.seekable()) for file in files):
         return False
@@ -138,23 +135,16 @@ def aiohttp_middleware(
 ) -> Callable[[aiohttp.ClientRequest, Callable[..., Awaitable[aiohttp.ClientResponse]]], Any]:
     """Return a middleware of `aiohttp.ClientSession` that signs its requests, and refreshes a refused token.
 
-    A refused request is sent once more unless its body can be read only once (an async generator). If the refresh
-    fails, the caller gets the server's refusal, and the reason is logged as a warning.
-
-    aiohttp runs middlewares again for each redirect. The token goes to one origin only, so that no redirect takes it to
-    another host; requests to other origins pass as they are.
+    As `httpx_auth`. aiohttp runs middlewares again for each redirect; the token goes to one origin only, so that no
+    redirect takes it to another host, and requests to other origins pass as they are.
 
     Args:
-        credentials: one source for any number of sessions, loops and threads.
+        credentials, is_auth_error: as for `httpx_auth`.
         origin: the scheme, host and port that get the token, such as `https://api.example.com`; by default those of the
             first request.
-        is_auth_error: whether a response with status 400, 401 or 403 refuses the token; it is judged with its body.
 
     Raises:
         ValueError: `origin` is not https (loopback excepted).
-
-    A request raises `LoginRequired` if no credential is stored, and `ValueError` before a token would leave this
-    machine without TLS.
 
     >>> from rxauth import StaticCredentials
     >>> middleware = aiohttp_middleware(StaticCredentials("secret"), origin="https://api.example.com")

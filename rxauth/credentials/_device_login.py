@@ -19,7 +19,7 @@ import msgspec
 from rxauth.addresses import checked_url
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._post import Answer, EndpointUnavailable, Sender, SessionOption
-from rxauth.credentials._token_endpoint import client_params, error_code, granted
+from rxauth.credentials._token_endpoint import client_params, error_code, granted, number
 from rxauth.errors import ConnectionFailed, LoginRequired, ProtocolError, ProviderError, RequestRejected
 from rxauth.failures import TRANSIENT_STATUS
 
@@ -288,11 +288,8 @@ def _is_web_address(value: Any) -> bool:
 
 
 def _seconds(value: Any, default: float) -> float:
-    try:
-        seconds = default if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        return default
-    return seconds if 0 < seconds < math.inf else default
+    seconds = number(value)
+    return seconds if seconds is not None and 0 < seconds < math.inf else default
 
 
 async def _call(listener: Callable[..., object], value: object) -> None:

@@ -138,12 +138,8 @@ class Login:
 
     def seconds_to_wait(self, credential: Credential, stored: float | None) -> float:
         """Return how long not to send its token: as this process remembers, or until the Unix time `stored`."""
-        wait = self._wait
-        if (
-            wait is not None
-            and wait.token == fingerprint(credential.refresh_token)
-            and stored in (None, wait.unix_time)
-        ):
+        wait, token = self._wait, fingerprint(credential.refresh_token)
+        if wait is not None and wait.token == token and stored in (None, wait.unix_time):
             # The shorter of the two: a clock may be set back, a laptop may sleep.
             left = min(wait.unix_time - self.clock(), wait.monotonic - self.monotonic())
         else:

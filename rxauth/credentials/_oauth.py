@@ -250,19 +250,17 @@ class OAuthCredentials:
         try:
             outcome = await flights.join(self._flight(rejected), work, within=self._login.timeout)
         except Interrupted:
-            outcome = _interrupted()
+            raise RefreshFailed("The program ended before the credential was refreshed.", type="Interrupted") from None
         except TimeoutError:
-            outcome = RefreshFailed(
+            raise RefreshFailed(
                 f"The token endpoint {self._login.endpoint.host} or the store has not answered for "
                 f"{self._login.timeout:g} s. Its answer is still awaited, and will be stored: try again in a minute.",
                 type="timeout",
-            )
+            ) from None
         except RuntimeError as error:
-            raise RefreshFailed(
-                "The credential cannot be refreshed: no thread can be started.", type="RuntimeError"
-            ) from error
+            text = "The credential cannot be refreshed: no thread can be started."
+            raise RefreshFailed(text, type="RuntimeError") from error
         if isinstance(outcome, CredentialError):
-            # A copy for each caller: the traceback of a shared exception grows with every caller that raises it.
             raise _copy(outcome)
         return outcome
 
@@ -274,9 +272,7 @@ class OAuthCredentials:
         try:
             credential = await Refresh(self._login, rejected, account).run()
         except CredentialError as error:
-            return _without_frames(error)
-        except asyncio.CancelledError:
-            return _interrupted()
+            return error
         except Exception as error:
             kind = type(error).__name__
             log.error("A refresh failed unexpectedly (%s).", kind)  # noqa: TRY400 - a text may hold a token
@@ -305,19 +301,11 @@ class OAuthCredentials:
         return outcome
 
 
-def _interrupted() -> RefreshFailed:
-    return RefreshFailed("The program ended before the credential was refreshed.", type="Interrupted")
-
-
-def _without_frames(error: CredentialError) -> CredentialError:
-    """Remove the tracebacks: the frames of a token request, or of a file that is written, hold the tokens."""
+def _copy(error: CredentialError) -> CredentialError:
+    """Copy a failure for one caller: the traceback of a shared one grows with every caller that raises it."""
     for each in causes(error):
         if isinstance(each, RxAuthError | DeadRefreshToken | OSError):
-            each.__traceback__ = None
-    return error
-
-
-def _copy(error: CredentialError) -> CredentialError:
+            each.__traceback__ = None  # the frames of a token request, or of a file that is written, hold the tokens
     fresh = type(error).__new__(type(error), *error.args)
     fresh.__dict__.update(error.__dict__)
     fresh.args = error.args

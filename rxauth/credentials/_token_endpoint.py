@@ -30,7 +30,7 @@ from rxauth.credentials._post import Answer, BodyFormat, Sender, SessionOption
 from rxauth.errors import RefreshFailed
 from rxauth.failures import TRANSIENT_STATUS
 
-__all__ = ["ClientAuth", "DeadRefreshToken", "ExtraParams", "TokenEndpoint", "client_params", "error_code", "granted"]
+__all__ = ["DeadRefreshToken", "TokenEndpoint", "client_params", "error_code", "granted", "number"]
 
 ClientAuth: TypeAlias = Literal["body", "basic"]
 ExtraParams: TypeAlias = (
@@ -269,18 +269,17 @@ def _is_header_text(value: Any) -> TypeGuard[str]:
 
 def _lifetime(body: Mapping[str, Any], now: float) -> float | None:
     """Return seconds; `None` for nonsense: a token that has "expired" at once would be exchanged at every call."""
-    seconds = _number(body.get("expires_in"))
-    if seconds is None and (expires_at := _number(body.get("expires_at"))) is not None:
+    seconds = number(body.get("expires_in"))
+    if seconds is None and (expires_at := number(body.get("expires_at"))) is not None:
         seconds = unix_seconds(expires_at) - now
     return seconds if seconds is not None and 0 < seconds < math.inf else None
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
+def number(value: Any) -> float | None:
+    """Return the number that a JSON value is or, as text, holds."""
     try:
-        return float(value)
-    except (ValueError, OverflowError):
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from rxauth.credentials import Credential, DevicePrompt, DeviceWaiting, device_login
 from rxauth.errors import ConnectionFailed, LoginRequired, ProtocolError, RequestRejected
+from tests.credentials.token_server import Answer, Endpoint, running
 
 TOKEN = {"access_token": "hush-access", "refresh_token": "hush-refresh", "expires_in": 900, "token_type": "Bearer"}
 PROMPT = {
@@ -26,58 +26,41 @@ PROMPT = {
 LIVES = {seconds: PROMPT | {"expires_in": seconds} for seconds in (10, 14, 30, 60)}
 SECOND = PROMPT | {"user_code": "SECOND", "device_code": "hush-2", "interval": 3}
 
-Answer = Mapping[str, Any] | Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 def error(code: str, status: int = 400) -> Answer:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        return web.json_response({"error": code, "error_description": "about hush-device-code"}, status=status)
-
-    return answer
+    body = {"error": code, "error_description": "about hush-device-code"}
+    return {"status": status, "body": json.dumps(body).encode()}
 
 
-def status(code: int, text: str = "<html>hush</html>", **headers: str) -> Answer:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        return web.Response(status=code, text=text, content_type="text/html", headers=headers)
-
-    return answer
+def page(status: int, text: str = "<html>hush</html>", **headers: str) -> Answer:
+    return {"status": status, "body": text.encode(), "headers": headers}
 
 
-async def cut(request: web.Request) -> web.StreamResponse:
-    assert request.transport
-    request.transport.abort()
-    return web.Response()
-
-
+CUT = b""
 PENDING, SLOW_DOWN, EXPIRED = error("authorization_pending"), error("slow_down"), error("expired_token")
-BUSY = status(429, **{"Retry-After": "100"})
+BUSY = page(429, **{"Retry-After": "100"})
 
 
-class Server:
-    """A login server that gives its answers in turn; the last one again and again."""
+class Server(Endpoint):
+    """A login server that gives its answers in turn, or the fields in them; the last one again and again."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.device: list[Answer] = [PROMPT]
         self.token: list[Answer] = [TOKEN]
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.headers: list[Mapping[str, str]] = []
-        self.url = ""
+        self.calls: list[tuple[str, dict[str, str]]] = []
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append((request.path, {name: str(value) for name, value in (await request.post()).items()}))
-        self.headers.append(request.headers)
-        answers = self.device if request.path == "/device" else self.token
+    def respond(self, path: str, form: dict[str, str]) -> Answer:
+        self.calls.append((path, form))
+        answers = self.device if path == "/device" else self.token
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        return await answer(request) if callable(answer) else web.json_response(answer)
+        return answer if isinstance(answer, bytes) or "body" in answer else {"body": json.dumps(answer).encode()}
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    server = Server()
-    application = web.Application()
-    application.router.add_post("/{path}", server.handle)
-    async with TestServer(application) as running:
-        server.url = f"http://127.0.0.1:{running.port}"
+def server() -> Iterator[Server]:
+    with running(Server()) as server:
+        server.url = server.url.removesuffix("/token")
         yield server
 
 
@@ -132,7 +115,7 @@ async def test_a_login_sends_its_arguments(server: Server, person: Person) -> No
     await person.login(server, headers={"X-Device": "mine"}, **more)
     client = {"client_id": "app", "client_secret": "hush-secret", "audience": "x"}
     grant = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": "hush-device-code"}
-    assert server.asked == [("/device", client | {"scope": "a b"}), ("/token", client | grant)]
+    assert server.calls == [("/device", client | {"scope": "a b"}), ("/token", client | grant)]
     assert [headers["X-Device"] for headers in server.headers] == ["mine", "mine"]
 
 
@@ -151,20 +134,10 @@ async def test_listeners_may_be_coroutine_functions_or_none(server: Server, pers
 @pytest.mark.parametrize(
     ("answers", "slept"),
     [
-        pytest.param(
-            [PENDING, SLOW_DOWN, PENDING, SLOW_DOWN, TOKEN], [7, 7, 12, 12, 17], id="slow_down adds 5 s for good"
-        ),
-        pytest.param(
-            [error("authorization_pending", 200), error("slow_down", 200), TOKEN],
-            [7, 7, 12],
-            id="status 200 with an error",
-        ),
-        pytest.param([cut] * 5 + [PENDING, TOKEN], [7, 14, 28, 56, 60, 60, 7], id="a cut connection doubles the pause"),
-        pytest.param(
-            [status(502), status(408), error("temporarily_unavailable", 503), TOKEN],
-            [7, 14, 28, 56],
-            id="so do 502, 408 and 503",
-        ),
+        pytest.param([PENDING, SLOW_DOWN, PENDING, SLOW_DOWN, TOKEN], [7, 7, 12, 12, 17], id="5 s more for good"),
+        pytest.param([error("slow_down", 200), PENDING, TOKEN], [7, 12, 12], id="status 200 with an error"),
+        pytest.param([CUT] * 5 + [PENDING, TOKEN], [7, 14, 28, 56, 60, 60, 7], id="a cut connection doubles it"),
+        pytest.param([page(502), page(408), error("odd", 503), TOKEN], [7, 14, 28, 56], id="so do 502, 408, 503"),
         pytest.param([BUSY, TOKEN], [7, 100], id="Retry-After is obeyed"),
     ],
 )
@@ -172,7 +145,7 @@ async def test_polls_come_at_the_servers_pace(
     server: Server, person: Person, answers: list[Answer], slept: list[float]
 ) -> None:
     """And each wait says whether the server could be reached."""
-    unreachable = [answer is cut or answer is BUSY or len(answers) == 4 for answer in answers]
+    unreachable = [answer is CUT or answer is BUSY or len(answers) == 4 for answer in answers]
     server.token = list(answers)
     await person.login(server)
     assert person.slept == slept
@@ -185,21 +158,10 @@ async def test_polls_come_at_the_servers_pace(
     ("codes", "answers", "slept"),
     [
         pytest.param([PROMPT, SECOND], [SLOW_DOWN, EXPIRED, PENDING, TOKEN], [7, 12, 3, 3], id="the server says so"),
-        pytest.param(
-            [PROMPT | {"expires_in": 14}, SECOND], [PENDING] * 3 + [TOKEN], [7, 7, 7, 3], id="once more as it expires"
-        ),
-        pytest.param(
-            [PROMPT | {"expires_in": 10}, SECOND], [PENDING, error("invalid_grant"), TOKEN], [7, 7, 3], id="forgotten"
-        ),
-        pytest.param(
-            [PROMPT | {"expires_in": 30}, SECOND],
-            [PENDING, cut, cut, cut, TOKEN],
-            [7, 7, 14, 28, 3],
-            id="it was cut off at the end",
-        ),
-        pytest.param(
-            [PROMPT, cut, BUSY, SECOND], [EXPIRED, TOKEN], [7, 5, 100, 3], id="no new code can be had at first"
-        ),
+        pytest.param([LIVES[14], SECOND], [PENDING] * 3 + [TOKEN], [7, 7, 7, 3], id="once more as it expires"),
+        pytest.param([LIVES[10], SECOND], [PENDING, error("invalid_grant"), TOKEN], [7, 7, 3], id="it is forgotten"),
+        pytest.param([LIVES[30], SECOND], [PENDING, CUT, CUT, CUT, TOKEN], [7, 7, 14, 28, 3], id="cut at the end"),
+        pytest.param([PROMPT, CUT, BUSY, SECOND], [EXPIRED, TOKEN], [7, 5, 100, 3], id="no new code at first"),
     ],
 )
 async def test_an_expired_code_is_followed_by_another(
@@ -208,7 +170,7 @@ async def test_an_expired_code_is_followed_by_another(
     server.device, server.token = list(codes), list(answers)
     await person.login(server)
     assert [prompt.user_code for prompt in person.prompts] == ["WDJB-MJHT", "SECOND"]
-    assert server.asked[-1][1]["device_code"] == "hush-2"
+    assert server.calls[-1][1]["device_code"] == "hush-2"
     assert person.slept == slept
 
 
@@ -276,9 +238,9 @@ async def test_a_prompt_that_cannot_be_used_is_refused(
     ("codes", "answers", "error", "why"),
     [
         pytest.param([PROMPT], [PENDING, error("access_denied")], LoginRequired, "refused", id="a person says no"),
-        pytest.param([cut], [], ConnectionFailed, r"127.0.0.1:\d+ cannot be reached", id="the server is down"),
-        pytest.param([LIVES[60]], [cut], ConnectionFailed, r"reached \(\w+\)", id="and stays down"),
-        pytest.param([PROMPT, status(503)], [EXPIRED], ConnectionFailed, "status 503", id="no new code can be had"),
+        pytest.param([CUT], [], ConnectionFailed, r"127.0.0.1:\d+ cannot be reached", id="the server is down"),
+        pytest.param([LIVES[60]], [CUT], ConnectionFailed, r"reached \(\w+\)", id="and stays down"),
+        pytest.param([PROMPT, page(503)], [EXPIRED], ConnectionFailed, "status 503", id="no new code can be had"),
     ],
 )
 async def test_a_login_that_cannot_go_on_fails(
@@ -287,7 +249,7 @@ async def test_a_login_that_cannot_go_on_fails(
     server.device, server.token = list(codes), list(answers)
     with pytest.raises(error, match=why):
         await person.login(server)
-    assert len(person.prompts) == (codes != [cut])
+    assert len(person.prompts) == (codes != [CUT])
 
 
 async def test_a_code_that_cannot_be_shown_is_not_polled(server: Server, person: Person) -> None:
@@ -296,19 +258,15 @@ async def test_a_code_that_cannot_be_shown_is_not_polled(server: Server, person:
 
     with pytest.raises(BrokenPipeError):
         await person.login(server, on_prompt=broken)
-    assert [path for path, _ in server.asked] == ["/device"]
+    assert [path for path, _ in server.calls] == ["/device"]
 
 
 async def test_a_poll_without_an_answer_is_bounded(server: Server, person: Person) -> None:
-    over = asyncio.Event()
+    async def sleep(seconds: float) -> None:
+        await person.sleep(seconds)
+        (server.gate.clear if len(person.slept) == 1 else server.gate.set)()
 
-    async def silent(request: web.Request) -> web.StreamResponse:
-        await over.wait()
-        return web.Response()
-
-    server.token = [silent, TOKEN]
-    await person.login(server, request_timeout=0.2)  # which the other requests must keep
-    over.set()
+    await person.login(server, request_timeout=0.2, sleep=sleep)  # which the other requests must keep
     assert person.slept == [7, 14]
 
 
@@ -318,11 +276,11 @@ async def test_a_poll_without_an_answer_is_bounded(server: Server, person: Perso
     [
         pytest.param(error("invalid_client", 401), RequestRejected, "invalid_client, status 401.*Check", id="client"),
         pytest.param(error("invalid_scope"), RequestRejected, "invalid_scope", id="scope"),
-        pytest.param(status(404), ProtocolError, "not RFC 8628", id="404"),
-        pytest.param(status(200), ProtocolError, "not RFC 8628", id="a page"),
-        pytest.param(status(200, '["hush"]'), ProtocolError, "not RFC 8628", id="an array"),
+        pytest.param(page(404), ProtocolError, "not RFC 8628", id="404"),
+        pytest.param(page(200), ProtocolError, "not RFC 8628", id="a page"),
+        pytest.param(page(200, '["hush"]'), ProtocolError, "not RFC 8628", id="an array"),
         pytest.param({"unexpected": True}, ProtocolError, "not RFC 8628", id="another object"),
-        pytest.param(status(307, Location="/elsewhere"), ProtocolError, "redirects", id="a redirect"),
+        pytest.param(page(307, Location="/elsewhere"), ProtocolError, "redirects", id="a redirect"),
     ],
 )
 async def test_a_wrong_address_or_client_is_an_error(
@@ -334,25 +292,7 @@ async def test_a_wrong_address_or_client_is_an_error(
         await person.login(server)
     if isinstance(caught.value, RequestRejected):
         assert str(caught.value.type) in why
-    assert "/elsewhere" not in [path for path, _ in server.asked]
-
-
-@pytest.mark.parametrize("moment", range(12))
-async def test_a_login_can_be_cancelled_at_any_moment(server: Server, person: Person, moment: int) -> None:
-    reached = asyncio.Event()
-
-    async def sleep(seconds: float) -> None:
-        reached.set()
-        await asyncio.Event().wait()
-
-    task = asyncio.ensure_future(person.login(server, sleep=sleep))
-    if moment == 11:
-        await reached.wait()
-    for _ in range(moment):
-        await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    assert "/elsewhere" not in [path for path, _ in server.calls]
 
 
 @pytest.mark.parametrize(
@@ -367,14 +307,14 @@ async def test_a_login_can_be_cancelled_at_any_moment(server: Server, person: Pe
 async def test_nonsense_is_refused_and_nothing_sent(server: Server, person: Person, arguments: Any) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments.get("extra_params", arguments)))):
         await person.login(server, **arguments)
-    assert server.asked == []
+    assert server.calls == []
 
 
 async def test_a_login_shows_no_secret(server: Server, person: Person, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     echo = "hush-device-code"
-    for answer in (error("invalid_request"), error(echo), status(404), status(200, echo), TOKEN):
-        server.token = [SLOW_DOWN, cut, status(503, echo), answer]
+    for answer in (error("invalid_request"), error(echo), page(404), page(200, echo), TOKEN):
+        server.token = [SLOW_DOWN, CUT, page(503, echo), answer]
         try:
             credential = await person.login(server, client_secret="hush-secret")
             assert "hush" not in repr(credential)
@@ -382,14 +322,3 @@ async def test_a_login_shows_no_secret(server: Server, person: Person, caplog: p
             assert "hush" not in f"{caught!r} {caught} {caught.__cause__!r} {caught.__context__!r}"  # noqa: PT017
     assert "hush" not in caplog.text
     assert "hush" not in f"{person.prompts} {person.waits}"
-
-
-@pytest.mark.looptime
-async def test_the_loops_own_time_is_kept(server: Server, person: Person) -> None:
-    """By the default sleep."""
-    server.token = [PENDING, SLOW_DOWN, TOKEN]
-    loop = asyncio.get_running_loop()
-    before = loop.time()
-    await person.login(server, clock=loop.time, sleep=asyncio.sleep)
-    assert loop.time() - before == pytest.approx(7 + 7 + 12, abs=1)
-    assert [wait.elapsed for wait in person.waits] == pytest.approx([0, 7, 14], abs=1)

@@ -213,6 +213,7 @@ def test_a_killed_process_leaves_a_whole_file(
             os.sched_yield()
         os.kill(child, signal.SIGKILL)
         assert mother.said() == "ended"
+        server.settle()
         assert not locked(path)
         assert set(json.loads(path.read_bytes())) == {"key"}
         assert server.valid is not None

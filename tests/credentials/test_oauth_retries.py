@@ -156,13 +156,18 @@ async def test_no_request_is_begun_at_the_end_of_the_time(
 # A dead refresh token ------------------------------------------------------------------------------------------------
 
 
+class Marking(MemoryStore):
+    """A store that is informed of refresh tokens that were refused."""
+
+    def __init__(self, credential: Credential) -> None:
+        super().__init__(credential)
+        self.dead: list[str | None] = []
+
+    def mark_dead(self, credential: Credential) -> None:
+        self.dead.append(credential.refresh_token)
+
+
 async def test_a_dead_refresh_token_is_sent_once_in_300_s(server: TokenServer, now: Time) -> None:
-    dead: list[Credential] = []
-
-    class Marking(MemoryStore):
-        def mark_dead(self, credential: Credential) -> None:
-            dead.append(credential)
-
     store = Marking(old := server.credential())
     server.revoked = True
     ours = source(server, store, now)
@@ -172,7 +177,7 @@ async def test_a_dead_refresh_token_is_sent_once_in_300_s(server: TokenServer, n
             await ours.refresh(rejected(old))
         assert len(server.requests) == requests
     assert now.slept == [1.0, 1.0], "a second look at the store each time"
-    assert dead == [old, old]
+    assert store.dead == server.sent == ["refresh-1"] * 2
     assert await store.load() == old, "only a logout deletes"
     await store.save(login := server.credential())
     assert await ours.refresh(rejected(old)) == await ours.current() == login
@@ -203,7 +208,7 @@ async def test_a_token_that_was_used_elsewhere_is_looked_up(
     server: TokenServer, now: Time, theirs: dict[str, bool], token: str | None, sent: list[str]
 ) -> None:
     """Two machines without a common lock: the other one stores its answer a moment after we were refused."""
-    store = MemoryStore(old := server.credential())
+    store = Marking(old := server.credential())
     rotated = server.rotate()
     end = now.wall - 1 if theirs.get("expired") else None
     server.answers += [refusal("invalid_grant")] * (2 if theirs.get("dead") else 1)
@@ -222,6 +227,7 @@ async def test_a_token_that_was_used_elsewhere_is_looked_up(
         else:
             assert (await renewed(ours, old)).access_token == token
     assert server.sent == sent
+    assert store.dead == (sent if theirs.get("dead") else sent[:1])
 
 
 # A policy of the caller's --------------------------------------------------------------------------------------------

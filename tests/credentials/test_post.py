@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import gzip
+import socket
+import socketserver
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -18,7 +22,7 @@ from aiohttp.abc import AbstractResolver
 from rxauth.credentials._post import EndpointUnavailable
 from tests import peers_needed
 from tests.credentials.test_token_endpoint import OLD, body, endpoint
-from tests.credentials.token_server import TokenServer, serving, serving_bytes
+from tests.credentials.token_server import TokenServer, running
 
 HOST = "login.example.com"
 
@@ -39,12 +43,12 @@ _ZIPPED = gzip.compress(body())
         pytest.param(http(_ZIPPED, b"Content-Encoding: gzip", b"Content-Length: %d" % len(_ZIPPED)), id="compressed"),
     ],
 )
-async def test_an_answer_cut_at_any_byte_is_tried_again(response: bytes) -> None:
-    with serving_bytes(lambda number: response[:number]) as url:
-        for _ in range(len(response)):
-            with pytest.raises(EndpointUnavailable):
-                await endpoint(url).refresh(OLD)
-        assert (await endpoint(url).refresh(OLD)).access_token == "new"
+async def test_an_answer_cut_at_any_byte_is_tried_again(server: TokenServer, response: bytes) -> None:
+    server.answers += [response[:length] for length in range(len(response) + 1)]
+    for _ in range(len(response)):
+        with pytest.raises(EndpointUnavailable):
+            await endpoint(server.url).refresh(OLD)
+    assert (await endpoint(server.url).refresh(OLD)).access_token == "new"
 
 
 @pytest.mark.parametrize(
@@ -61,17 +65,18 @@ async def test_an_answer_cut_at_any_byte_is_tried_again(response: bytes) -> None
         pytest.param(http(gzip.compress(b" " * (64 << 20)), b"Content-Encoding: gzip"), "too_long", id="a gzip bomb"),
     ],
 )
-async def test_broken_http_is_tried_again(response: bytes, kind: str | None) -> None:
-    with serving_bytes(lambda number: response) as url, pytest.raises(EndpointUnavailable) as caught:
-        await endpoint(url).refresh(OLD)
+async def test_broken_http_is_tried_again(server: TokenServer, response: bytes, kind: str | None) -> None:
+    server.answers.append(response)
+    with pytest.raises(EndpointUnavailable) as caught:
+        await endpoint(server.url).refresh(OLD)
     assert kind in (None, caught.value.type)
 
 
 async def test_a_server_that_is_down_is_tried_again() -> None:
-    with serving({}) as base:
+    with running(TokenServer()) as server:
         pass
     with pytest.raises(EndpointUnavailable) as caught:
-        await endpoint(base + "/token").refresh(OLD)
+        await endpoint(server.url).refresh(OLD)
     assert caught.value.status is None
 
 
@@ -135,12 +140,10 @@ def pem(tmp_path: Path) -> Path:
 @pytest.fixture
 def tls_server(pem: Path) -> Iterator[TokenServer]:
     """Over TLS, and only for clients that show the certificate too."""
-    server = TokenServer()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(pem))
     context.load_cert_chain(pem)
     context.verify_mode = ssl.CERT_REQUIRED
-    with serving({"/token": server._token}, context) as base:
-        server.url = base
+    with running(TokenServer(), context) as server:
         yield server
 
 
@@ -150,24 +153,33 @@ def trusting(pem: Path) -> ssl.SSLContext:
     return context
 
 
-@asynccontextmanager
-async def tunnel(port: str, seen: list[bytes]) -> AsyncIterator[str]:
-    """A proxy that leads every host to `port`."""
+@contextlib.contextmanager
+def tunnel(port: int | None, seen: list[bytes]) -> Iterator[str]:
+    """A proxy, on threads, that leads every host to `port`."""
 
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(1 << 16):
-            seen.append(data)
-            writer.write(data)
-        writer.close()
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                seen.append(data)
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.append(await reader.readuntil(b"\r\n\r\n"))
-        there, back = await asyncio.open_connection("127.0.0.1", int(port))
-        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await asyncio.gather(copy(reader, back), copy(there, writer), return_exceptions=True)
+    class Tunnel(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            seen.append(self.request.recv(1 << 16))
+            with socket.create_connection(("127.0.0.1", port)) as there:
+                self.request.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                back = threading.Thread(target=copy, args=(there, self.request))
+                back.start()
+                copy(self.request, there)
+                back.join()
 
-    async with await asyncio.start_server(connected, "127.0.0.1", 0) as proxy:
-        yield f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tunnel) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.005})
+        thread.start()
+        yield f"http://127.0.0.1:{proxy.server_address[1]}"
+        proxy.shutdown()
+        thread.join()
 
 
 @pytest.mark.peer
@@ -178,7 +190,7 @@ async def test_a_callers_session_gives_proxy_and_tls(
     """Its own headers and cookies belong to another server, and are not sent."""
     tls_server.answers.append({"body": body()})
     seen: list[bytes] = []
-    async with tunnel(tls_server.url.rpartition(":")[2], seen) as proxy:
+    with tunnel(urlsplit(tls_server.url).port, seen) as proxy:
         if way == "session that reads the environment":
             proxied: dict[str, Any] = {"trust_env": True}
             for name in ("no_proxy", "NO_PROXY"):
@@ -210,7 +222,7 @@ async def test_a_callers_session_gives_proxy_and_tls(
 async def test_a_sessions_resolver_and_proxy_login_are_used(tls_server: TokenServer, pem: Path) -> None:
     class Resolver(AbstractResolver):
         async def resolve(self, host: str, port: int = 0, family: Any = 0) -> Any:
-            number = int(tls_server.url.rpartition(":")[2])
+            number = urlsplit(tls_server.url).port
             return [{"hostname": host, "host": "127.0.0.1", "port": number, "family": 2, "proto": 0, "flags": 0}]
 
         async def close(self) -> None:
@@ -234,6 +246,6 @@ async def test_a_session_that_cannot_be_copied_is_refused() -> None:
 @pytest.mark.peer
 async def test_an_unknown_certificate_gets_no_token(tls_server: TokenServer) -> None:
     with pytest.raises(EndpointUnavailable, match="certificate") as caught:
-        await endpoint(tls_server.url + "/token").refresh(OLD)
+        await endpoint(tls_server.url).refresh(OLD)
     assert caught.value.status is None
     assert tls_server.requests == []

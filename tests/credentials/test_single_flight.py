@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import os
 import sys
 import threading
@@ -40,24 +39,6 @@ def ended(flights: SingleFlight) -> bool:
     return True
 
 
-def test_ten_thousand_waiters_share_one_run() -> None:
-    flights, work = SingleFlight(), Work()
-    together = threading.Barrier(8)
-
-    async def ask() -> list[int]:
-        waiting = [asyncio.ensure_future(flights.join("key", work, within=60)) for _ in range(1250)]
-        await asyncio.sleep(0)
-        together.wait()
-        work.go.set()
-        return await asyncio.gather(*waiting)
-
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(asyncio.run, ask()) for _ in range(8)]
-        assert {each for one in asked for each in one.result()} == {1}
-    assert work.runs == 1
-    assert {thread.daemon for thread in work.threads} == {True}
-
-
 def test_other_keys_run_beside_it_on_the_same_thread() -> None:
     flights, one, other = SingleFlight(), Work(), Work()
     first, second = flights.run("one", one), flights.run("other", other)
@@ -66,7 +47,8 @@ def test_other_keys_run_beside_it_on_the_same_thread() -> None:
     for each in (one, other):
         each.go.set()
     assert (first.result(10), second.result(10)) == (1, 1)
-    assert len(one.threads | other.threads) == 1
+    (thread,) = one.threads | other.threads
+    assert thread.daemon
 
 
 def test_a_later_caller_gets_a_new_run() -> None:
@@ -112,26 +94,15 @@ async def test_all_waiters_get_its_exception() -> None:
     assert [str(each) for each in outcomes] == ["the work's own"] * 3
 
 
-def test_the_end_of_a_callers_loop_ends_nothing() -> None:
-    """And the work has none of the caller's context variables."""
-    flights, work = SingleFlight(), Work()
+def test_the_work_has_no_callers_context() -> None:
+    flights = SingleFlight()
     variable: ContextVar[str] = ContextVar("variable", default="the default")
     variable.set("mine")
 
     async def look() -> str:
-        await work()
         return variable.get()
 
-    async def ask() -> None:
-        task = asyncio.ensure_future(flights.join("key", look, within=60))
-        await asyncio.to_thread(work.began.wait)
-        assert not task.done()
-
-    asyncio.run(ask())
-    joined = flights.run("key", look)
-    work.go.set()
-    assert joined.result(10) == "the default"
-    assert ended(flights)
+    assert flights.run("key", look).result(10) == "the default"
 
 
 @pytest.mark.looptime

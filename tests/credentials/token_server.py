@@ -1,41 +1,70 @@
-"""A token endpoint on a thread of its own: it goes on when the loop that asks it ends."""
+"""HTTP servers on threads of their own: they go on when the loop that asks them ends."""
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextlib
-import itertools
+import json
+import os
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any
-
-from aiohttp import web
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import parse_qsl
+from urllib.request import urlopen
 
 from rxauth.credentials import Credential
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Stop = Callable[[], Awaitable[object]]
+# `status`, `reason`, `headers`, `body`; or bytes, which are sent as they are before the connection is closed.
+Answer: TypeAlias = Mapping[str, Any] | bytes
+
+S = TypeVar("S", bound="Endpoint")
 
 
-class TokenServer:
-    """Rotates refresh tokens and knows when one is used twice. Use it inside `running()`.
+class Endpoint:
+    """Reads forms and JSON objects, and answers as a subclass says. Use it inside `running()`.
 
-    `answers` are given first, in order: a response's arguments, or a function that makes one. `gate` holds every answer
-    back until it is set, after the server has rotated.
+    `gate` holds every answer back until it is set, after it was decided.
     """
 
     def __init__(self) -> None:
         self.url = ""
         self.requests: list[dict[str, str]] = []
         self.headers: list[Mapping[str, str]] = []
-        self.reused: list[str] = []
-        self.answers: list[Mapping[str, Any] | Callable[[], web.StreamResponse]] = []
-        self.expires_in: Any = 900
         self.gate = threading.Event()
         self.gate.set()
         self.asked = threading.Event()
+        self.connections: set[object] = set()
+        self._mutex = threading.Lock()
+
+    def respond(self, path: str, form: dict[str, str]) -> Answer:
+        raise NotImplementedError
+
+    def answer(self, path: str, headers: Mapping[str, str], body: str) -> Answer:
+        form = json.loads(body) if headers["Content-Type"] == "application/json" else dict(parse_qsl(body))
+        with self._mutex:
+            self.requests.append(form)
+            self.headers.append(headers)
+            answer = self.respond(path, form)
+        self.asked.set()
+        self.gate.wait()
+        return answer
+
+    def settle(self) -> None:
+        """Wait until every request that was sent is answered, also those of processes that were killed."""
+        urlopen(self.url).close()  # is accepted behind all of them
+        while self.connections:
+            os.sched_yield()
+
+
+class TokenServer(Endpoint):
+    """Rotates refresh tokens and knows when one is used twice. `answers` are given first, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reused: list[str] = []
+        self.answers: list[Answer] = []
+        self.expires_in: Any = 900
         self.valid: Credential | None = None
         self.revoked = False
         self._issued = 0
@@ -61,27 +90,15 @@ class TokenServer:
         """The refresh tokens that came, in order."""
         return [form["refresh_token"] for form in self.requests]
 
-    async def _token(self, request: web.Request) -> web.StreamResponse:
-        fields = await (request.json() if request.content_type == "application/json" else request.post())
-        form = {name: str(value) for name, value in fields.items()}
-        self.requests.append(form)
-        self.headers.append(dict(request.headers))
-        response = self._answer(form)
-        self.asked.set()
-        while not self.gate.is_set():
-            await asyncio.sleep(0.001)
-        return response
-
-    def _answer(self, form: Mapping[str, str]) -> web.StreamResponse:
+    def respond(self, path: str, form: dict[str, str]) -> Answer:
         if self.answers:
-            answer = self.answers.pop(0)
-            return answer() if callable(answer) else web.Response(**answer)
+            return self.answers.pop(0)
         token = form.get("refresh_token", "")
         if token in self._spent:
             self.reused.append(token)
             self.revoked = True
         if self.revoked or self.valid is None or token != self.valid.refresh_token:
-            return web.json_response({"error": "invalid_grant"}, status=400)
+            return {"status": 400, "body": b'{"error": "invalid_grant"}'}
         renewed = self.rotate()
         body = {
             "access_token": renewed.access_token,
@@ -89,92 +106,57 @@ class TokenServer:
             "token_type": "Bearer",
             "expires_in": self.expires_in,
         }
-        return web.json_response({name: value for name, value in body.items() if value is not None})
+        return {"body": json.dumps({name: value for name, value in body.items() if value is not None}).encode()}
 
 
 @contextlib.contextmanager
-def running(server: TokenServer) -> Iterator[TokenServer]:
-    with serving({"/token": server._token}) as base:
-        server.url = base + "/token"
-        yield server
-        server.gate.set()
+def running(server: S, tls: ssl.SSLContext | None = None) -> Iterator[S]:
+    """Serve on loopback."""
 
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            answer = server.answer(self.path, dict(self.headers), body)
+            if isinstance(answer, bytes):
+                self.wfile.write(answer)
+                return
+            content = answer.get("body", b"")
+            self.send_response(answer.get("status", 200), answer.get("reason"))
+            for name, value in ({"Content-Length": str(len(content))} | dict(answer.get("headers", {}))).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
 
-@contextlib.contextmanager
-def serving(handlers: Mapping[str, Handler], tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Serve POST requests on loopback, from a thread; gives the base URL."""
+        def do_GET(self) -> None:
+            self.send_response(204)
+            self.end_headers()
 
-    async def start() -> tuple[int, Stop]:
-        app = web.Application(client_max_size=1 << 24)
-        for path, handler in handlers.items():
-            app.router.add_post(path, handler)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-        return runner.addresses[0][1], runner.cleanup
+        def log_message(self, *arguments: object) -> None:
+            pass
 
-    with _on_a_thread(start) as port:
-        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128
 
+        def process_request(self, request: Any, client_address: Any) -> None:
+            server.connections.add(request)
+            super().process_request(request, client_address)
 
-@contextlib.contextmanager
-def serving_bytes(respond: Callable[[int], bytes]) -> Iterator[str]:
-    """Read a request, send `respond(number)` as it is, hang up; gives the URL."""
-    numbers = itertools.count()
-    answering: list[asyncio.Task[Any]] = []
+        def shutdown_request(self, request: Any) -> None:
+            super().shutdown_request(request)
+            server.connections.discard(request)
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        answering.append(task)
-        with contextlib.suppress(OSError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            lengths = (each[15:] for each in head.split(b"\r\n") if each.lower().startswith(b"content-length:"))
-            await reader.readexactly(int(next(lengths)))
-            writer.write(respond(next(numbers)))
-            await writer.drain()
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            pass  # the client has gone
 
-    async def start() -> tuple[int, Stop]:
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
-
-        async def stop() -> None:
-            server.close()
-            await asyncio.gather(*answering)
-
-        return server.sockets[0].getsockname()[1], stop
-
-    with _on_a_thread(start) as port:
-        yield f"http://127.0.0.1:{port}/token"
-
-
-@contextlib.contextmanager
-def _on_a_thread(start: Callable[[], Awaitable[tuple[int, Stop]]]) -> Iterator[int]:
-    """Run a server on a thread with a loop of its own; gives its port."""
-    begun: concurrent.futures.Future[tuple[int, Callable[[], object]]] = concurrent.futures.Future()
-
-    async def serve() -> None:
-        port, stop = await start()
-        ended, loop = asyncio.Event(), asyncio.get_running_loop()
-        begun.set_result((port, lambda: loop.call_soon_threadsafe(ended.set)))
-        await ended.wait()
-        await _turns()
-        await stop()
-        await _turns()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="token-server")
-    thread.start()
-    port, end = begun.result(10)
-    try:
-        yield port
-    finally:
-        end()
-        thread.join()
-
-
-async def _turns() -> None:
-    # A connection is accepted, and its socket closed, some turns of the loop after it came or close was called.
-    for _ in range(100):
-        await asyncio.sleep(0)
+    with Server(("127.0.0.1", 0), Handler) as http:
+        if tls is not None:
+            http.socket = tls.wrap_socket(http.socket, server_side=True, do_handshake_on_connect=False)
+        server.url = f"{'https' if tls else 'http'}://127.0.0.1:{http.server_port}/token"
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.005}, name="token-server")
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.gate.set()
+            http.shutdown()
+            thread.join()
