@@ -13,10 +13,10 @@ import aiohttp
 import msgspec
 from reactivex import Observable
 
-from rxauth.events import AssistantEvent, DoneReason, Usage
+from rxauth.events import AssistantEvent, DoneReason
 from rxauth.sources._errors import Exchange
 from rxauth.sources._http import stream
-from rxauth.sources._json import MALFORMED, count, is_complete, joined, mapping, string
+from rxauth.sources._json import MALFORMED, is_complete, joined, mapping, string
 from rxauth.sources._message import Emit, OpenBlock, OpenText, OpenThinking, OpenToolCall, ProviderBlock
 from rxauth.sources._reader import Reader
 from rxauth.sources._reports import read_error
@@ -209,12 +209,12 @@ class MessagesReader(Reader):
             self.answer.stop_details = explanation or reason
 
     def _count(self, usage: object) -> None:
-        wire, old = mapping(usage), self.answer.usage
-        self.answer.usage = Usage(
-            input_tokens=count(wire.get("input_tokens"), old.input_tokens),
-            output_tokens=count(wire.get("output_tokens"), old.output_tokens),
-            cache_read_tokens=count(wire.get("cache_read_input_tokens"), old.cache_read_tokens),
-            cache_write_tokens=count(wire.get("cache_creation_input_tokens"), old.cache_write_tokens),
+        wire = mapping(usage)
+        self.answer.count(
+            input_tokens=wire.get("input_tokens"),
+            output_tokens=wire.get("output_tokens"),
+            cache_read_tokens=wire.get("cache_read_input_tokens"),
+            cache_write_tokens=wire.get("cache_creation_input_tokens"),
         )
 
     def _on_block_start(self, index: int, wire: dict[str, Any]) -> None:

@@ -47,11 +47,6 @@ def mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def count(value: object, otherwise: int) -> int:
-    """Return a number of tokens; `otherwise` where the value is none."""
-    return value if type(value) is int and value >= 0 else otherwise
-
-
 def is_complete(text: str) -> bool:
     """Return whether the text is one whole JSON value."""
     try:

@@ -208,6 +208,11 @@ class Answer:
         self.blocks[-1].after.append(block)
         return block
 
+    def count(self, **tokens: object) -> None:
+        """Store the numbers of tokens that are given, by the fields of `Usage`."""
+        numbers = {name: count for name, count in tokens.items() if type(count) is int and count >= 0}
+        self.usage = msgspec.structs.replace(self.usage, **numbers)
+
     def done(self) -> None:
         """Complete the answer: close the open blocks in order, then emit `done`."""
         self.ended = True

@@ -14,10 +14,10 @@ import aiohttp
 import msgspec
 from reactivex import Observable
 
-from rxauth.events import AssistantEvent, DoneReason, Usage
+from rxauth.events import AssistantEvent, DoneReason
 from rxauth.sources._errors import Exchange
 from rxauth.sources._http import stream
-from rxauth.sources._json import MALFORMED, count, joined, mapping, string
+from rxauth.sources._json import MALFORMED, joined, mapping, string
 from rxauth.sources._message import Emit, OpenBlock, OpenText, OpenThinking, OpenToolCall
 from rxauth.sources._reader import Reader
 from rxauth.sources._reports import ErrorReport, is_error, read_error
@@ -300,14 +300,15 @@ class ChatReader(Reader):
             block.redacted = block.redacted or detail.get("type") == "reasoning.encrypted"
 
     def _count(self, usage: object) -> None:
-        wire, old = mapping(usage), self.answer.usage
+        wire = mapping(usage)
         details = mapping(wire.get("prompt_tokens_details"))
-        cached = details.get("cached_tokens", wire.get("prompt_cache_hit_tokens", wire.get("cached_tokens")))
-        self.answer.usage = Usage(
-            input_tokens=count(wire.get("prompt_tokens"), old.input_tokens),
-            output_tokens=count(wire.get("completion_tokens"), old.output_tokens),
-            cache_read_tokens=count(cached, old.cache_read_tokens),
-            cache_write_tokens=count(details.get("cache_write_tokens"), old.cache_write_tokens),
+        self.answer.count(
+            input_tokens=wire.get("prompt_tokens"),
+            output_tokens=wire.get("completion_tokens"),
+            cache_read_tokens=details.get(
+                "cached_tokens", wire.get("prompt_cache_hit_tokens", wire.get("cached_tokens"))
+            ),
+            cache_write_tokens=details.get("cache_write_tokens"),
         )
 
 
