@@ -23,48 +23,43 @@ async def test_every_cell_of_rxauth_is_right(client: str, scenario: Scenario) ->
     assert faults(scenario, await run(DRIVERS[client], scenario)) == []
 
 
-def screen(*messages: str, error: str | None = None, ended: bool = False, hung: bool = False) -> Screen:
-    return Screen(list(messages), error, ended, hung)
-
-
 HALF = ANSWER[:20]
+
+
+def screen(*messages: str, **ends: Any) -> Screen:
+    return Screen(list(messages), **ends)
+
+
+def result(*screens: Screen, requests: int = 1, refreshes: int = 0, reused: int = 0, left_open: bool = False) -> Result:
+    return Result(list(screens), requests, refreshes, reused, left_open)
+
+
+WHOLE = screen(ANSWER, ended=True)
 
 
 @pytest.mark.parametrize(
     ("expected", "seen", "found"),
     [
-        pytest.param("answer", screen(ANSWER, ended=True), [], id="the whole answer"),
-        pytest.param("answer", screen("", error="E"), ["error"], id="an error instead of the answer"),
-        pytest.param("answer", screen("", ANSWER, ended=True), ["phantom"], id="an empty message in front"),
-        pytest.param("answer", screen(HALF, ANSWER, ended=True), ["twice"], id="words in two messages"),
-        pytest.param("answer", screen(HALF + ANSWER, ended=True), ["twice"], id="words twice in one message"),
-        pytest.param("answer", screen(HALF, ended=True), ["unnoticed"], id="half an answer that looks whole"),
-        pytest.param("answer", screen("", hung=True), ["hang"], id="no end"),
-        pytest.param("error", screen(HALF, error="E"), [], id="an error behind half an answer"),
-        pytest.param("error", screen("", error="E"), [], id="an error at once"),
-        pytest.param("error", screen("", ended=True), ["unnoticed"], id="an end without the error"),
-        pytest.param("nothing", screen(HALF), [], id="a consumer who has left"),
+        pytest.param("answer", result(WHOLE), [], id="the whole answer"),
+        pytest.param("answer", result(screen("", error="E")), ["error"], id="an error instead of the answer"),
+        pytest.param("answer", result(screen("", ANSWER, ended=True)), ["phantom"], id="an empty message in front"),
+        pytest.param("answer", result(screen(HALF, ANSWER[20:], ended=True)), ["twice"], id="words in two messages"),
+        pytest.param("answer", result(screen(HALF + ANSWER, ended=True)), ["twice"], id="words twice in one message"),
+        pytest.param("answer", result(screen(HALF, ended=True)), ["unnoticed"], id="half an answer that looks whole"),
+        pytest.param("answer", result(screen("", hung=True)), ["hang"], id="no end"),
+        pytest.param("error", result(screen(HALF, error="E")), [], id="an error behind half an answer"),
+        pytest.param("error", result(screen("", error="E")), [], id="an error at once"),
+        pytest.param("error", result(screen("", ended=True)), ["unnoticed"], id="an end without the error"),
+        pytest.param("nothing", result(screen(HALF)), [], id="a consumer who has left"),
+        pytest.param("answer", result(WHOLE, requests=4, refreshes=1), [], id="as many requests as are allowed"),
+        pytest.param("answer", result(WHOLE, requests=5), ["5 requests"], id="one request more"),
+        pytest.param("answer", result(WHOLE, refreshes=2), ["2 refreshes"], id="one refresh more"),
+        pytest.param("answer", result(WHOLE, reused=1), ["reuse"], id="a refresh token sent twice"),
+        pytest.param("answer", result(WHOLE, left_open=True), ["open"], id="a connection that stays open"),
     ],
 )
-def test_the_rule_names_the_faults_on_the_screen(expected: Any, seen: Screen, found: list[str]) -> None:
-    assert faults(Scenario(name="", expected=expected), Result([seen], 1, 0, 0, False)) == found
-
-
-@pytest.mark.parametrize(
-    ("numbers", "found"),
-    [
-        ({"requests": 4, "token_requests": 1}, []),
-        ({"requests": 5}, ["5 requests"]),
-        ({"token_requests": 2}, ["2 refreshes"]),
-        ({"reused": 1}, ["reuse"]),
-        ({"left_open": True}, ["open"]),
-    ],
-    ids=str,
-)
-def test_the_rule_names_the_faults_at_the_provider(numbers: dict[str, Any], found: list[str]) -> None:
-    counts: dict[str, Any] = {"requests": 1, "token_requests": 0, "reused": 0, "left_open": False} | numbers
-    scenario = Scenario(name="", expected="answer", max_token_requests=1)
-    assert faults(scenario, Result([screen(ANSWER, ended=True)], **counts)) == found
+def test_the_rule_names_each_fault(expected: Any, seen: Result, found: list[str]) -> None:
+    assert faults(Scenario(name="", expected=expected, max_token_requests=1), seen) == found
 
 
 def test_the_table_has_every_scenario_and_client() -> None:
