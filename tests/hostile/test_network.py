@@ -57,13 +57,19 @@ async def no_time(seconds: float) -> None:
     await asyncio.sleep(0)
 
 
-def credentials_at(token_url: str, store: FileStore, client_id: str) -> OAuthCredentials:
-    bounds: Any = {"request_timeout": SILENCE, "answer_timeout": SILENCE, "timeout": 2.0, "sleep": no_time}
+def credentials_at(token_url: str, store: FileStore, client_id: str, silence: float) -> OAuthCredentials:
+    bounds: Any = {"request_timeout": silence, "answer_timeout": silence, "timeout": 12 * silence, "sleep": no_time}
     return OAuthCredentials(store, token_url=token_url, client_id=client_id, **bounds)
 
 
 async def one_stream(
-    path: Path, api_faults: Sequence[Fault], token_faults: Sequence[Fault], *, openai: bool, three: bool
+    path: Path,
+    api_faults: Sequence[Fault],
+    token_faults: Sequence[Fault],
+    *,
+    openai: bool = False,
+    three: bool = False,
+    silence: float = SILENCE,
 ) -> tuple[list[Any], int]:
     """Return the events, and how many faults have happened."""
     async with (
@@ -74,9 +80,9 @@ async def one_stream(
         store = FileStore(path, "key")
         await store.save(fake.credential())
         fake.invalidate()
-        credentials = credentials_at(oauth.url, store, fake.client_id)
+        credentials = credentials_at(oauth.url, store, fake.client_id, silence)
         make, path_of_wire = (openai_chat, "/v1") if openai else (anthropic_messages, "")
-        source = make(REQUEST, base_url=api.url + path_of_wire, credentials=credentials, read_timeout=SILENCE)
+        source = make(REQUEST, base_url=api.url + path_of_wire, credentials=credentials, read_timeout=silence)
         refresh = credentials.refresh
         pipe: Any = (recover_auth(refresh),)
         if three:
@@ -110,7 +116,7 @@ async def check_the_credential(
     if fake.accepts(stored.access_token):
         return
     # Without the proxy the refresh token is good, or it was spent for an answer that was lost on its way back.
-    later = credentials_at(fake.token_url, store, fake.client_id)
+    later = credentials_at(fake.token_url, store, fake.client_id, SILENCE)
     (outcome,) = await asyncio.gather(later.refresh(None), return_exceptions=True)
     if isinstance(outcome, LoginRequired):
         swallowed = [each for each in connections if each.struck and not each.answered and each.passed["up"] > 0]
@@ -152,19 +158,20 @@ def at_each_kind(way: Any, at: int) -> list[Fault]:
 @pytest.mark.parametrize("openai", [False, True], ids=["anthropic", "openai"])
 @pytest.mark.parametrize("fault", [Fault(chop=1), Fault(chop=7, delay=5), Fault(delay=20)], ids=str)
 def test_a_slow_network_changes_nothing(tmp_path: Path, fault: Fault, openai: bool) -> None:
-    events, _ = run(one_stream(tmp_path / "auth.json", [fault] * 2, [fault], openai=openai, three=False))
+    path = tmp_path / "auth.json"
+    events, _ = run(one_stream(path, [fault] * 2, [fault], openai=openai, silence=BOUND / 2))
     assert events[-1].type == "done"
 
 
 @pytest.mark.parametrize("fault", at_each_kind("up", 50), ids=str)
 def test_a_lost_token_request_is_made_again(tmp_path: Path, fault: Fault) -> None:
-    events, struck = run(one_stream(tmp_path / "auth.json", [], [fault, fault], openai=False, three=False))
+    events, struck = run(one_stream(tmp_path / "auth.json", [], [fault, fault]))
     assert (events[-1].type, struck) == ("done", 2)
 
 
 # The first connection brings the 401, and is used again.
 @pytest.mark.parametrize("fault", at_each_kind("down", 1200), ids=str)
 def test_an_answer_without_its_end_is_an_error(tmp_path: Path, fault: Fault) -> None:
-    events, struck = run(one_stream(tmp_path / "auth.json", [fault], [], openai=False, three=False))
+    events, struck = run(one_stream(tmp_path / "auth.json", [fault], []))
     assert (events[-1].type, struck) == ("error", 1)
     assert 0 < len(events[-1].error.text) < len(ANSWER)
