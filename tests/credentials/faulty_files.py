@@ -47,10 +47,11 @@ class BindMounted(FaultyFiles):
     """A system on which the file cannot be renamed over, as one that is bind-mounted."""
 
     def replace(self, source: str, target: str) -> None:
+        replace = self.__getattr__("replace")  # before it fails: a process may be killed here
         if not target.endswith(".bak"):
             self.calls.append("replace")
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-        self.__getattr__("replace")(source, target)
+        replace(source, target)
 
 
 class ShortWrites:

@@ -1,8 +1,15 @@
-"""kill -9 at each file operation of a refresh that writes two files."""
+"""kill -9 at each file operation of a refresh that writes two files.
+
+Run as a program, it makes a new process for each number on stdin, which refreshes and is killed at that operation:
+
+python -m tests.credentials.test_store_kills URL DIRECTORY renamed|mounted
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,17 +19,41 @@ from typing import Any
 
 import pytest
 
-from tests.credentials import killed
+from rxauth.credentials import FileStore, LinkedStore, OAuthCredentials, PiStore
+from rxauth.errors import CredentialRejected
+from tests.credentials.faulty_files import BindMounted, FaultyFiles
 from tests.credentials.kinds import no_time, tokens
 from tests.credentials.token_server import TokenServer
 
 pytestmark = pytest.mark.slow
 
 
+def linked(directory: Path, url: str, **options: Any) -> LinkedStore:
+    """The login in our file and pi's, in a directory."""
+    stores = [FileStore(directory / "own.json", "kimi", **options), PiStore(directory / "auth.json", **options)]
+    return LinkedStore(stores, token_url=url)
+
+
+def killing(system: type[FaultyFiles], number: int) -> FaultyFiles:
+    class Killing(system):  # type: ignore[valid-type, misc]
+        def __getattr__(self, name: str) -> Any:
+            if len(self.calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__getattr__(name)
+
+    return Killing()
+
+
+async def refresh(url: str, directory: Path, **options: Any) -> None:
+    source = OAuthCredentials(linked(directory, url, **options), token_url=url, client_id="app", refresh_ahead=0)
+    stored = await source.current()
+    await source.refresh(CredentialRejected("401", status=401, credential=stored))
+
+
 @pytest.fixture
 def kill(server: TokenServer, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[int], str]]:
     """Runs a refresh that is killed at a file operation; returns "killed", or "done" if there are fewer."""
-    command = [sys.executable, "-m", "tests.credentials.killed", server.url, str(tmp_path), request.param]
+    command = [sys.executable, "-m", __name__, server.url, str(tmp_path), request.param]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as mother:
 
@@ -52,7 +83,7 @@ async def test_killed_between_two_files_no_login_is_lost(
     while True:
         # Two minutes on: the lock of the process that was killed is stale, the tokens are not.
         late: dict[str, Any] = {"clock": lambda: time.time() + 120, "sleep": no_time}
-        both = killed.linked(tmp_path, server.url, **late).stores
+        both = linked(tmp_path, server.url, **late).stores
         old = server.credential(expires_at=time.time() + 600, extra={"token_url": server.url})
         for store in both:
             await store.save(old)
@@ -62,13 +93,13 @@ async def test_killed_between_two_files_no_login_is_lost(
         number += 1
         copies = [tokens(await store.load()) for store in both]
         assert set(copies) <= {tokens(old), tokens(server.valid)}, "whole: the old one or the new one"
-        found = tokens(await killed.linked(tmp_path, server.url, **late).load())
+        found = tokens(await linked(tmp_path, server.url, **late).load())
         if found != tokens(server.valid):
             lost.append(number)
             continue
         if len(server.requests) > asked:
             kept.append(number)
-        await killed.refresh(server.url, tmp_path, **late)
+        await refresh(server.url, tmp_path, **late)
         assert [tokens(await store.load()) for store in both] == [tokens(server.valid)] * 2
     assert server.reused == []
     assert number > 40
@@ -78,3 +109,17 @@ async def test_killed_between_two_files_no_login_is_lost(
     # At the end nothing is left of all that.
     left = {each.relative_to(tmp_path).as_posix() for each in tmp_path.rglob("*") if each.is_file()}
     assert left == {"own.json", "own.json.lock", "auth.json"}
+
+
+def main(url: str, directory: str, system: str) -> None:
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            files = killing(BindMounted if system == "mounted" else FaultyFiles, int(line))
+            asyncio.run(refresh(url, Path(directory), files=files))
+            os._exit(0)
+        print("done" if os.waitpid(child, 0)[1] == 0 else "killed", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

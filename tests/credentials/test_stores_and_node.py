@@ -44,30 +44,17 @@ def theirs(request: pytest.FixtureRequest, tmp_path: Path) -> Protocol:
     return found
 
 
-@pytest.mark.parametrize("way", ["lock", "lockSync"])
-async def test_node_is_refused_while_we_hold_the_lock(
-    theirs: Protocol, tmp_path: Path, node: NodePeer, way: str
-) -> None:
-    request = {"path": tmp_path / theirs.target, "options": theirs.options}
-    async with theirs.kind.store(tmp_path).locked():
-        with pytest.raises(Exception, match="ELOCKED"):
-            node.ask(way, **request)
-    node.ask(way, **request)
-    node.ask("release", path=request["path"])
-
-
-async def test_we_wait_while_node_holds_the_lock(theirs: Protocol, tmp_path: Path, node: NodePeer) -> None:
-    path = tmp_path / theirs.target
-    node.ask("lock", path=path, options=theirs.options)
+async def test_node_and_we_wait_for_each_other(theirs: Protocol, tmp_path: Path, node: NodePeer) -> None:
+    path, options = tmp_path / theirs.target, theirs.options
+    node.ask("lock", path=path, options=options)
     waits = Waits({7: lambda: node.ask("release", path=path)})
     async with theirs.kind.store(tmp_path, sleep=waits).locked():
         assert waits.count == 7
-
-
-async def test_node_waits_for_us(theirs: Protocol, tmp_path: Path, node: NodePeer) -> None:
-    retries = {"retries": 1000, "factor": 1, "minTimeout": 5, "maxTimeout": 10}
-    async with theirs.kind.store(tmp_path).locked():
-        node.tell("lock", path=tmp_path / theirs.target, options=theirs.options | {"retries": retries})
+        for way in ("lock", "lockSync"):
+            with pytest.raises(Exception, match="ELOCKED"):
+                node.ask(way, path=path, options=options)
+        retries = {"retries": 1000, "factor": 1, "minTimeout": 5, "maxTimeout": 10}
+        node.tell("lock", path=path, options=options | {"retries": retries})
     await asyncio.to_thread(node.answer)
     assert (tmp_path / theirs.kind.lock).is_dir()
 
