@@ -52,7 +52,7 @@ async def test_loads_of_one_moment_share_a_connection(redis: RedisServer) -> Non
 
 
 async def test_a_load_takes_no_answer_from_before(redis: RedisServer) -> None:
-    """An earlier one, still under way, may miss a save by this store, or one that was made before the lock was taken."""
+    """One that is still under way may miss a save by this store, or by another before the lock was taken."""
     await store_on(redis).save(OLD)
     async with Proxy(redis) as proxy:
         store = RedisStore(proxy.url, "kimi")
