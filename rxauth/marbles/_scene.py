@@ -30,9 +30,9 @@ Refresh: TypeAlias = Callable[[Any], Observable[Any]]
 Event: TypeAlias = tuple[float, str]
 """A tick and a letter: `s` start, `e` error 401, `x` error 429, `#` exception, `|` complete, others are texts."""
 
-LIMITED = {"type": "error", "status": 429, "error": {"type": "rate_limit_error"}}
+LIMITED: dict[str, Any] = {"type": "error", "status": 429, "error": {"type": "rate_limit_error"}}
 TOKENS = {"r": "new token", "n": None}
-_EVENTS: dict[str, Any] = {
+_EVENTS: dict[str, dict[str, Any]] = {
     "s": {"type": "start"},
     "e": {"type": "error", "status": 401, "error": {"type": "authentication_error"}},
     "x": LIMITED,
@@ -130,7 +130,8 @@ class Scene:
         for at in phantoms:
             shown = shown.with_note("a message that stays empty: the phantom", at=at)
         rows = [attempts[0], *refreshes.timelines, *attempts[1:], *between, shown]
-        seen = write([(mark.time, _letter(mark)) for mark in consumer.notifications])
+        ends = {"completed": "|", "error": "#"}
+        seen = write([(mark.time, ends.get(mark.kind) or mark.value["letter"]) for mark in consumer.notifications])
         lives = [[(row.marks[0].time, "^"), (row.marks[-1].time, "!")][: 1 if row.is_open else 2] for row in attempts]
         return Run(Diagram(*rows), seen, tuple(map(write, lives)), len(phantoms))
 
@@ -163,15 +164,19 @@ def _made(name: str, options: Mapping[str, Any], refresh: Refresh) -> Operator:
     return make(*([refresh] if name in WITH_REFRESH else []), **options)
 
 
-def _marks(events: Sequence[Event], values: Mapping[str, Any] = _EVENTS) -> list[Mark]:
+def _marks(events: Sequence[Event], values: Mapping[str, Any] | None = None) -> list[Mark]:
+    """Return the marks of letters; an event keeps its letter, by which `seen` names it."""
     marks = []
     for at, letter in events:
         if letter == "|":
             marks.append(Mark(at, "completed"))
         elif letter == "#":
             marks.append(Mark(at, "error", CredentialRejected("401: the token is dead", status=401)))
+        elif values is not None:
+            marks.append(Mark(at, "next", values[letter]))
         else:
-            marks.append(Mark(at, "next", values.get(letter, {"type": "text_delta", "delta": letter})))
+            event = _EVENTS.get(letter, {"type": "text_delta", "delta": letter})
+            marks.append(Mark(at, "next", event | {"letter": letter}))
     return marks
 
 
@@ -180,10 +185,3 @@ def _notified(mark: Mark) -> Recorded[Any]:
     if mark.kind == "next":
         return Recorded(time, OnNext(mark.value))
     return Recorded(time, OnCompleted() if mark.kind == "completed" else OnError(mark.value))
-
-
-def _letter(mark: Mark) -> str:
-    if mark.kind != "next":
-        return "|" if mark.kind == "completed" else "#"
-    known = {id(value): letter for letter, value in _EVENTS.items()}
-    return known.get(id(mark.value)) or str(mark.value.get("delta", "?"))
