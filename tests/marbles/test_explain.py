@@ -83,7 +83,7 @@ def test_a_virtual_stream_runs_to_its_end_or_until() -> None:
     assert [(mark.time, mark.kind) for mark in ended.rows[0].marks][-2:] == [(3, "next"), (3.5, "disposed")]
     time = TestScheduler()
     left = explain(marbles.cold(time, "-a"), scheduler=time)
-    assert (left.ended, left.rows[0].is_open) == (False, True)
+    assert (left.ended, left.rows[0].is_open, left.rows[0].open_until) == (False, True, None)
 
 
 def test_a_cancelled_timer_does_not_stretch_the_axis() -> None:

@@ -116,6 +116,13 @@ def test_a_crowded_row_is_counted_and_others_keep_time(width: int) -> None:
     assert "s start   d done   t text_delta" in "\n".join(lines)
 
 
+def test_signs_at_one_moment_push_later_ones_of_all_rows() -> None:
+    group = ticks("row", *[(0, letter) for letter in "abcdef"], (1, "g"))
+    first, second = drawn(group, ticks("late", (2, "h"), (5, "i")), width=24)[:2]
+    assert first.index("g") < second.index("h")
+    assert "(c×20 7)" in drawn(ticks("row", *[(0, "c")] * 20, (0, "7")), width=24)[0], "not c×207"
+
+
 def test_many_different_values_are_named_by_their_type() -> None:
     lines = drawn(ticks("row", *((at, at * 1000) for at in range(30)), completed=30))
     assert "i int" in lines[-1]
