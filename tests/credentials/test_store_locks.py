@@ -98,6 +98,7 @@ async def test_kimi_codes_lock_is_off_for_one_value_alone(value: str, tmp_path: 
     await asyncio.gather(*(count(store, 5) for store in stores))
     await asyncio.to_thread(thread.join)
     assert await counted(stores[0]) == 15
+    assert KIMI_CODE.names(tmp_path) == {KIMI_CODE.file}, "theirs gets no lock file of ours"
 
 
 # flock ---------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._stores._entry import credential_from, entry_from, in_order
+from rxauth.credentials._stores._files import name_in_home
 from rxauth.credentials._stores._json_store import System
 from rxauth.credentials._stores._locks import Flock, Lock, LockDirectory
 from rxauth.credentials._stores._other_program import OtherProgramStore
@@ -59,7 +60,7 @@ class KimiCodeStore(_KimiStore):
     its own, named after both hosts: `credentials/kimi-code-env-<hash>.json`.
 
     The lock is proper-lockfile's on `oauth/<name of the file>`, so the directory `oauth/kimi-code.lock`; stale after
-    5 s. With `KIMI_DISABLE_OAUTH_LOCK=1` kimi-code takes no lock, and this store `flock` on `<file>.lock`.
+    5 s. With `KIMI_DISABLE_OAUTH_LOCK=1` kimi-code takes no lock, and this store `flock` on a file of rxauth's own.
 
     Args:
         home: its directory, `~` is expanded; default: `$KIMI_CODE_HOME`, else `~/.kimi-code`.
@@ -117,7 +118,8 @@ class KimiCodeStore(_KimiStore):
 
     def _lock(self) -> Lock:
         if self._lock_off:
-            return Flock(f"{self._real_path()}.lock", sleep=self._sleep)
+            path = self._real_path()
+            return Flock(f"{name_in_home(path, 'locks') or path}.lock", sleep=self._sleep)
         return LockDirectory(self._lock_path, _STALE, _UPDATE, self._clock, self._sleep)
 
 
