@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from rxauth.marbles._page import Page
 from rxauth.marbles._scene import OPERATORS, Scene
 from rxauth.marbles._strings import read
 from rxauth.marbles._svg import CELL, MARGIN, WIDE, draw_svg, middle
-from rxauth.marbles._take import snippet, table_row
 
 __all__ = ["answer", "playground", "state_of"]
 
@@ -54,9 +52,15 @@ def state_of(
 ) -> dict[str, Any]:
     """Return the state that page and kernel share, as the arguments of a `Scene`."""
     given = operators if isinstance(operators, Mapping) else {name: {} for name in operators}
-    events = [list(read(diagram)) for diagram in attempts]
     options = {name: {**OPERATORS.get(name, {}), **given[name]} for name in given}
-    return asdict(Scene(events, next(read(refresh), (len(refresh), "r")), options, stages))
+    state: dict[str, Any] = {
+        "attempts": [list(read(diagram)) for diagram in attempts],
+        "refresh": next(read(refresh), (len(refresh), "r")),
+        "operators": options,
+        "stages": stages,
+    }
+    Scene(**state)  # raises where it makes no sense
+    return state
 
 
 def answer(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,13 +69,12 @@ def answer(state: Mapping[str, Any]) -> dict[str, Any]:
     `script` is the picture of the rows that can be changed, and `xs` the place of each of its ticks, in pixels.
     """
     scene = Scene(**state)
-    run = scene.run()
-    starts = run.seen.count("s")
-    view = f"The consumer sees {run.seen or 'nothing'}"
+    starts = scene.seen.count("s")
+    view = f"The consumer sees {scene.seen or 'nothing'}"
     if starts > 1:
         view += f": {starts} starts"
-    if run.phantoms:
-        view += f", {run.phantoms} of them a message that stays empty (the phantom)"
+    if scene.phantoms:
+        view += f", {scene.phantoms} of them a message that stays empty (the phantom)"
     rows, names = scene.script()
     last = int(max(row.open_until or 0.0 for row in rows))
     most = max(len(row.marks) for row in rows)
@@ -81,11 +84,11 @@ def answer(state: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "script": draw_svg(page, "Your stream", width, names),
         "xs": [middle(page.left + page.placed.x(tick)) for tick in range(last + 1)] if page.placed else [],
-        "result": run.picture.svg(width),
-        "seen": run.seen,
+        "result": scene.picture.svg(width),
+        "seen": scene.seen,
         "view": f"{view}.",
-        "row": table_row(scene, run),
-        "snippet": snippet(scene, run),
+        "row": scene.table_row(),
+        "snippet": scene.snippet(),
     }
 
 

@@ -160,6 +160,9 @@ async def test_a_live_stream_can_be_disposed() -> None:
     diagram = await explain(subject, until=2)
     assert [mark.kind for mark in diagram.rows[0].marks] == ["subscribed", "disposed"]
     again = explain(subject)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(again, 1)
+    assert not again.ended, "one who waits no longer ends nothing"
     again.dispose()
     assert (await again).rows[0].marks[-1].kind == "disposed"
     assert not subject.observers
