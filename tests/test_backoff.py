@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -22,6 +23,7 @@ from reactivex.testing import TestScheduler
 
 from rxauth import backoff, waiting
 from rxauth.errors import TransientError
+from rxauth.waiting import Outcome
 
 HAS_SWITCH = "enabled" in signature(tenacity.BaseRetrying).parameters
 needs_switch = pytest.mark.skipif(not HAS_SWITCH, reason="tenacity has the switch since 9.2")
@@ -37,12 +39,15 @@ class Tries:
         self.retries: list[tuple[int, float]] = []
         self.ended: list[Any] = []
 
-    def start_try(self, outcome: waiting.Outcome) -> None:
+    def next_outcome(self) -> Any:
         self.tries += 1
-        result = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        return self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+
+    def start_try(self, outcome: Outcome) -> None:
+        result = self.next_outcome()
         outcome.failed(result) if isinstance(result, Exception) else outcome.succeeded(result)
 
-    def on_retry(self, number: int, delay: float) -> None:
+    def on_retry(self, number: int, delay: float, *_: Any) -> None:
         self.retries.append((number, delay))
 
     def succeeded(self, result: Any) -> None:
@@ -56,6 +61,25 @@ class Tries:
         driver.run()
         return driver
 
+    async def call(self, policy: tenacity.Retrying, sleep: Any = None) -> None:
+        """Do the same through the coroutine."""
+
+        async def attempt() -> Any:
+            result = self.next_outcome()
+            try:
+                if isinstance(result, Exception):
+                    raise result
+                return result
+            finally:
+                del result  # its traceback holds this frame
+
+        async def no_sleep(_: float) -> None: ...
+
+        try:
+            self.succeeded(await backoff.call(policy, attempt, sleep=sleep or no_sleep, on_retry=self.on_retry))
+        except Exception as error:
+            self.failed(error)
+
 
 def drive(policy: tenacity.Retrying, *outcomes: Any) -> Tries:
     work, scheduler = Tries(*outcomes), TestScheduler()
@@ -64,28 +88,15 @@ def drive(policy: tenacity.Retrying, *outcomes: Any) -> Tries:
     return work
 
 
-async def call(policy: tenacity.Retrying, *outcomes: Any) -> Tries:
-    """The same through the coroutine."""
-    work, left = Tries(*outcomes), list(outcomes)
-
-    async def attempt() -> Any:
-        work.tries += 1
-        result = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    async def no_sleep(_: float) -> None: ...
-
-    try:
-        work.succeeded(
-            await backoff.call(
-                policy, attempt, sleep=no_sleep, on_retry=lambda number, delay, _: work.on_retry(number, delay)
-            )
-        )
-    except Exception as error:
-        work.failed(error)
+async def run(coroutine: bool, policy: tenacity.Retrying, *outcomes: Any) -> Tries:
+    if not coroutine:
+        return drive(policy, *outcomes)
+    work = Tries(*outcomes)
+    await work.call(policy)
     return work
+
+
+both = pytest.mark.parametrize("coroutine", [False, True], ids=["Driver", "call"])
 
 
 @contextmanager
@@ -120,7 +131,7 @@ class TestThePolicyDecides:
 
     LAST = OSError("the last")
 
-    @pytest.mark.parametrize("coroutine", [False, True], ids=["drive", "call"])
+    @both
     @pytest.mark.parametrize(
         ("policy", "outcomes", "ended", "tries"),
         [
@@ -142,7 +153,7 @@ class TestThePolicyDecides:
         ],
     )  # fmt: skip
     async def test_how_it_ends(self, policy: Any, outcomes: list[Any], ended: Any, tries: int, coroutine: bool) -> None:
-        work = await call(policy, *outcomes) if coroutine else drive(policy, *outcomes)
+        work = await run(coroutine, policy, *outcomes)
         assert [str(each) for each in work.ended] == [str(ended)]
         assert work.tries == tries
         if ended is self.LAST:
@@ -178,11 +189,11 @@ class TestThePolicyDecides:
         assert drive(policy, OSError(), "done").ended == ["done"]
         assert "2" in caplog.text
 
-    async def test_a_copy_of_it_is_used(self) -> None:
+    @both
+    async def test_a_copy_of_it_is_used(self, coroutine: bool) -> None:
         """The copy counts its tries."""
         policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(2))
-        drive(policy, OSError(), "done")
-        await call(policy, OSError(), "done")
+        await run(coroutine, policy, OSError(), "done")
         assert policy.statistics == {}
 
     def test_its_clock_is_the_schedulers(self) -> None:
@@ -286,15 +297,6 @@ class Value: ...
 class TestNothingIsKept:
     """tenacity's frames hold its state, and its state the exception: a credential would live until a collection."""
 
-    @pytest.mark.parametrize("kind", [Watched, Value])
-    def test_of_an_outcome(self, kind: type[Any]) -> None:
-        with without_collections():
-            outcome = kind()
-            watched = weakref.ref(outcome)
-            Tries(outcome).drive(tenacity.Retrying(stop=tenacity.stop_after_attempt(3), reraise=True))
-            del outcome
-            assert watched() is None
-
     @pytest.mark.parametrize(
         "policy",
         [
@@ -305,24 +307,24 @@ class TestNothingIsKept:
         ids=["that raises", "that gives a result instead", "that is switched off"],
     )
     @pytest.mark.parametrize("kind", [Watched, Value])
-    async def test_by_a_coroutine_of_a_policy(self, kind: type[Any], policy: tenacity.Retrying) -> None:
+    @both
+    async def test_of_an_outcome(self, kind: type[Any], policy: tenacity.Retrying, coroutine: bool) -> None:
         watched: list[weakref.ref[Any]] = []
 
-        async def attempt() -> Any:
-            outcome = kind()
-            watched.append(weakref.ref(outcome))
-            if isinstance(outcome, Exception):
-                try:
-                    raise outcome
-                finally:
-                    del outcome
-            return outcome
+        class Work(Tries):
+            def next_outcome(self) -> Any:
+                outcome = kind()
+                watched.append(weakref.ref(outcome))
+                return outcome
 
-        async def no_sleep(_: float) -> None: ...
-
+        work = Work()
         with without_collections():
-            with suppress(Watched):
-                await backoff.call(policy, attempt, sleep=no_sleep, on_retry=lambda *_: None)
+            if coroutine:
+                await work.call(policy)
+            else:
+                work.drive(policy)
+            work.ended.clear()
+            await asyncio.sleep(0)
             assert [each() for each in watched] == [None] * len(watched)
 
     async def test_by_a_wait_that_is_over(self) -> None:
@@ -341,60 +343,43 @@ class TestNothingIsKept:
             await ended.wait()
             assert watched() is None
 
-    @pytest.mark.parametrize("coroutine", [False, True], ids=["drive", "call"])
+    @both
     async def test_of_tenacity_in_the_traceback(self, coroutine: bool) -> None:
-        try:
-            raise OSError("here")
-        except OSError as error:
-            failure = error
         policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(1), reraise=True)
-        work = await call(policy, failure) if coroutine else drive(policy, failure)
+        work = await run(coroutine, policy, OSError("here"))
         frames = traceback.extract_tb(work.ended[0].__traceback__)
         assert not any("tenacity" in frame.filename for frame in frames)
 
 
 class TestTheCoroutine:
     async def test_reports_each_retry_and_sleeps(self) -> None:
-        outcomes: list[Any] = [TransientError("busy", retry_after=7), OSError(), "done"]
         slept: list[float] = []
-        retried: list[tuple[int, float, BaseException | None]] = []
-
-        async def attempt() -> Any:
-            outcome = outcomes.pop(0)
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
 
         async def sleep(seconds: float) -> None:
             slept.append(seconds)
 
-        policy = backoff.default_retrying()
-        await backoff.call(policy, attempt, sleep=sleep, on_retry=lambda *retry: retried.append(retry))
-        assert [(number, type(error)) for number, _, error in retried] == [(1, TransientError), (2, OSError)]
-        assert [delay for _, delay, _ in retried] == slept
+        work = Tries(TransientError("busy", retry_after=7), OSError(), "done")
+        await work.call(backoff.default_retrying(), sleep)
+        assert work.retries == [(1, 7.0), (2, slept[1])]
         assert slept[0] == 7.0
 
     @pytest.mark.parametrize("how", ["on_retry raises", "it is cancelled"])
     async def test_tries_no_more_when(self, how: str) -> None:
-        tries: list[int] = []
         waits = asyncio.Event()
 
-        async def attempt() -> None:
-            tries.append(1)
-            raise OSError
+        class Work(Tries):
+            def on_retry(self, *_: Any) -> None:
+                waits.set()
+                if how == "on_retry raises":
+                    raise LookupError
 
         async def sleep(_: float) -> None:
-            waits.set()
             await asyncio.Event().wait()
 
-        def on_retry(*_: Any) -> None:
-            if how == "on_retry raises":
-                waits.set()
-                raise LookupError
-
-        task = asyncio.ensure_future(backoff.call(backoff.default_retrying(), attempt, sleep=sleep, on_retry=on_retry))
+        work = Work(OSError())
+        task = asyncio.ensure_future(work.call(backoff.default_retrying(), sleep))
         await waits.wait()
         task.cancel()
-        with pytest.raises((asyncio.CancelledError, LookupError)):
+        with contextlib.suppress(asyncio.CancelledError):
             await task
-        assert tries == [1]
+        assert (work.tries, [type(each) for each in work.ended]) == (1, [LookupError] if "raises" in how else [])

@@ -105,7 +105,7 @@ def a_dispose_ends_everything_at_once(case: Case) -> None:
 
 def an_exception_of_the_consumer_starts_nothing(case: Case) -> None:
     """It becomes no event; inside the source's `subscribe` it is the end, elsewhere it escapes."""
-    case = replace(case, dispose_at=None, dispose_in=None, raise_in=None)
+    case = replace(case, dispose_at=None, dispose_in=None, raise_in=None, emit_in={})
     world = World(case)
     cut, full = world.run(fused=True), World(quiet_case(case)).run(fused=True)
     ends = [item.error for item in items(cut) if isinstance(item, Ends)] + [error for _, error in cut.escaped]
