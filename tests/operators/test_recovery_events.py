@@ -105,13 +105,17 @@ class TestAnAuthFailureAfterLive:
         assert events == []
 
 
-def test_a_late_failure_after_a_dispose_is_not_reported() -> None:
+@pytest.mark.parametrize("failure", ["#", "e|"], ids=["an exception", "an error event"])
+def test_a_late_failure_after_a_dispose_is_not_reported(failure: str) -> None:
     source: Subject[Any] = Subject()
     events: list[Any] = []
 
-    def consumer(_: Any) -> None:
-        source.on_error(marbles.failure)  # it waits for the end of the flush
-        subscription.dispose()
+    def consumer(event: Any) -> None:
+        if event == marbles.event("s"):
+            notifications: list[Any] = [each.value for each in marbles.messages(failure)]
+            for each in notifications:
+                each.accept(source)  # it waits for the end of the flush
+            subscription.dispose()
 
     operator: Any = recover_auth(lambda _: True, on_recovery=events.append)
     subscription = source.pipe(operator).subscribe(consumer)

@@ -19,7 +19,7 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
-from rxauth import RefreshFailed, TransientError, recover_auth
+from rxauth import AuthRejected, RefreshFailed, TransientError, recover_auth
 from rxauth.recovery import RefreshRetryScheduled
 from rxauth.testing import marbles
 
@@ -212,6 +212,21 @@ class TestDispose:
         await ended.wait()
         await asyncio.sleep(0)
         assert seen == []
+
+    @pytest.mark.parametrize("raises", [False, True], ids=["a truth", "no truth"])
+    def test_by_the_result_itself_is_the_end(self, raises: bool) -> None:
+        class Result:
+            def __bool__(self) -> bool:
+                subscription.dispose()
+                if raises:
+                    raise LookupError
+                return True
+
+        source, seen = Subject[Any](), list[Any]()
+        operator: Any = recover_auth(lambda _: Result(), on_recovery=seen.append)
+        subscription = source.pipe(operator).subscribe(seen.append, seen.append)
+        source.on_error(marbles.failure)
+        assert seen == [AuthRejected("CredentialRejected", 401)]
 
     @pytest.mark.parametrize(
         "refresh", [one_after_the_other(OSError()), lambda _: rx.never()], ids=["of a wait", "of the timeout"]
