@@ -1,8 +1,8 @@
 """The command line: the only part of rxauth that prints.
 
 An error of the library, and a ValueError, becomes one sentence on standard error and an exit code, in `main`.
-Exit codes: 0 done, 1 the stream ended in an error, 2 usage or a credential file that cannot be used, 3 login required,
-130 interrupted, 143 terminated.
+Exit codes: 0 done, 1 an error of the stream or the network, 2 usage or a credential file that cannot be used, 3 login
+required, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations

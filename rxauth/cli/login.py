@@ -24,10 +24,12 @@ def login(args: Namespace) -> int:
 async def _log_in(args: Namespace) -> int:
     if args.provider == "kimi":
         args.provider = await _deployment(args)
+    elif args.region is not None:
+        raise ValueError("--region is of kimi alone. Leave it out, or run `rxauth login kimi --region ...`.")
     logins = logins_of(args)
     app = logins.app
     if app is None:
-        variable = logins.preset.key_env or "RXAUTH_TOKEN"
+        variable = logins.provider.key_env or "RXAUTH_TOKEN"
         raise ValueError(f"There is no login at {args.provider}. Set {variable} to an API key.")
     await _check_storable(logins)
     store = await logins.own_store(new=True)
@@ -53,7 +55,7 @@ async def _log_in(args: Namespace) -> int:
 async def _deployment(args: Namespace) -> str:
     """Return the name of Kimi's deployment in the given region, else of the one that kimi-code was installed for."""
     logins = logins_of(args)
-    regions = logins.preset.regions
+    regions = logins.provider.regions
     if args.region is not None or not logins.at_usual_host():
         return regions[args.region or "mainland-cn"]
     noted = regions[KimiCodeStore.region() or "mainland-cn"]

@@ -30,14 +30,14 @@ class Logins:
     file that is used instead of all others. `args.header` goes with every request.
     """
 
-    def __init__(self, args: Namespace, preset: Provider) -> None:
-        self.preset = preset
+    def __init__(self, args: Namespace, provider: Provider) -> None:
+        self.provider = provider
         self.file = args.credentials
-        self.name = preset.name if args.account is None else f"{preset.name}/{args.account}"
-        self.app = oauth_app(preset)
+        self.name = provider.name if args.account is None else f"{provider.name}/{args.account}"
+        self.app = oauth_app(provider)
         self.pace = args.pace
         self._headers = dict(args.header or ())
-        self._login_command = f"rxauth login {preset.name}" + (f" --account {args.account}" if args.account else "")
+        self._login_command = f"rxauth login {provider.name}" + (f" --account {args.account}" if args.account else "")
         self._only_own = args.account is not None or self.file is not None
         self._renewing: CredentialSource | None = None
 
@@ -56,7 +56,7 @@ class Logins:
             raise ValueError(f"{variable} does not hold a token: it has characters that no header takes.") from None
 
     def _key_variable(self) -> str | None:
-        variables = () if self._only_own else ("RXAUTH_TOKEN", self.preset.key_env)
+        variables = () if self._only_own else ("RXAUTH_TOKEN", self.provider.key_env)
         return next((each for each in variables if each and os.environ.get(each, "").strip()), None)
 
     async def credentials(self) -> CredentialSource:
@@ -75,7 +75,7 @@ class Logins:
 
     def renewing(self, credential: Credential) -> CredentialSource:
         """Return a source of the stored login's tokens, which renews them where that is possible."""
-        # A login at a server that is no preset says itself how to renew it.
+        # A login at a server that is unknown to us says itself how to renew it.
         token_url = self.app.token_url if self.app else credential.token_url
         client_id = self.app.client_id if self.app else credential.extra.get("client_id")
         if credential.refresh_token is None or token_url is None or not isinstance(client_id, str):
@@ -102,7 +102,7 @@ class Logins:
 
     def headers(self) -> dict[str, str]:
         """Return the headers of every request: those that tell the provider who asks, and those that were given."""
-        prefix = self.preset.device_header_prefix
+        prefix = self.provider.device_header_prefix
         if prefix is None:
             return self._headers
         device = {
@@ -128,7 +128,7 @@ class Logins:
     def stores(self) -> Sequence[CredentialStore]:
         """Return the places that may hold a login: ours first, then those of other programs."""
         own = self._own_stores()
-        if self._only_own or not self.preset.shared_with_kimi:
+        if self._only_own or not self.provider.shared_with_kimi:
             return own
         from rxauth.credentials import KimiCliStore, KimiCodeStore, PiStore
 
@@ -158,7 +158,7 @@ class Logins:
 
     def at_usual_host(self) -> bool:
         """Return whether the environment names no other login host."""
-        return self.app == self.preset.oauth
+        return self.app == self.provider.oauth
 
     def _is_ours(self, credential: Credential, *, unknown: bool = True) -> bool:
         """Return whether this server issued the credential; `unknown` if the credential does not say who did."""
@@ -170,7 +170,7 @@ class Logins:
         if self.file is not None:
             action = f"Put one into {self.file} under the key {self.name!r}."
         else:
-            variable = self.preset.key_env or "RXAUTH_TOKEN"
+            variable = self.provider.key_env or "RXAUTH_TOKEN"
             action = f"Run `{self._login_command}`, or set {variable}." if self.app else f"Set {variable}."
         for store in self.stores():
             with suppress(StoreError):
@@ -189,35 +189,35 @@ class Logins:
         return f"Check the credential in {self.file or home()}."
 
 
-def logins_of(args: Namespace, preset: Provider | None = None) -> Logins:
+def logins_of(args: Namespace, provider: Provider | None = None) -> Logins:
     """Return the places for the login that the arguments name, and keep them in `args.logins`."""
-    if preset is None:
-        preset = preset_at(args.provider) if "://" in args.provider else preset_named(args.provider)
-    logins = args.logins = Logins(args, preset)
+    if provider is None:
+        provider = provider_at(args.provider) if "://" in args.provider else provider_named(args.provider)
+    logins = args.logins = Logins(args, provider)
     return logins
 
 
-def preset_named(name: str, choices: Sequence[str] = (*PROVIDERS, "or give a base URL")) -> Provider:
+def provider_named(name: str, choices: Sequence[str] = (*PROVIDERS, "or give a base URL")) -> Provider:
     """Return the provider of that name; if there is none, the error lists `choices`."""
     if name not in PROVIDERS:
         raise ValueError(f"There is no provider named {name!r} here: choose {', '.join(choices)}.")
     return PROVIDERS[name]
 
 
-def preset_at(base_url: str, protocol: Protocol | None = None) -> Provider:
-    """Return the preset with this address, which knows where a key goes; else a provider without a preset."""
-    for preset in PROVIDERS.values():
-        for spoken, url in preset.base_urls.items():
+def provider_at(base_url: str, protocol: Protocol | None = None) -> Provider:
+    """Return the known provider with this address, which says where a key goes; else an unknown one."""
+    for provider in PROVIDERS.values():
+        for spoken, url in provider.base_urls.items():
             if url == base_url.rstrip("/") and protocol in (None, spoken):
-                return replace(preset, base_urls={spoken: base_url})
+                return replace(provider, base_urls={spoken: base_url})
     spoken = protocol or "anthropic-messages"
     usual = next(each for each in PROVIDERS.values() if spoken in each.base_urls)
     return Provider(name=base_url, base_urls={spoken: base_url}, model=usual.model)
 
 
-def oauth_app(preset: Provider) -> OAuthApp | None:
+def oauth_app(provider: Provider) -> OAuthApp | None:
     """Return how to log in at a provider, at the host that the environment names."""
-    app = preset.oauth
+    app = provider.oauth
     name = next((each for each in app.host_envs if os.environ.get(each, "").strip()), None) if app else None
     if app is None or name is None:
         return app

@@ -20,11 +20,11 @@ environment:
                         a provider's key, used before a login
   KIMI_CODE_OAUTH_HOST  another login host of Kimi (or KIMI_OAUTH_HOST)
   KIMI_CODE_BASE_URL    another address of Kimi's API
-  A login is sent only to the host that it was made at.
+  A login that names its host is sent to no other.
 
 exit codes:
-  0 done, 1 the stream ended in an error, 2 usage or a credential file that
-  cannot be used, 3 login required, 130 interrupted, 143 terminated
+  0 done, 1 an error of the stream or the network, 2 usage or a credential
+  file that cannot be used, 3 login required, 130 interrupted, 143 terminated
 """
 
 

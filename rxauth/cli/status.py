@@ -58,9 +58,9 @@ async def _statuses(args: Namespace) -> list[_Status]:
     keys = {"any": "RXAUTH_TOKEN"} | {each.name: each.key_env for each in PROVIDERS.values() if each.key_env}
     found = [_Status(provider=name, where=f"${key}") for name, key in keys.items() if os.environ.get(key, "").strip()]
     stores: dict[str, tuple[str, CredentialStore]] = {}
-    for preset in PROVIDERS.values():
-        for store in Logins(args, preset).stores():
-            stores.setdefault(store.describe(), (preset.name, store))
+    for provider in PROVIDERS.values():
+        for store in Logins(args, provider).stores():
+            stores.setdefault(store.describe(), (provider.name, store))
     for store, key in _own_stores():  # logins at a base URL, named accounts, logins at other hosts
         stores.setdefault(store.describe(), (key, store))
     found += [each for name, store in stores.values() if (each := await _status(name, store))]
@@ -99,7 +99,7 @@ def _at_its_server(provider: str, token_url: str | None) -> str:
     if token_url is None or provider not in PROVIDERS:
         return provider
     apps = {provider: oauth_app(PROVIDERS[provider])}  # at the host that the environment names
-    apps |= {name: preset.oauth for name, preset in PROVIDERS.items() if name != provider}
+    apps |= {name: each.oauth for name, each in PROVIDERS.items() if name != provider}
     names = (name for name, app in apps.items() if app is not None and app.token_url == token_url)
     return next(names, f"{provider}@{urlsplit(token_url).netloc}")
 

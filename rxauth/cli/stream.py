@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rxauth.addresses import checked_url
 from rxauth.cli import DONE, exit_code, run, screen
-from rxauth.cli.logins import logins_of, preset_at, preset_named
+from rxauth.cli.logins import logins_of, provider_at, provider_named
 from rxauth.errors import (
     ConnectionFailed,
     CredentialError,
@@ -130,21 +130,21 @@ def provider_of(args: Namespace) -> Provider:
     if args.provider is None:
         if not args.base_url:
             raise ValueError(f"Say where to ask: --provider {'|'.join(_CHOICES)}, or --base-url URL.")
-        return preset_at(args.base_url, args.protocol)
-    preset = preset_named(args.provider, (*_CHOICES, "or give --base-url"))
-    spoken: Protocol = args.protocol or next(iter(preset.base_urls))
-    if spoken not in preset.base_urls:
-        raise ValueError(f"{preset.name} does not speak {spoken}; it speaks {' and '.join(preset.base_urls)}.")
-    return replace(preset, base_urls={spoken: args.base_url or _address(preset, spoken)})
+        return provider_at(args.base_url, args.protocol)
+    provider = provider_named(args.provider, (*_CHOICES, "or give --base-url"))
+    spoken: Protocol = args.protocol or next(iter(provider.base_urls))
+    if spoken not in provider.base_urls:
+        raise ValueError(f"{provider.name} does not speak {spoken}; it speaks {' and '.join(provider.base_urls)}.")
+    return replace(provider, base_urls={spoken: args.base_url or _address(provider, spoken)})
 
 
-def _address(preset: Provider, protocol: Protocol) -> str:
+def _address(provider: Provider, protocol: Protocol) -> str:
     """Return the address of a provider's API, or the one that the environment names."""
-    given = os.environ.get(preset.base_url_env or "", "").strip().rstrip("/")
+    given = os.environ.get(provider.base_url_env or "", "").strip().rstrip("/")
     if not given:
-        return preset.base_urls[protocol]
+        return provider.base_urls[protocol]
     # One variable for both protocols: by the SDKs' convention OpenAI's URL ends with /v1 and Anthropic's does not.
-    bare = checked_url(given, str(preset.base_url_env)).removesuffix("/v1")
+    bare = checked_url(given, str(provider.base_url_env)).removesuffix("/v1")
     return bare + "/v1" if protocol == "openai-chat" else bare
 
 

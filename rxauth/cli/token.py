@@ -49,10 +49,11 @@ def _stored(args: Namespace, logins: Logins) -> Credential:
     lifetime = expires_in if isinstance(expires_in, int | float) and expires_in > 0 else inf
     refused = False
     if args.rejected:
-        # A caller that starts several processes at once means an older token than the one that the first prints. A
-        # token that has just been renewed is not the one that an unknown caller saw refused; its age may be unknown.
+        # A caller that starts several processes at once means an older token than the one that the first prints.
         printed = notes.has_printed(logins.name, caller, credential.access_token, before=started)
-        refused = not lifetime - left <= _NEW if printed is None else printed
+        age = lifetime - left if lifetime < inf and left < inf else inf
+        # A token that has just been renewed is not the one that an unknown caller saw refused.
+        refused = age > _NEW if printed is None else printed
     # One that has just been renewed has enough left in any case.
     wanted = min(_MIN_TTL, lifetime / 2) if args.min_ttl is None else min(args.min_ttl, lifetime * 0.9)
     if refused or left < wanted:

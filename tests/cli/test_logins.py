@@ -39,7 +39,7 @@ def test_one_variable_moves_both_protocols(monkeypatch: pytest.MonkeyPatch, vari
 
 
 @pytest.mark.parametrize(
-    ("url", "protocol", "preset", "spoken"),
+    ("url", "protocol", "known", "spoken"),
     [
         ("https://api.anthropic.com", None, ANTHROPIC, "anthropic-messages"),
         ("https://api.openai.com/v1/", None, OPENAI, CHAT),
@@ -48,10 +48,10 @@ def test_one_variable_moves_both_protocols(monkeypatch: pytest.MonkeyPatch, vari
         ("https://x", None, None, "anthropic-messages"),
     ],
 )
-def test_a_url_of_a_preset_is_that_preset(url: str, protocol: Any, preset: Provider | None, spoken: str) -> None:
+def test_a_url_of_a_known_provider_names_it(url: str, protocol: Any, known: Provider | None, spoken: str) -> None:
     provider = provider_of(Namespace(provider=None, base_url=url, protocol=protocol))
-    assert (provider.name, provider.base_urls) == (preset.name if preset else url, {spoken: url})
-    assert provider.auth_header == (preset or KIMI).auth_header
+    assert (provider.name, provider.base_urls) == (known.name if known else url, {spoken: url})
+    assert provider.auth_header == (known or KIMI).auth_header
 
 
 LOGIN = {"access_token": "ours", "refresh_token": "r"}

@@ -44,6 +44,7 @@ URL = "stream hi --base-url"
         pytest.param("login fake", 2, "choose anthropic, kimi, ", id="a login at fake"),
         pytest.param("login anthropic", 2, "ANTHROPIC_API_KEY", id="a login where there are only keys"),
         pytest.param("login https://a.example", 2, "Set RXAUTH_TOKEN", id="a login at a base URL"),
+        pytest.param("login anthropic --region global", 2, "login kimi --region", id="a region of another provider"),
         pytest.param("logout kimmi", 2, "choose anthropic, kimi, ", id="a logout from nowhere"),
         *[pytest.param(f"token --min-ttl='{each}'", 2, "90s, 10m or 1h", id=f"no time: {each!r}")
           for each in ("x", "-1", "1w", "inf", "")],
