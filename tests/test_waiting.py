@@ -160,9 +160,12 @@ class TestSettle:
                 super().succeeded(result)
                 raise LookupError("the outcome's own")
 
+        def emit(observer: Any, _: Any) -> Any:
+            observer.on_next(5)
+
         outcome = Raising()
         with pytest.raises(LookupError, match="the outcome's own"):
-            settle(rx.create(lambda observer, _: observer.on_next(5)), None, outcome)
+            settle(rx.create(emit), None, outcome)
         assert outcome.received == [5]
 
 
