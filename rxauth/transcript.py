@@ -88,7 +88,7 @@ class Transcript(abc.ObserverBase[Any]):
 
     @property
     def entries(self) -> tuple[TranscriptEntry, ...]:
-        """The same, each with whether it is open."""
+        """Every message so far, each with whether it is open."""
         return tuple(TranscriptEntry(draft.message(), draft.open) for draft in self._drafts)
 
     def on_next(self, value: Any) -> None:
@@ -203,18 +203,18 @@ def collect_message() -> Callable[[Observable[E]], Observable[AssistantMessage]]
 
 
 class _Draft:
-    """A message under construction. A delta costs the same however long the message is."""
+    """Build a message. A delta costs the same however long the message is."""
 
     def __init__(self, start: Any = None) -> None:
         self._message = _message(field(start, "message")) or AssistantMessage()
         # By kind as well: events that number two blocks alike still lose nothing.
         self._blocks: dict[tuple[int, str], Block] = {}
         self._deltas: defaultdict[tuple[int, str], list[str]] = defaultdict(list)
-        self._read = True
+        self._is_current = True
         self.open = True
 
     def message(self) -> AssistantMessage:
-        if not self._read:
+        if not self._is_current:
             for place, deltas in self._deltas.items():
                 block, name = self._blocks[place], _KINDS[place[1]][1]
                 text = "".join([getattr(block, name), *deltas])
@@ -222,14 +222,14 @@ class _Draft:
             self._deltas.clear()
             content = tuple(self._blocks[place] for place in sorted(self._blocks))
             self._message = msgspec.structs.replace(self._message, content=content)
-            self._read = True
+            self._is_current = True
         return self._message
 
     def end(self, reason: DoneReason | ErrorReason, error_message: str | None = None) -> None:
         self._close(msgspec.structs.replace(self.message(), stop_reason=reason, error_message=error_message))
 
     def _close(self, message: AssistantMessage) -> None:
-        self._message, self._read, self.open = message, True, False
+        self._message, self._is_current, self.open = message, True, False
         self._blocks.clear()
         self._deltas.clear()
 
@@ -241,7 +241,7 @@ class _Draft:
         index = field(event, "content_index")
         place = (index if isinstance(index, int) else 0, kind)
         block = self._blocks.setdefault(place, _KINDS[kind][0])
-        self._read = False
+        self._is_current = False
         if action == "delta":
             self._deltas[place].append(_text(event, "delta"))
             return

@@ -70,7 +70,7 @@ class AuthorizationServer:
         self._devices: dict[str, _DeviceLogin] = {}
 
     def credential(self, *, scope: str | None = None) -> Credential:
-        """A fresh, valid credential, as a new login leaves it."""
+        """Log in, and return the new credential."""
         response = self._issue(_Login(scope))
         expires_at = None if self.expires_in is None else self.clock() + self.expires_in
         # With the lifetime, as after a login: without it a short one counts as nearly over.
@@ -78,16 +78,16 @@ class AuthorizationServer:
         return Credential(response["access_token"], response["refresh_token"], expires_at, scope=scope, extra=extra)
 
     def accepts(self, token: str | None) -> bool:
-        """Whether an API request with this token would be let in now."""
+        """Return whether an API request with this token would be accepted now."""
         login, expires_at = self._access.get(token or "", (None, 0.0))
         return token in self.api_keys or (login is not None and not login.revoked and self.clock() < expires_at)
 
     def invalidate(self) -> None:
-        """Every access token issued so far is dead, although the client's clock says otherwise."""
+        """Revoke every access token issued so far, while the client's clock says that it is valid."""
         self._access.clear()
 
     def revoke(self) -> None:
-        """Every login so far is over: its refresh token is dead too."""
+        """End every login so far: revoke its refresh token too."""
         for login in list(self._logins.values()):
             login.revoked = True
 
@@ -108,7 +108,7 @@ class AuthorizationServer:
         self._decide(user_code, "denied")
 
     def expire_devices(self) -> None:
-        """The time of every device login that waits is up."""
+        """Expire every device login that waits."""
         for login in list(self._devices.values()):
             login.expires_at = -math.inf
 

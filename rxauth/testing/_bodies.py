@@ -18,7 +18,7 @@ EVENTS = "text/event-stream; charset=utf-8"
 
 
 class Outgoing(NamedTuple):
-    """The pieces of a body. What is no event stream is sent with its length."""
+    """Hold the pieces of a body. Only an event stream is sent without a length."""
 
     content_type: str | None
     pieces: list[Step]
@@ -104,7 +104,7 @@ def writes(pieces: Sequence[Step], reply: Reply) -> Iterator[Step]:
 
 
 def _held(pieces: Sequence[Step], reply: Reply) -> list[Step]:
-    """Put the gate after so many events; at the head it is not the body's business."""
+    """Put the gate after so many events; at the head `send` waits for it."""
     if reply.hold is None or reply.hold_after == "head":
         return [*pieces]
     ends = [0, *(at for at, piece in enumerate(pieces, 1) if isinstance(piece, bytes))]

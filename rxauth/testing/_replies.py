@@ -150,7 +150,7 @@ class Reply:
 
     @classmethod
     def unauthorized(cls, error: str = "authentication_error", **rest: Any) -> Reply:
-        """401, as for a token that is dead.
+        """Refuse the token: 401.
 
         >>> Reply.unauthorized()
         Reply(status=401, error='authentication_error')
@@ -159,7 +159,7 @@ class Reply:
 
     @classmethod
     def in_band_error(cls, error: str = "authentication_error", after: int | None = None, **rest: Any) -> Reply:
-        """200, then `after` events of the answer, then an error event. After 0 events: the error alone.
+        """Send 200, `after` events of the answer, and an error event. After 0 events: the error alone.
 
         >>> Reply.in_band_error("authentication_error", after=0)
         Reply(error='authentication_error', error_after=0)
@@ -168,7 +168,7 @@ class Reply:
 
     @classmethod
     def rate_limited(cls, retry_after: float | str | None = None, **rest: Any) -> Reply:
-        """429, with `Retry-After` if given: seconds, or an HTTP date (RFC 9110 section 10.2.3).
+        """Send 429, with `Retry-After` if given: seconds, or an HTTP date (RFC 9110 section 10.2.3).
 
         >>> Reply.rate_limited(retry_after=2)
         Reply(status=429, headers={'Retry-After': '2'})
@@ -178,28 +178,28 @@ class Reply:
 
     @classmethod
     def redirect(cls, location: str, status: int = 307, **rest: Any) -> Reply:
-        """A redirect to `location`."""
+        """Redirect to `location`."""
         return cls(status=status, headers={"Location": location} | rest.pop("headers", {}), **rest)
 
     @classmethod
     def html(cls, text: str = "<!doctype html><title>Sign in</title>", status: int = 200, **rest: Any) -> Reply:
-        """A web page where an API should be: a proxy's sign-in page, or the wrong base URL."""
+        """Send a web page where an API should be: a proxy's sign-in page, or the wrong base URL."""
         headers = {"Content-Type": "text/html; charset=utf-8"} | rest.pop("headers", {})
         return cls(status=status, headers=headers, body=text, **rest)
 
     @classmethod
     def cut(cls, at: Point = "head", **rest: Any) -> Reply:
-        """The connection is closed after `at` bytes of the body."""
+        """Close the connection after `at` bytes of the body."""
         return cls(cut_at=at, **rest)
 
     @classmethod
     def reset(cls, at: Point = "head", **rest: Any) -> Reply:
-        """The connection is reset after `at` bytes of the body."""
+        """Reset the connection after `at` bytes of the body."""
         return cls(reset_at=at, **rest)
 
     @classmethod
     def hang(cls, gate: Gate | None = None, after: Point = "head", **rest: Any) -> Reply:
-        """Nothing more comes after `after` events, until `gate` is opened; without one, until the client leaves."""
+        """Send nothing after `after` events, until `gate` is opened; without one, until the client leaves."""
         return cls(hold=gate or Gate(), hold_after=after, **rest)
 
 

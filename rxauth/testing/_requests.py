@@ -13,7 +13,7 @@ _SECRET = frozenset({"authorization", "x-api-key", "proxy-authorization", "cooki
 
 
 class Headers(CIMultiDict[str]):
-    """Headers by name, in any case. `repr` shows no secret.
+    """Hold headers by name, in any case. `repr` shows no secret.
 
     >>> Headers({"Authorization": "Bearer secret", "Accept": "*/*"})
     Headers(Authorization: ..., Accept: */*)
@@ -28,7 +28,7 @@ class Headers(CIMultiDict[str]):
 
 @dataclass(eq=False, kw_only=True, repr=False)
 class SeenRequest:
-    """One request, and what became of it.
+    """Record one request, and what became of it.
 
     Args:
         number: 1 for the first request that the provider saw.

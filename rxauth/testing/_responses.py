@@ -1,4 +1,4 @@
-"""Put an answer in the words of the OpenAI Responses API. Pure, no I/O.
+"""Write an answer in the form of the OpenAI Responses API. Pure, no I/O.
 
 Protocol: https://platform.openai.com/docs/api-reference/responses-streaming
 """

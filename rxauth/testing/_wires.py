@@ -1,4 +1,4 @@
-"""Put an answer in the words of a provider: wire payloads as plain dicts. Pure, no I/O.
+"""Write an answer in the form of a provider: wire payloads as plain dicts. Pure, no I/O.
 
 A `Wire` is one format. Anthropic Messages and OpenAI Chat Completions are here, OpenAI Responses in `_responses`.
 """
@@ -68,7 +68,7 @@ class Speech:
 
 @dataclass(frozen=True, kw_only=True)
 class Wire:
-    """One format.
+    """Describe one wire format.
 
     Args:
         path: where its requests go: the end of the path.

@@ -110,7 +110,7 @@ def cold(
 
 
 class Attempts(Observable[Any]):
-    """A cold source that is another one at each subscription. Its `subscriptions` are recorded, in their order."""
+    """Make another cold source at each subscription, and record the `subscriptions` in their order."""
 
     def __init__(self, sources: Sequence[ColdObservable[Any]]) -> None:
         self._sources = sources
@@ -200,7 +200,7 @@ def subscription(diagram: str, start: float = 0) -> Subscription:
 
 
 def subscriptions(*diagrams: str, start: float = 0) -> list[Subscription]:
-    """Return several, to compare with the `subscriptions` of a source.
+    """Return several subscriptions, to compare with the `subscriptions` of a source.
 
     >>> subscriptions("^-!", "----^------!")
     [(0, 2), (4, 11)]
@@ -262,7 +262,7 @@ def draw(recorded: Iterable[Recorded[Any]], events: Mapping[str, Any] | None = N
 
 
 class VirtualTime:
-    """The helpers of this module with one `TestScheduler` for all of them.
+    """Offer the helpers of this module with one `TestScheduler` for all of them.
 
     >>> time = VirtualTime()
     >>> source = time.cold("s---a-----b--|")
@@ -279,19 +279,19 @@ class VirtualTime:
     def cold(
         self, diagram: str, events: Mapping[str, Any] | None = None, error: Exception | None = None
     ) -> ColdObservable[Any]:
-        """A source that begins anew for each subscriber."""
+        """Make a source that begins anew for each subscriber."""
         return cold(self.scheduler, diagram, events, error)
 
     def hot(
         self, diagram: str, events: Mapping[str, Any] | None = None, error: Exception | None = None
     ) -> HotObservable[Any]:
-        """A source that emits with or without subscribers."""
+        """Make a source that emits with or without subscribers."""
         return hot(self.scheduler, diagram, events, error)
 
     def attempts(
         self, *diagrams: str, events: Mapping[str, Any] | None = None, error: Exception | None = None
     ) -> Attempts:
-        """A cold source with a diagram for each subscription."""
+        """Make a cold source with a diagram for each subscription."""
         return attempts(self.scheduler, *diagrams, events=events, error=error)
 
     def see(
