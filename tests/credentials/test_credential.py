@@ -80,6 +80,8 @@ def test_no_serializer_takes_it(take: Any) -> None:
     with pytest.raises(TypeError) as caught:
         take(SECRET)
     assert "secret" not in str(caught.value).lower()
+    with pytest.raises(TypeError, match="Keep it in a store"):
+        pickle.dumps(SECRET)
 
 
 def test_a_credential_is_immutable() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -13,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from rxauth.credentials import Credential, CredentialStore, FileStore, MemoryStore
+from rxauth.credentials import Credential, MemoryStore
 from rxauth.errors import CredentialError, LoginRequired, RefreshFailed
 from tests.credentials.oauth import Time, background, rejected, source
 from tests.credentials.token_server import TokenServer, running
@@ -36,14 +34,11 @@ class Logins(RuleBasedStateMachine):
         self.server.expires_in = LIFETIME
         self.loop = self.undo.enter_context(asyncio.Runner())
         self.now = Time()
-        self.store = self.make_store()
+        self.store = MemoryStore()
         self.ours = [source(self.server, self.store, self.now) for _ in range(2)]
         self.invalid: set[str] = set()
         self.past: list[Credential] = []
         self.jumped = self.refused = False
-
-    def make_store(self) -> CredentialStore:
-        return MemoryStore()
 
     def teardown(self) -> None:
         self.undo.close()
@@ -173,12 +168,6 @@ class Logins(RuleBasedStateMachine):
         assert stored is None or (valid is not None and stored.refresh_token == valid.refresh_token)
 
 
-class LoginsInAFile(Logins):
-    def make_store(self) -> CredentialStore:
-        directory = Path(self.undo.enter_context(tempfile.TemporaryDirectory()))
-        return FileStore(directory / "auth.json", "key")
-
-
 TestLogins = Logins.TestCase
 TestLogins.settings = settings(
     max_examples=100,
@@ -187,5 +176,3 @@ TestLogins.settings = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-TestLoginsInAFile = LoginsInAFile.TestCase
-TestLoginsInAFile.settings = settings(TestLogins.settings, max_examples=30)

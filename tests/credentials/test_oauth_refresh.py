@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
-import time
 import traceback
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,16 +14,7 @@ from typing import Any
 import pytest
 import tenacity
 
-from rxauth.credentials import (
-    Credential,
-    CredentialSource,
-    FileStore,
-    KimiCliStore,
-    KimiCodeStore,
-    MemoryStore,
-    OAuthCredentials,
-    PiStore,
-)
+from rxauth.credentials import Credential, CredentialSource, FileStore, MemoryStore, OAuthCredentials
 from rxauth.credentials._single_flight import flights
 from rxauth.errors import AccountChanged, LoginRequired, NeverLiveError, RefreshFailed
 from rxauth.events import AssistantMessage, Error
@@ -115,25 +105,6 @@ async def test_a_spent_credential_that_comes_back_is_not_used(server: TokenServe
     assert await ours.current() == new
     assert (await renewed(ours, new)).access_token == "access-3"
     assert server.reused == []
-
-
-@pytest.mark.parametrize("kind", ["memory", "file", "pi", "kimi-code", "kimi-cli"])
-async def test_every_store_works(server: TokenServer, tmp_path: Path, kind: str) -> None:
-    store: Any = {
-        "memory": MemoryStore(),
-        "file": FileStore(tmp_path / "file.json", "key"),
-        "pi": PiStore(tmp_path / "auth.json"),
-        "kimi-code": KimiCodeStore(tmp_path / "kimi-code", environ={}),
-        "kimi-cli": KimiCliStore(tmp_path / "kimi"),
-    }[kind]
-    async with asyncio.timeout(10):
-        await store.save(server.credential(expires_at=time.time() + 1000, extra={"token_url": server.url}))
-        ours = source(server, store)
-        given = await ours.current()
-        assert (await renewed(ours, given)).access_token == "access-2"
-        assert (await store.load()).refresh_token == "refresh-2"
-        assert await ours.refresh(rejected(given)) is not None
-    assert len(server.requests) == 1
 
 
 # Which credential was rejected ---------------------------------------------------------------------------------------

@@ -71,27 +71,24 @@ def test_a_later_caller_gets_a_new_run() -> None:
         os.sched_yield()
 
 
-async def test_a_cancelled_waiter_cancels_itself_alone() -> None:
+@pytest.mark.parametrize("goes_well", [True, False])
+async def test_a_cancelled_waiter_cancels_itself_alone(goes_well: bool) -> None:
+    """The others get the outcome, an exception too, and leave no timer."""
     flights, work = SingleFlight(), Work()
-    tasks = [asyncio.ensure_future(flights.join("key", work, within=60)) for _ in range(3)]
+
+    async def fails() -> int:
+        raise LookupError(await work())
+
+    tasks = [asyncio.ensure_future(flights.join("key", work if goes_well else fails, within=60)) for _ in range(3)]
     await asyncio.sleep(0)
     tasks[0].cancel()
     await asyncio.wait([tasks[0]])
     work.go.set()
-    assert await asyncio.gather(*tasks[1:]) == [1, 1]
-    assert tasks[0].cancelled()
+    cancelled, *outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert [repr(each) for each in outcomes] == ["1" if goes_well else "LookupError(1)"] * 2
     timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
     assert [timer for timer in timers if not timer.cancelled()] == [], "each would be kept for 60 s"
-
-
-async def test_all_waiters_get_its_exception() -> None:
-    async def work() -> None:
-        raise LookupError("the work's own")
-
-    flights = SingleFlight()
-    waiting = [flights.join("key", work, within=60) for _ in range(3)]
-    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [str(each) for each in outcomes] == ["the work's own"] * 3
 
 
 def test_the_work_has_no_callers_context() -> None:
