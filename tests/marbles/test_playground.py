@@ -24,6 +24,7 @@ SILENT = {"limit_silence": {"first": 5}, "buffer_until_live": {}, "retry_never_l
         pytest.param(("s--e", "s---a|"), "--r|", ["bare_retry"], "s----s---a|", id="a bare retry shows a phantom"),
         pytest.param(("s--e", "s---a---|"), "--r|", ["recover_auth"], "---------(sa)|", id="recover_auth: one start"),
         pytest.param(("s--e", "s---a---|"), "--r|", THREE, "---------(sa)|", id="the three show the same"),
+        pytest.param(("s--e", "s---a---|"), "--r|", THREE[::-1], "---------(sa)|", id="in whatever order chosen"),
         pytest.param(("s--#", "s---a---|"), "--r|", THREE, "---------(sa)|", id="an exception is a failure too"),
         pytest.param(("s--e", "s---a---|"), "--n|", ["recover_auth"], "-----(se|)", id="the same token ends it"),
         pytest.param(("s--e", "s---a---|"), "--#", ["recover_auth"], "-----(se|)", id="a failed refresh ends it"),
@@ -91,6 +92,7 @@ def test_every_event_is_a_handle_with_its_tick() -> None:
     assert 'data-event="refresh" data-tick="2"' in page["script"]
     assert page["xs"] == sorted(page["xs"])
     assert "data-event" not in page["result"]
+    assert answer(state_of(["(" + "a" * 40 + ")"]))["script"].count('data-event="0.') == 40
 
 
 def test_an_event_keeps_its_name_when_it_passes_another() -> None:
