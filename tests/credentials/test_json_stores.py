@@ -117,6 +117,7 @@ async def test_a_login_without_a_usable_token_is_an_error(kind: Kind, access: An
     with pytest.raises(StoreError, match=r"no credential: its? .*Log in again, or mend the file") as caught:
         await store.load()
     assert "hu" not in repr(caught.value)
+    assert "refresh-1" not in with_variables(caught.value)
     await store.save(NEW)
     assert tokens(await store.load()) == tokens(NEW), "a login replaces it"
 
@@ -338,6 +339,7 @@ async def test_pis_api_key_of_the_same_provider_stays(tmp_path: Path) -> None:
     before = path.read_bytes()
     assert await PI.store(tmp_path).load() is None
     assert await PI.store(tmp_path).delete() is False
-    with pytest.raises(StoreError, match="API key"):
+    with pytest.raises(StoreError, match="API key") as caught:
         await PI.store(tmp_path).save(NEW)
+    assert "$KEY" not in with_variables(caught.value)
     assert path.read_bytes() == before

@@ -14,6 +14,7 @@ from rxauth.credentials._stores._files import name_in_home
 from rxauth.errors import StoreError
 from tests.credentials.faulty_files import BindMounted, FaultyFiles
 from tests.credentials.kinds import KIMI_CODE, NEW, OLD, OWN, PI, Kind, no_time, tokens
+from tests.credentials.tracebacks import with_variables
 
 
 async def refresh(kind: Kind, directory: Path, files: Any) -> StoreError | None:
@@ -57,7 +58,7 @@ async def test_whichever_call_fails_the_file_is_whole(
         else:
             # In place, with its backup complete: the new credential is in the backup.
             assert (loaded, system) == (tokens(NEW), BindMounted)
-        assert "access-" not in f"{error!r} {error and error.__cause__!r}"
+        assert error is None or "access-" not in f"{error!r} {with_variables(error)}"
         left = [tmp_path / each for each in kind.names(tmp_path) - {kind.file}]
         assert left == [] or ([each.suffix for each in left] == [".bak"] and system is BindMounted), name
         async with asyncio.timeout(5), kind.store(tmp_path, sleep=no_time).locked():

@@ -8,7 +8,7 @@ from typing import Unpack
 from rxauth.credentials._stores._entry import number
 from rxauth.credentials._stores._files import name_in_home
 from rxauth.credentials._stores._held import locked_once
-from rxauth.credentials._stores._json_store import JsonFileStore, System
+from rxauth.credentials._stores._json_store import Document, JsonFileStore, System
 from rxauth.credentials._stores._locks import Flock
 
 __all__ = ["FileStore"]
@@ -60,10 +60,16 @@ class FileStore(JsonFileStore):
     async def save_retry_at(self, unix_seconds: float | None) -> None:
         """Keep that time until another credential is stored; `None` removes it."""
         async with locked_once(self) as mine:
-            document = await self._read()
-            entry = self._entry(document)
-            if isinstance(entry, dict) and entry.get("retry_at") != unix_seconds:
-                await self._write(mine, self._with(document, entry | {"retry_at": unix_seconds}))
+            changed = self._with_retry_at(await self._read(), unix_seconds)
+            if changed is not None:
+                await self._write(mine, changed)
+
+    def _with_retry_at(self, document: Document | None, unix_seconds: float | None) -> Document | None:
+        """Return the document with that time in the login; `None` if that is no change."""
+        entry = self._entry(document)
+        if isinstance(entry, dict) and entry.get("retry_at") != unix_seconds:
+            return self._with(document, entry | {"retry_at": unix_seconds})
+        return None
 
     def describe(self) -> str:
         """Return the path of the file, and the key."""

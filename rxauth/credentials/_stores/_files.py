@@ -190,7 +190,7 @@ class Room:
             _write(self._target, b" " * (size - self._length), files, self._length)
             files.fsync(self._target)
 
-    def write(self, content: bytes, last_check: Callable[[], None]) -> None:
+    def write(self, content: memoryview, last_check: Callable[[], None]) -> None:
         """Make `content` the content of the file. If `last_check` raises, nothing is changed."""
         files = self._files
         _write(self._file, content, files)
@@ -219,7 +219,7 @@ class Room:
             finally:
                 self._files.close(fd)
 
-    def _write_in_place(self, content: bytes) -> None:
+    def _write_in_place(self, content: memoryview) -> None:
         files = self._files
         _write(self._file, b"\n" + self._replaced, files, len(content))
         files.fsync(self._file)
@@ -259,7 +259,7 @@ def _read(fd: int, files: Files) -> bytes:
     return b"".join(parts)
 
 
-def _write(fd: int, content: bytes, files: Files, offset: int = 0) -> None:
+def _write(fd: int, content: bytes | memoryview, files: Files, offset: int = 0) -> None:
     rest = memoryview(content)
     while rest:
         written = files.pwrite(fd, rest, offset)

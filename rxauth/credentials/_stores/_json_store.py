@@ -106,8 +106,7 @@ class JsonFileStore(ABC):
         """
         document = await self._read()
         try:
-            entry = self._entry(document)
-            return self._decoded(entry) if self._is_login(entry) else None
+            return self._login(document)
         except (ValueError, RecursionError) as error:
             raise StoreError(
                 f"What stands in {self.describe()} is no credential: {error}. Log in again, or mend the file."
@@ -121,8 +120,11 @@ class JsonFileStore(ABC):
         """
         async with locked_once(self) as mine:
             document = await self._read()
-            login = self._encoded(credential, self._entry(document))
-            await self._write(mine, self._with(document, login))
+            try:
+                document = self._with(document, self._encoded(credential, self._entry(document)))
+            except (TypeError, ValueError, RecursionError):
+                raise StoreError("This credential's extra fields are not JSON; nothing was stored.") from None
+            await self._write(mine, document)
 
     async def delete(self) -> bool:
         """Remove what is stored, and return whether there was anything. Everything else in the file stays.
@@ -193,14 +195,16 @@ class JsonFileStore(ABC):
             return document and {name: json.loads(bytes(value)) for name, value in document.items()}
         return json.loads(bytes(document[self._key])) if self._key in document else None
 
+    def _login(self, document: Document | None) -> Credential | None:
+        # In a frame of its own: a traceback with local variables gets no token.
+        entry = self._entry(document)
+        return self._decoded(entry) if self._is_login(entry) else None
+
     def _with(self, document: Document | None, login: Mapping[str, Any]) -> Document:
         """Return the document with that login in it."""
-        try:
-            if self._key is None:
-                return {name: _raw(value) for name, value in login.items()}
-            return {**(document or {}), self._key: _raw(login)}
-        except (TypeError, ValueError, RecursionError):
-            raise StoreError("This credential's extra fields are not JSON; nothing was stored.") from None
+        if self._key is None:
+            return {name: _raw(value) for name, value in login.items()}
+        return {**(document or {}), self._key: _raw(login)}
 
     def _real_path(self) -> str:
         """Return where the file itself is, with every symlink followed, also one to a missing file."""
@@ -259,7 +263,7 @@ class JsonFileStore(ABC):
 
     async def _write(self, mine: _Mine, document: Document) -> None:
         await mine.lock.confirm()
-        content = _encode(document)
+        content = memoryview(_encode(document))  # which a traceback with local variables does not show
         room, mine.room = mine.room or self._room(len(content)), None
         try:
             room.write(content, mine.lock.check)
@@ -275,9 +279,10 @@ class JsonFileStore(ABC):
             self._fail("written", error)
 
     def _fail(self, done: str, error: OSError) -> NoReturn:
+        # Without the frames of the error, whose local variables are the file's content.
         raise StoreError(
             f"The credential file {self._path} cannot be {done}: {explain(error)}. What was stored is as it was."
-        ) from error
+        ) from error.with_traceback(None)
 
 
 @dataclass

@@ -77,6 +77,7 @@ class PiStore(OtherProgramStore):
 
     def _encoded(self, credential: Credential, before: Any) -> dict[str, Any]:
         if before is not None and not self._is_login(before):
+            del before  # a traceback with local variables gets no key
             raise StoreError(
                 f"{self.describe()} holds something else than a login for {self._key} (an API key?); "
                 "it is left as it is. Remove it in pi to log in here."
