@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -45,16 +46,22 @@ class ByHand(Scheduler):
         super().__init__()
         self.waiting: list[Callable[[], Any]] = []
 
-    def schedule(self, action: Any, state: Any = None) -> abc.DisposableBase:
-        return self.schedule_relative(0, action, state)
-
     def schedule_relative(self, duetime: Any, action: Any, state: Any = None) -> abc.DisposableBase:
         cancelled = threading.Event()
         self.waiting.append(lambda: None if cancelled.is_set() else action(self, state))
         return Disposable(cancelled.set)
 
-    def schedule_absolute(self, duetime: Any, action: Any, state: Any = None) -> abc.DisposableBase:
-        return self.schedule_relative(duetime - self.now, action, state)
+    schedule = schedule_absolute = schedule_relative  # type: ignore[assignment]
+
+
+def noting(observers: list[abc.ObserverBase[Any]]) -> Observable[Any]:
+    """Make a source that emits what a test sends to its observers."""
+
+    def subscribe(observer: abc.ObserverBase[Any], _: Any = None) -> abc.DisposableBase:
+        observers.append(observer)
+        return Disposable()
+
+    return Observable(subscribe)
 
 
 class Race:
@@ -68,38 +75,19 @@ class Race:
         self.seen: list[Any] = []
         self.left = False
         self.scripts: list[list[Any]] = [[START, REJECTED, START], [START, SECOND, "|"]]
-        options: Any = {
-            "timeout": 60,
-            "retrying": tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(1)),
-        }
-        self.subscription = (
-            Observable(self.attempt)
-            .pipe(recover_auth(self.refresh, **options))
-            .subscribe(
-                self.seen.append,
-                lambda error: self.seen.append("#"),
-                lambda: self.seen.append("|"),
-                scheduler=self.scheduler,
-            )
+        policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(1))
+        refreshed = noting(self.refreshes)
+        recovered = noting(self.observers).pipe(recover_auth(lambda _: refreshed, retrying=policy))
+        self.subscription = recovered.subscribe(
+            self.seen.append,
+            lambda error: self.seen.append("#"),
+            lambda: self.seen.append("|"),
+            scheduler=self.scheduler,
         )
 
-    def attempt(self, observer: abc.ObserverBase[Any], _: Any = None) -> abc.DisposableBase:
-        self.observers.append(observer)
-        return Disposable()
-
-    def refresh(self, failure: Any) -> Observable[Any]:
-        def call(observer: abc.ObserverBase[Any], _: Any = None) -> abc.DisposableBase:
-            self.refreshes.append(observer)
-            return Disposable()
-
-        return Observable(call)
-
     def emit(self, number: int) -> None:
-        item = self.scripts[number].pop(0)
-        if item == "|":
-            self.observers[number].on_completed()
-        else:
-            self.observers[number].on_next(item)
+        item, observer = self.scripts[number].pop(0), self.observers[number]
+        observer.on_completed() if item == "|" else observer.on_next(item)
 
     def settle(self) -> None:
         observer = self.refreshes[-1]
@@ -117,10 +105,8 @@ class Race:
 
     def possible(self) -> list[Callable[[], None]]:
         """One source emits from one thread at a time, as Rx's grammar demands; all else is free."""
-        actions: list[Callable[[], None]] = []
-        for number in range(len(self.observers)):
-            if self.scripts[number]:
-                actions.append(lambda number=number: self.emit(number))  # type: ignore[misc]
+        emitting = [number for number in range(len(self.observers)) if self.scripts[number]]
+        actions: list[Callable[[], None]] = [partial(self.emit, number) for number in emitting]
         if self.refreshes:
             actions += [self.settle, self.settle]
         for timer in list(self.scheduler.waiting):
@@ -129,6 +115,15 @@ class Race:
                 actions.append(timer)
         self.dice.shuffle(actions)
         return actions
+
+    def check(self) -> None:
+        """There is one terminal, after which nothing comes, and nothing of attempt 1 beside attempt 2."""
+        ends = [each for each in self.seen if each in ("|", "#")]
+        shown = [each for each in self.seen if each not in ("|", "#")]
+        assert ends in ([], self.seen[-1:])
+        assert shown in ([], [START], [START, REJECTED], [START, SECOND])
+        assert len(self.observers) == 2 if SECOND in shown else len(self.observers) <= 2
+        assert ends == ["|"] or REJECTED not in shown or self.left
 
 
 def after_a_while(spins: int, action: Callable[[], None]) -> None:
@@ -141,42 +136,24 @@ def after_a_while(spins: int, action: Callable[[], None]) -> None:
 def test_every_race_has_one_terminal_and_one_attempt_shown(races: int) -> None:
     dice = random.Random(20251123)
     ways: set[tuple[str, ...]] = set()
+
+    def go(action: Callable[[], None], spins: int, barrier: threading.Barrier) -> None:
+        barrier.wait()
+        after_a_while(spins, action)
+
     with ThreadPoolExecutor(4) as threads:
         for _ in range(races):
             race = Race(dice)
             leaves = dice.randrange(12)
             for number in range(9):
-                actions = race.possible()
-                if number == leaves:
-                    actions.append(race.dispose)
+                actions = race.possible() + ([race.dispose] if number == leaves else [])
                 together = actions[-4:]
-                if not together:
-                    continue
-                barrier = threading.Barrier(len(together), timeout=30)
-
-                def go(action: Callable[[], None], spins: int, barrier: threading.Barrier = barrier) -> None:
-                    barrier.wait()
-                    after_a_while(spins, action)
-
-                for each in [threads.submit(go, action, dice.randrange(60)) for action in together]:
+                barrier = threading.Barrier(max(len(together), 1), timeout=30)
+                for each in [threads.submit(go, action, dice.randrange(60), barrier) for action in together]:
                     each.result(timeout=30)
-            check(race)
+            race.check()
             ways.add(tuple(map(str, race.seen)))
     assert {(), ("s", "e401", "|"), ("s", "of attempt 2", "|")} <= ways  # won by this one, and by that
-
-
-def check(race: Race) -> None:
-    seen = race.seen
-    ends = [each for each in seen if each in ("|", "#")]
-    assert len(ends) <= 1
-    assert not ends or seen[-1] == ends[0]
-    assert len(race.observers) <= 2
-    shown = [each for each in seen if each not in ("|", "#")]
-    assert shown in ([], [START], [START, REJECTED], [START, SECOND])
-    if SECOND in shown:
-        assert len(race.observers) == 2
-    if REJECTED in shown and not race.left:
-        assert ends == ["|"]
 
 
 async def test_a_dispose_from_a_thread_stops_neither_loop_nor_try() -> None:
@@ -195,13 +172,9 @@ async def test_a_dispose_from_a_thread_stops_neither_loop_nor_try() -> None:
 
     for _ in range(60):
         seen: list[Any] = []
-        attempts: list[int] = []
-
-        def attempt(_: Any, attempts: list[int] = attempts) -> Observable[Any]:
-            attempts.append(1)
-            return rx.of(*(START, REJECTED) if len(attempts) == 1 else (START, SECOND))
-
-        subscription = rx.defer(attempt).pipe(recover_auth(refresh)).subscribe(seen.append)
+        attempts = iter([(START, REJECTED), (START, SECOND)])
+        stream = rx.defer(lambda _, attempts=attempts: rx.of(*next(attempts)))  # type: ignore[misc]
+        subscription = stream.pipe(recover_auth(refresh)).subscribe(seen.append)
         await loop.run_in_executor(None, after_a_while, dice.randrange(2000), subscription.dispose)
         for _ in range(6):
             await asyncio.sleep(0)
@@ -217,25 +190,20 @@ async def test_two_loops_can_dispose_each_others_waits() -> None:
     thread.start()
     barrier = threading.Barrier(2, timeout=30)
 
-    def waits() -> abc.DisposableBase:
-        failing = rx.concat(rx.of(START, REJECTED))
-        policy = tenacity.Retrying(wait=tenacity.wait_fixed(3600))
-
+    async def waits() -> abc.DisposableBase:
         def refresh(_: Any) -> Any:
             raise OSError
 
-        return failing.pipe(recover_auth(refresh, retrying=policy, timeout=7200)).subscribe()
-
-    async def make() -> abc.DisposableBase:
-        return waits()
+        policy = tenacity.Retrying(wait=tenacity.wait_fixed(3600))
+        return rx.of(START, REJECTED).pipe(recover_auth(refresh, retrying=policy, timeout=7200)).subscribe()
 
     def dispose(subscription: abc.DisposableBase) -> None:
         barrier.wait()  # both loops stand in a callback, and neither turns
         subscription.dispose()
         barrier.wait()
 
-    mine = waits()
-    others = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), there))
+    mine = await waits()
+    others = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(waits(), there))
     there.call_soon_threadsafe(dispose, mine)
     await asyncio.sleep(0)
     dispose(others)
