@@ -7,6 +7,7 @@ import contextvars
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from reactivex import Observable, abc, typing
@@ -235,7 +236,7 @@ def _settle_observable(source: Observable[Any], scheduler: abc.SchedulerBase | N
 
 def _settle_awaitable(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop | None, outcome: Outcome) -> None:
     coroutine = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
-    if loop is None or not run_on(loop, lambda: start_task(loop, coroutine, _Report(outcome))):
+    if loop is None or not run_on(loop, lambda: start_task(loop, coroutine, partial(_report, outcome))):
         coroutine.close()  # or Python warns that it was never awaited
         outcome.failed(
             RuntimeError(
@@ -245,20 +246,12 @@ def _settle_awaitable(awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop
         )
 
 
-class _Report:
-    """Report the end of a task. An object with slots, because thousands of streams may wait at once."""
-
-    __slots__ = ("_outcome",)
-
-    def __init__(self, outcome: Outcome) -> None:
-        self._outcome = outcome
-
-    def __call__(self, task: asyncio.Task[Any]) -> None:
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            self._outcome.succeeded(task.result())
-        else:
-            self._outcome.failed(as_exception(error))
+def _report(outcome: Outcome, task: asyncio.Task[Any]) -> None:
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
+    if error is None:
+        outcome.succeeded(task.result())
+    else:
+        outcome.failed(as_exception(error))
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

@@ -30,10 +30,9 @@ _LANGCHAIN_OPENERS = frozenset(
 
 def is_opener(event: Any) -> bool:
     """Return whether an event can come before the server has accepted the request."""
-    kind = type_of(event)
+    kind, openers = type_of(event), _OPENERS
     if kind == "raw_response_event":  # openai-agents wraps an event of the Responses API
         kind = type_of(event.get("data") if isinstance(event, Mapping) else getattr(event, "data", None))
-    openers = _OPENERS
     if kind is None and isinstance(event, Mapping):
         kind, openers = event.get("event"), _LANGCHAIN_OPENERS
     return isinstance(kind, str) and kind in openers  # a value of another type may not be hashable
@@ -41,9 +40,7 @@ def is_opener(event: Any) -> bool:
 
 def label_of(event: Any) -> str:
     """Name an event for a person: by its `type` or LangChain's `event`, if that is a short word, else by its class."""
-    kind = type_of(event)
-    if kind is None and isinstance(event, Mapping):
-        kind = event.get("event")
+    kind = type_of(event) or (event.get("event") if isinstance(event, Mapping) else None)
     return kind if isinstance(kind, str) and len(kind) <= 64 else type(event).__name__
 
 
