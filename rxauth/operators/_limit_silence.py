@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -78,26 +79,22 @@ def limit_silence(
     return operator_of(lambda observer: _Watch(observer, *limits, is_ping, is_before_live))
 
 
+@dataclass(eq=False)
 class _Watch(abc.DisposableBase, Generic[E]):
     """Watch one subscription, and fail it when a limit runs out."""
 
-    def __init__(
-        self,
-        observer: abc.ObserverBase[E],
-        first: float,
-        idle: float,
-        is_ping: Callable[[E], bool],
-        is_before_live: Callable[[E], bool],
-    ) -> None:
-        self._observer = observer
-        self._first = first
-        self._idle = idle
-        self._is_ping = is_ping
-        self._is_before_live = is_before_live
-        self._due = math.inf  # when the timer should fire
-        self._extended_until = 0.0  # no limit runs out before this time
-        self._live = False
-        self._over = False
+    observer: abc.ObserverBase[E]
+    first: float
+    idle: float
+    is_ping: Callable[[E], bool]
+    is_before_live: Callable[[E], bool]
+
+    _due = math.inf  # when the timer should fire
+    _extended_until = 0.0  # no limit runs out before this time
+    _live = False
+    _over = False
+
+    def __post_init__(self) -> None:
         self._lock = threading.RLock()  # a timer thread must not fail the stream while an event is being delivered
         self._source = SingleAssignmentDisposable()
         self._timer = SerialDisposable()
@@ -108,8 +105,8 @@ class _Watch(abc.DisposableBase, Generic[E]):
         self._wait()  # a source may block inside `subscribe`
         self._source.disposable = source.subscribe(
             self._on_next,
-            partial(self._end, self._observer.on_error),
-            partial(self._end, self._observer.on_completed),
+            partial(self._end, self.observer.on_error),
+            partial(self._end, self.observer.on_completed),
             scheduler=scheduler,
         )
 
@@ -124,13 +121,13 @@ class _Watch(abc.DisposableBase, Generic[E]):
                 return
             self._last_event_at = seconds_on(self._clock)
             try:
-                ping = self._is_ping(event)
-                self._live = self._live or not (ping or self._is_before_live(event))
+                ping = self.is_ping(event)
+                self._live = self._live or not (ping or self.is_before_live(event))
             except Exception as error:
-                self._end(self._observer.on_error, error)
+                self._end(self.observer.on_error, error)
                 return
             if not ping:
-                self._observer.on_next(event)
+                self.observer.on_next(event)
 
     def _end(self, notify: Callable[..., None], *error: Exception) -> None:
         with self._lock:
@@ -142,10 +139,10 @@ class _Watch(abc.DisposableBase, Generic[E]):
 
     def _next_limit(self) -> tuple[float, float, str]:
         """Return when the next limit runs out, how long it is, and the text of its failure."""
-        idle = self._last_event_at + self._idle, self._idle, f"The stream was silent for {self._idle:g} s."
+        idle = self._last_event_at + self.idle, self.idle, f"The stream was silent for {self.idle:g} s."
         if self._live:
             return idle
-        first = self._start + self._first, self._first, f"The stream brought no live event within {self._first:g} s."
+        first = self._start + self.first, self.first, f"The stream brought no live event within {self.first:g} s."
         return min(first, idle)
 
     def _wait(self) -> None:
@@ -168,4 +165,4 @@ class _Watch(abc.DisposableBase, Generic[E]):
             if not last_look:  # an event that arrives in this very moment is in time
                 self._timer.disposable = self._clock.schedule(self._on_timer, True)
                 return
-        self._end(self._observer.on_error, TimeoutError(words))
+        self._end(self.observer.on_error, TimeoutError(words))

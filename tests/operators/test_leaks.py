@@ -1,4 +1,4 @@
-"""After a stream nothing of it is left: no task, no thread, no timer, no cycle around the credential, no secret shown.
+"""After a stream nothing of it is left: no task, no thread, no timer, no cycle around the credential.
 
 `RXAUTH_CASES=100000 pytest -m slow --timeout=0 ...` soaks that many streams instead of four thousand.
 """
@@ -22,7 +22,7 @@ import tenacity
 from reactivex import Observable, abc
 from reactivex.testing import TestScheduler
 
-from rxauth import Credential, NeverLiveError, buffer_until_live, recover_auth, switch_if_never_live
+from rxauth import Credential, recover_auth
 from rxauth.errors import CredentialRejected
 from rxauth.events import AssistantMessage, Done, Error, Start, TextDelta
 
@@ -31,12 +31,11 @@ from .marble_table import one_after_the_other
 pytestmark = pytest.mark.slow
 
 STREAMS = int(os.environ.get("RXAUTH_CASES", "4000"))
-ACCESS, REFRESH, ECHOED = "canary-access", "canary-refresh", "canary-echoed"
 TWICE = tenacity.Retrying(stop=tenacity.stop_after_attempt(2), reraise=True)
 
 
 def raises(_: Any) -> Any:
-    raise OSError(REFRESH)
+    raise OSError
 
 
 REFRESHES: dict[str, Any] = {
@@ -48,7 +47,7 @@ REFRESHES: dict[str, Any] = {
 
 
 class Failure(CredentialRejected):
-    """Can be watched, and says what a careless provider's does: the token."""
+    """Can be watched."""
 
 
 class Rejecting(Observable[Any]):
@@ -68,12 +67,10 @@ class Rejecting(Observable[Any]):
             self.fail(observer)
 
     def fail(self, observer: abc.ObserverBase[Any]) -> None:
-        failure = Failure(
-            ECHOED, status=401, code=ECHOED, type=ECHOED, request_id=ECHOED, credential=Credential(ACCESS, REFRESH)
-        )
+        failure = Failure("401", status=401, credential=Credential("access", "refresh"))
         self.watched.append(weakref.ref(failure))
         if self.kind == "in-band":
-            observer.on_next(Error("error", AssistantMessage(error_message=ECHOED), failure))
+            observer.on_next(Error("error", AssistantMessage(), failure))
         else:
             observer.on_error(failure)
 
@@ -97,9 +94,6 @@ def join_timers(before: set[threading.Thread]) -> None:
     for thread in set(threading.enumerate()) - before:
         thread.join(30)
         assert not thread.is_alive()
-
-
-EXCEPTION = ["__cause__", "__context__", "__traceback__", "args"]
 
 
 def ignore(*_: Any) -> None: ...
@@ -202,35 +196,3 @@ def test_memory_is_flat_over_many_streams(caplog: pytest.LogCaptureFixture) -> N
         assert traced(STREAMS // 2) - first < 64 * 1024
     finally:
         tracemalloc.stop()
-
-
-@both_kinds
-@pytest.mark.parametrize("refresh", REFRESHES)
-def test_no_secret_is_logged_or_reported(kind: str, refresh: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    reported: list[Any] = []
-    errors: list[Any] = []
-    operator: Any = recover_auth(REFRESHES[refresh], on_recovery=reported.append, retrying=TWICE)
-    Rejecting(kind).pipe(operator).subscribe(ignore, errors.append)
-    assert reported
-    shown = [caplog.text, *map(repr, reported), *map(str, reported)]
-    for each in [*reported, *errors]:
-        shown += getattr(each, "__notes__", ())
-        if each in reported:
-            shown += [str(getattr(each, name, None)) for name in [*getattr(each, "__slots__", ()), *EXCEPTION]]
-    assert "canary" not in "".join(shown)
-
-
-@both_kinds
-def test_a_never_live_error_shows_no_text_of_its_failure(kind: str) -> None:
-    errors: list[NeverLiveError] = []
-
-    def other(error: NeverLiveError) -> Observable[Any]:
-        errors.append(error)
-        return rx.empty()
-
-    Rejecting(kind).pipe(buffer_until_live(), switch_if_never_live(other)).subscribe()
-    assert "Failure, status 401" in str(errors[0])
-    assert "canary" not in str(errors[0]) + "".join(getattr(errors[0], "__notes__", ()))
-    assert ACCESS not in repr(errors[0])
-    assert REFRESH not in repr(errors[0])

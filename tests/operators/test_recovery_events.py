@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import tenacity
+from reactivex import operators as ops
 from reactivex.subject import Subject
 
 from rxauth import (
     AuthRejected,
+    Credential,
+    NeverLiveError,
     Refreshed,
     RefreshFailed,
     RefreshUnchanged,
@@ -22,12 +25,14 @@ from rxauth import (
     retry_on_first_auth_error,
 )
 from rxauth.errors import CredentialRejected
+from rxauth.events import AssistantMessage, Error
 from rxauth.recovery import AuthFailedAfterLive
 from rxauth.testing import marbles
 
 from .marble_table import Row
 
 REJECTED = AuthRejected("CredentialRejected", 401)
+EXCEPTION = "__cause__", "__context__", "__traceback__", "args"
 RECOVERED = [REJECTED, Refreshed(), Resubscribed()]
 
 
@@ -157,13 +162,24 @@ def test_the_log_has_the_same(refresh: str, line: str, caplog: pytest.LogCapture
     assert [record.getMessage() for record in caplog.records] == [first, line]
 
 
-@pytest.mark.parametrize("source", ["s-#", "s-a-#"], ids=["before live", "after live"])
-def test_no_text_of_a_failure_is_reported(source: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "rxauth")
+@pytest.mark.parametrize("refresh", ["r", "n", "#"], ids=["new", "none", "one that raises"])
+@pytest.mark.parametrize("source", ["s-#", "s-e", "s-a-#"], ids=["an exception", "an error event", "after live"])
+def test_no_secret_of_a_failure_is_shown(source: str, refresh: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(2), reraise=True)
-    row = Row(source, error=CredentialRejected("canary", status=401, code="canary", type="canary"))
-    events: list[Any] = []
-    refresh = row.refresh("#", TransientError("canary"))
-    row.run(recover_auth(refresh, on_recovery=events.append, retrying=policy))
+    error = CredentialRejected(
+        "canary", status=401, code="canary", type="canary", request_id="canary", credential=Credential("canary")
+    )
+    event = Error("error", AssistantMessage(error_message="canary"), error)
+    row, events, never_live = Row(source, error=error, events={"e": event}), list[Any](), list[Any]()
+    retry: Any = retry_on_first_auth_error(
+        row.refresh(refresh, TransientError("canary")), on_recovery=events.append, retrying=policy
+    )
+    row.run(buffer_until_live(), ops.do_action(on_error=never_live.append), retry, flush_on_complete_or_error())
     assert events
-    assert "canary" not in repr(events) + "".join(map(str, events)) + caplog.text
+    never_live = [each for each in never_live if isinstance(each, NeverLiveError)]
+    shown = [caplog.text, *map(str, events + never_live), *getattr(error, "__notes__", ())]
+    for each in events:
+        names = [*(getattr(each, "__slots__", ()) or getattr(each, "__dict__", ())), *EXCEPTION]
+        shown += [repr(each), *(repr(getattr(each, name, None)) for name in names)]
+    assert "canary" not in "".join(shown)
