@@ -73,9 +73,7 @@ def kind_of(reading: Reading) -> Kind:
         return Kind.AUTH
     if has(known.REQUEST):
         return Kind.REFUSED
-    if says(known.AUTH_TEXT) or any(text.strip().rstrip(".!") in known.AUTH_SENTENCES for text in texts):
-        return Kind.AUTH
-    return Kind.UNKNOWN
+    return Kind.AUTH if says(known.AUTH_TEXT) else Kind.UNKNOWN
 
 
 def is_transient(failure: Any) -> bool:

@@ -197,9 +197,5 @@ AUTH_TEXT = rf"""
     | bad \ credentials \b
     | (?:unauthori[sz]ed|unauthenticated) \b
     | (?:token_expired|invalid_api_key) \b
+    | \A \s* (?: invalid\ token | (?:the\ |your\ )? token\ is\ (?:invalid|not\ valid) ) [.!\s]* \Z
     """
-
-AUTH_SENTENCES = frozenset({
-    "invalid token", "token is invalid", "token is not valid", "the token is invalid", "the token is not valid",
-    "your token is invalid", "your token is not valid",
-})  # fmt: skip
