@@ -11,16 +11,19 @@ knows an error event by its `type`, which ends with error, failed or failure; in
 """
 
 from rxauth.errors import name_of
-from rxauth.failures._kinds import TRANSIENT_STATUS, Kind, is_transient, kind_of
 from rxauth.failures._reading import Reading
-from rxauth.failures._rejected import rejected_credential
+from rxauth.failures._rejected_credential import rejected_credential
 from rxauth.failures._retry_after import retry_after_of, seconds_to_wait
 from rxauth.failures._rules import (
+    TRANSIENT_STATUS,
     Judge,
+    Kind,
     Rule,
     error_type,
     is_auth_error,
+    is_transient,
     judge_known,
+    kind_of,
     status,
     status_of,
     text,
