@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import stat
 import time
 from abc import ABC, abstractmethod
@@ -81,6 +82,7 @@ class JsonFileStore(ABC):
         self._sleep = sleep
         self._files = files
         self._remarks: set[str] = set()
+        self._style = _Style()
 
     @abstractmethod
     def _lock(self) -> Lock:
@@ -172,7 +174,7 @@ class JsonFileStore(ABC):
             StoreError: the file could not be written; the text says what to do.
         """
         async with locked_once(self) as mine:
-            size = len(_encode(await self._read() or {})) + _GROWTH
+            size = len(self._style.encode(await self._read() or {})) + _GROWTH
             if mine.room is not None:
                 mine.room.release()
             mine.room = self._room(size)
@@ -245,6 +247,7 @@ class JsonFileStore(ABC):
             document = _decode(backup)
         if document is None:
             raise ValueError("It is not whole.")
+        self._style = _Style.of(content)
         return document
 
     def _warn(self, status: os.stat_result) -> None:
@@ -263,7 +266,7 @@ class JsonFileStore(ABC):
 
     async def _write(self, mine: _Mine, document: Document) -> None:
         await mine.lock.confirm()
-        content = memoryview(_encode(document))  # which a traceback with local variables does not show
+        content = memoryview(self._style.encode(document))  # which a traceback with local variables does not show
         room, mine.room = mine.room or self._room(len(content)), None
         try:
             room.write(content, mine.lock.check)
@@ -301,8 +304,36 @@ def _decode(content: bytes) -> Document | None:
         return None
 
 
-def _encode(document: Document) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(document), indent=2)
+@dataclass(frozen=True)
+class _Style:
+    """The layout of a JSON file, which its program or a person chose: a diff shows the new values alone.
+
+    Attributes:
+        indent: of one level; `None` for a file of one line.
+        end: what follows the object.
+    """
+
+    indent: bytes | None = b"  "
+    end: bytes = b""
+
+    @classmethod
+    def of(cls, content: bytes) -> _Style:
+        """Return the style of a file."""
+        end = b"\n" if content.endswith(b"\n") else b""
+        indent = re.search(rb"\{\r?\n([ \t]+)", content)
+        if indent is None:
+            return cls(None if b":" in content and b"\n" not in content.strip() else cls.indent, end)
+        return cls(indent[1], end)
+
+    def encode(self, document: Document) -> bytes:
+        """Write a document in this style."""
+        content = msgspec.json.encode(document)
+        if self.indent is None:
+            return msgspec.json.format(content, indent=0) + self.end
+        # A string in JSON has no line break of its own, so the spaces at a line's start are indentation.
+        unit = self.indent
+        spread = msgspec.json.format(content, indent=1)
+        return re.sub(rb"(?m)^ +", lambda spaces: unit * len(spaces[0]), spread) + self.end
 
 
 def _raw(value: object) -> msgspec.Raw:
