@@ -9,7 +9,7 @@ from reactivex.subject import Subject
 from rxauth import NeverLiveError, buffer_until_live, flush_on_complete_or_error
 from rxauth.testing import marbles
 
-from .marble_table import Row, emitting
+from .marble_table import Row
 
 to_event: dict[str, Any] = {"error_event": lambda error: marbles.event("z")}
 discard: dict[str, Any] = {"discard_on_error": True}
@@ -34,11 +34,6 @@ discard: dict[str, Any] = {"discard_on_error": True}
 )
 def test_flush_follows_its_marbles(source: str, options: dict[str, Any], result: str) -> None:
     assert Row(source).run(buffer_until_live(), flush_on_complete_or_error(**options)) == result.strip()
-
-
-def test_the_exception_is_the_very_same() -> None:
-    error = ValueError("mine")
-    assert Row("s-#", error=error).ends(buffer_until_live(), flush_on_complete_or_error()) is error
 
 
 @pytest.mark.parametrize("source", ["s-#", "a-#"], ids=["before live", "after live"])
@@ -70,15 +65,3 @@ def test_in_each_branch_of_a_merge_shows_both() -> None:
     row = Row("s-a----------|", "s------e")
     branch = row.source.pipe(buffer_until_live(), flush_on_complete_or_error())
     assert marbles.draw(marbles.observe(row.scheduler, rx.merge(branch, branch))) == "--(sa)-(se)--|"
-
-
-def test_a_consumers_exception_becomes_no_error_event() -> None:
-    thrown = LookupError("the consumer's own")
-    seen: list[Any] = []
-
-    def consumer(event: Any) -> None:
-        seen.append(event)
-        raise thrown
-
-    emitting("a").pipe(flush_on_complete_or_error(error_event=str)).subscribe(consumer, seen.append)
-    assert seen == [marbles.event("a"), thrown]

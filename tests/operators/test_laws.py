@@ -138,7 +138,7 @@ def starts_like(cut: tuple[list[Any], ...], full: tuple[list[Any], ...]) -> None
         assert some == whole[: len(some)]
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(MANY, marks=pytest.mark.slow)], ids=["a few", "many"])
+@pytest.mark.parametrize("count", [200, pytest.param(MANY, marks=pytest.mark.slow)], ids=["a few", "many"])
 @pytest.mark.parametrize(
     ("law", "troubled"),
     [

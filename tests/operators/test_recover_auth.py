@@ -17,7 +17,6 @@ from rxauth import (
     recover_auth,
     retry_on_first_auth_error,
 )
-from rxauth.errors import CredentialRejected
 from rxauth.testing import marbles
 
 from .marble_table import Row
@@ -139,17 +138,6 @@ class TestTheFailure:
     def test_is_judged_by_is_auth_error(self, pipe: Pipe) -> None:
         row = Row("s-x", "s-a----|")
         assert row.run(*pipe(row.refresh("r"), is_auth_error=lambda _: True)) == "----(sa)-|"
-
-    @pytest.mark.parametrize("source", ["s-#", "s-e"], ids=["an exception", "an error event"])
-    def test_is_given_to_the_refresh_unwrapped(self, pipe: Pipe, source: str) -> None:
-        row = Row(source, "a|")
-        row.run(*pipe(row.refresh("r")))
-        assert row.failures == [marbles.failure if source == "s-#" else marbles.event("e")]
-
-    def test_goes_on_as_the_very_same_exception(self, pipe: Pipe) -> None:
-        error = CredentialRejected("no", status=401)
-        row = Row("s-#", error=error)
-        assert row.ends(*pipe(row.refresh("n"))) is error
 
     @pytest.mark.parametrize("shown", ["s", "sa"], ids=["before live", "after live"])
     def test_that_is_a_cancellation_is_never_an_event(self, pipe: Pipe, shown: str) -> None:

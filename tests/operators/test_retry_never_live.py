@@ -230,22 +230,6 @@ class TestSubscriptions:
         rx.defer(attempt).pipe(retry_never_live(retrying=policy)).subscribe(on_error=seen.append)
         assert (len(attempts), len(seen)) == (5000, 1)
 
-    def test_a_source_that_raises_behind_its_failure_ends_nothing(self) -> None:
-        attempts: list[Any] = []
-
-        def subscribe(observer: abc.ObserverBase[Any], _: Any = None) -> Any:
-            attempts.append(1)
-            if len(attempts) == 1:
-                observer.on_error(NeverLiveError((), unavailable))
-                raise LookupError("behind the end")
-            observer.on_next("a")
-            observer.on_completed()
-
-        seen: list[Any] = []
-        stream = rx.create(subscribe).pipe(retry_never_live(retrying=tenacity.Retrying()))
-        stream.subscribe(seen.append, seen.append, lambda: seen.append("|"))
-        assert seen == ["a", "|"]
-
     def test_an_exception_of_the_consumer_starts_no_attempt(self) -> None:
         row = Row("s-a|")
 
