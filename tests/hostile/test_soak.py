@@ -26,11 +26,8 @@ from rxauth import (
     OAuthCredentials,
     StaticCredentials,
     anthropic_messages,
-    buffer_until_live,
-    flush_on_complete_or_error,
     openai_chat,
     recover_auth,
-    retry_on_first_auth_error,
     to_async_iterable,
 )
 from rxauth.testing import FakeProvider, Reply
@@ -70,11 +67,8 @@ async def logged_in(fake: FakeProvider, path: Path) -> OAuthCredentials:
 
 async def end_of_a_stream(number: int, fake: FakeProvider, credentials: OAuthCredentials) -> str:
     source, path = (anthropic_messages, "") if number % 2 else (openai_chat, "/v1")
-    refresh = credentials.refresh
-    three: Any = (buffer_until_live(), retry_on_first_auth_error(refresh), flush_on_complete_or_error())
-    pipe = (recover_auth(refresh),) if number // 2 % 2 else three
-    observable = source(REQUEST, base_url=fake.url + path, credentials=credentials).pipe(*pipe)
-    stream: Any = to_async_iterable(observable)
+    observable = source(REQUEST, base_url=fake.url + path, credentials=credentials)
+    stream: Any = to_async_iterable(observable.pipe(recover_auth(credentials.refresh)))
     async for event in stream:
         if event.type in ("done", "error"):
             return str(event.type)
