@@ -121,22 +121,23 @@ def test_hot_source_emits_unheard_during_the_refresh() -> None:
     assert marbles.draw(marbles.observe(scheduler, hot.pipe(recover_auth(lambda _: refresh)))) == "------a---b|"
 
 
+recover: Callable[[Observable[Any]], Observable[Any]] = recover_auth(true)
+
+
 @refused_both_ways
 @pytest.mark.parametrize(
-    "steps",
+    "moved",
     [
-        pytest.param(lambda there: [recover_auth(true)], id="none"),
-        pytest.param(
-            lambda there: [recover_auth(true), ops.subscribe_on(NewThreadScheduler())], id="subscribe_on after"
-        ),
-        pytest.param(lambda there: [ops.subscribe_on(ThreadPoolScheduler(2)), recover_auth(true)], id="and before"),
-        pytest.param(lambda there: [recover_auth(true), ops.observe_on(there)], id="observe_on after"),
-        pytest.param(lambda there: [ops.observe_on(there), recover_auth(true)], id="observe_on before"),
+        pytest.param(lambda source, there: on_a_thread(source).pipe(recover), id="a source with threads of its own"),
+        pytest.param(lambda source, there: source.pipe(ops.subscribe_on(there), recover), id="subscribe_on before"),
+        pytest.param(lambda source, there: source.pipe(recover, ops.subscribe_on(there)), id="subscribe_on after"),
+        pytest.param(lambda source, there: source.pipe(ops.observe_on(there), recover), id="observe_on before"),
+        pytest.param(lambda source, there: source.pipe(recover, ops.observe_on(there)), id="observe_on after"),
     ],
 )
-def test_source_may_emit_on_any_thread(refused: str, steps: Callable[[Any], list[Any]]) -> None:
+def test_source_may_emit_on_any_thread(refused: str, moved: Callable[..., Observable[Any]]) -> None:
     there = EventLoopScheduler()
-    seen = Seen(on_a_thread(attempts(refused, "sab")).pipe(*steps(there))).to_the_end()
+    seen = Seen(moved(attempts(refused, "sab"), there)).to_the_end()
     there.dispose()
     assert (seen.types, seen.error, len(seen.threads)) == (RECOVERED, None, 1)
     assert here() not in seen.threads
