@@ -1,7 +1,7 @@
 """The clients of the table, each with the set-up that its own documentation recommends.
 
-A driver is given a `Login` and yields a function that asks once and shows the answer on a `Screen`. It imports its
-packages itself, so that no client pays for the modules of another.
+A driver is given a `Login` and yields a function that asks once: an async iterator of the pieces of the answer, with
+`None` where a message opens. It imports its packages itself, so that no client pays for the modules of another.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from inspect import isawaitable
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -34,14 +35,13 @@ from rxauth import (
 )
 
 from .login import Login, Tokens
-from .verdict import Screen
 
 QUESTION: Any = [{"role": "user", "content": "Hi"}]
 CHAT: Any = {"model": "m", "messages": QUESTION}
 MESSAGES: Any = CHAT | {"max_tokens": 999}
 
-
-Ask: TypeAlias = Callable[[Screen], Awaitable[None]]
+Pieces: TypeAlias = AsyncIterator[str | None]
+Ask: TypeAlias = Callable[[], Pieces]
 
 
 @dataclass(frozen=True)
@@ -75,27 +75,24 @@ def driver(name: str, wire: str, *packages: str) -> Callable[[Callable[[Login], 
     return add
 
 
-async def show_events(events: AsyncIterator[Any], screen: Screen) -> None:
-    """Show a stream of the Messages API."""
-    async for event in events:
+async def of_events(events: AsyncIterator[Any] | Awaitable[AsyncIterator[Any]]) -> Pieces:
+    """Read a stream of the Messages API."""
+    async for event in await events if isawaitable(events) else events:
         if event.type == "message_start":
-            screen.start()
+            yield None
         elif event.type == "content_block_delta" and event.delta.type == "text_delta":
-            screen.text(event.delta.text)
+            yield event.delta.text
 
 
-async def show_chunks(chunks: AsyncIterator[Any], screen: Screen, text: Callable[[Any], str]) -> None:
-    """Show a stream whose first element opens the message."""
+async def of_chunks(chunks: Awaitable[AsyncIterator[Any]]) -> Pieces:
+    """Read a stream of Chat Completions, whose first chunk opens the message."""
     opened = False
-    async for chunk in chunks:
+    async for chunk in await chunks:
         if not opened:
             opened = True
-            screen.start()
-        screen.text(text(chunk))
-
-
-def text_of_choices(chunk: Any) -> str:
-    return "".join(choice.delta.content or "" for choice in chunk.choices)
+            yield None
+        for choice in chunk.choices:
+            yield choice.delta.content or ""
 
 
 def recovered(source: Callable[..., Observable[Any]], request: Any, login: Login) -> Ask:
@@ -108,14 +105,14 @@ def recovered(source: Callable[..., Observable[Any]], request: Any, login: Login
         flush_on_complete_or_error(),
     )
 
-    async def ask(screen: Screen) -> None:
+    async def ask() -> Pieces:
         async for event in to_async_iterable(stream):
             if event.type == "start":
-                screen.start()
+                yield None
             elif event.type == "text_delta":
-                screen.text(event.delta)
+                yield event.delta
             elif event.type == "error":
-                screen.error = type(event.cause).__name__
+                raise event.cause
 
     return ask
 
@@ -144,11 +141,7 @@ async def anthropic_sdk(login: Login) -> AsyncIterator[Ask]:
         return AccessToken(credential.access_token, int(credential.expires_at or 0) or None)
 
     async with AsyncAnthropic(credentials=provider, base_url=login.base_url, timeout=login.timeout) as client:
-
-        async def ask(screen: Screen) -> None:
-            await show_events(await client.messages.create(**MESSAGES, stream=True), screen)
-
-        yield ask
+        yield lambda: of_events(client.messages.create(**MESSAGES, stream=True))
 
 
 def openai_client(login: Login) -> Any:
@@ -162,12 +155,7 @@ async def openai_sdk(login: Login) -> AsyncIterator[Ask]:
     """`AsyncOpenAI(api_key=provider)`, which is asked before each request (its retry after a 401 is for workload
     identities); `read` timeout; 2 retries."""
     async with openai_client(login) as client:
-
-        async def ask(screen: Screen) -> None:
-            chunks = await client.chat.completions.create(**CHAT, stream=True)
-            await show_chunks(chunks, screen, text_of_choices)
-
-        yield ask
+        yield lambda: of_chunks(client.chat.completions.create(**CHAT, stream=True))
 
 
 @driver("pydantic-ai", "chat", "pydantic-ai-slim", "openai")
@@ -208,11 +196,11 @@ async def pydantic_ai_oauth(login: Login) -> AsyncIterator[Ask]:
     model: Any = OpenAIChatModel("m", provider=provider)
     agent = Agent(FallbackModel(model, model), model_settings=ModelSettings(first_event_timeout=login.first))
 
-    async def ask(screen: Screen) -> None:
+    async def ask() -> Pieces:
         async with agent.run_stream("Hi") as result:
-            screen.start()
+            yield None
             async for delta in result.stream_text(delta=True, debounce_by=None):
-                screen.text(delta)
+                yield delta
 
     yield ask
 
@@ -229,11 +217,10 @@ async def litellm_router(login: Login) -> AsyncIterator[Ask]:
     models = [{"model_name": "m", "litellm_params": deployment}]
     router = litellm.Router(model_list=models, num_retries=2, timeout=login.first, stream_timeout=login.idle)
 
-    async def ask(screen: Screen) -> None:
-        chunks = await router.acompletion("m", QUESTION, stream=True, api_key=await tokens.get())
-        await show_chunks(chunks, screen, text_of_choices)
+    async def answer() -> Any:
+        return await router.acompletion("m", QUESTION, stream=True, api_key=await tokens.get())
 
-    yield ask
+    yield lambda: of_chunks(answer())
 
 
 @driver("langchain-openai", "chat", "langchain-openai", "openai")
@@ -243,8 +230,13 @@ async def langchain(login: Login) -> AsyncIterator[Ask]:
 
     model = ChatOpenAI(model="m", base_url=login.base_url, api_key=Tokens(login).get, timeout=login.timeout)
 
-    async def ask(screen: Screen) -> None:
-        await show_chunks(model.astream("Hi"), screen, lambda chunk: str(chunk.content))
+    async def ask() -> Pieces:
+        opened = False
+        async for chunk in model.astream("Hi"):
+            if not opened:
+                opened = True
+                yield None
+            yield str(chunk.content)
 
     yield ask
 
@@ -258,14 +250,14 @@ async def agents_sdk(login: Login) -> AsyncIterator[Ask]:
     async with openai_client(login) as client:
         agent = Agent(name="a", model=OpenAIChatCompletionsModel("m", client))
 
-        async def ask(screen: Screen) -> None:
+        async def ask() -> Pieces:
             async for event in Runner.run_streamed(agent, "Hi").stream_events():
                 if event.type != "raw_response_event":
                     continue
                 if event.data.type == "response.created":
-                    screen.start()
+                    yield None
                 elif event.data.type == "response.output_text.delta":
-                    screen.text(event.data.delta)
+                    yield event.data.delta
 
         yield ask
 
@@ -304,11 +296,7 @@ async def rx_retry(login: Login) -> AsyncIterator[Ask]:
             return from_async_iterable(events_after_a_refresh) if is_auth_error else rx.throw(error)
 
         stream = from_async_iterable(events).pipe(ops.catch(refreshed), ops.retry(3))
-
-        async def ask(screen: Screen) -> None:
-            await show_events(to_async_iterable(stream), screen)
-
-        yield ask
+        yield lambda: of_events(to_async_iterable(stream))
 
 
 @driver("async generator", "messages", "anthropic")
@@ -339,7 +327,4 @@ async def generator(login: Login) -> AsyncIterator[Ask]:
                     if tries == 3:
                         raise
 
-        async def ask(screen: Screen) -> None:
-            await show_events(answer(), screen)
-
-        yield ask
+        yield lambda: of_events(answer())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 
 from rxauth import MemoryStore
@@ -30,13 +30,12 @@ async def run(driver: Driver, scenario: Scenario) -> Result:
             clients = [await stack.enter_async_context(driver.connect(login)) for _ in range(scenario.clients)]
             asks = [clients[number % scenario.clients] for number in range(scenario.calls)]
             if scenario.together:
-                screens = list(await asyncio.gather(*(call(ask, scenario, fake) for ask in asks)))
+                screens = list(await asyncio.gather(*(call(ask, fake) for ask in asks)))
             else:
                 for number, ask in enumerate(asks):
                     if number and scenario.between is not None:
                         await scenario.between(fake, login)
-                    leaves = scenario.leaves != "refresh" or number == 0
-                    screens.append(await call(ask, scenario, fake, leaves=leaves))
+                    screens.append(await call(ask, fake, None if number else scenario.leaves))
             left_open = scenario.leaves is not None and not await is_closed(fake)
             reused = spent_again(fake) if scenario.rotate else 0
             return Result(screens, len(fake.api_requests), len(fake.token_requests), reused, left_open)
@@ -54,34 +53,24 @@ def spent_again(fake: FakeProvider) -> int:
     return count
 
 
-async def call(ask: Ask, scenario: Scenario, fake: FakeProvider, *, leaves: bool = True) -> Screen:
+async def call(ask: Ask, fake: FakeProvider, leaves: Callable[..., Awaitable[None]] | None = None) -> Screen:
     screen = Screen()
 
     async def shown() -> None:
         try:
-            await ask(screen)
+            await screen.show(ask())
         except Exception as error:
             screen.error = type(error).__name__
         else:
-            screen.ended = screen.error is None
+            screen.ended = True
 
     task = asyncio.ensure_future(shown())
-    if scenario.leaves is not None and leaves:
-        if scenario.leaves == "refresh":
-            gone: Awaitable[None] = fake.until(lambda fake: bool(fake.token_requests) or bool(fake.api_requests[1:]))
-        elif scenario.leaves == 0:
-            gone = fake.until(lambda fake: bool(fake.api_requests))
-        else:
-            gone = screen.until_words(scenario.leaves)
-        waiting = asyncio.ensure_future(gone)
-        await asyncio.wait({task, waiting}, timeout=LIMIT, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-    else:
-        await asyncio.wait({task}, timeout=LIMIT)
-        screen.hung = not task.done()
-    task.cancel()
-    with suppress(BaseException):
-        await asyncio.wait({task}, timeout=2)
+    leaving = {asyncio.ensure_future(leaves(fake, screen))} if leaves is not None else set()
+    await asyncio.wait({task, *leaving}, timeout=LIMIT, return_when=asyncio.FIRST_COMPLETED)
+    screen.hung = not leaving and not task.done()
+    for each in (task, *leaving):
+        each.cancel()
+    await asyncio.wait({task}, timeout=2)
     return screen
 
 

@@ -39,7 +39,7 @@ class Scenario:
         calls: how many times the consumer asks: one after the other, or `together`.
         between: called between two calls.
         clients: so many clients share the login, as processes do; the calls go to them in turn.
-        leaves: the consumer leaves: after this many words, or while the token is being refreshed.
+        leaves: returns when the consumer leaves the first call; given the provider and the consumer's screen.
         max_requests: to the API, for each call.
         max_token_requests: to the token endpoint, for all calls and processes.
         rotate: whether the token endpoint rotates refresh tokens.
@@ -54,7 +54,7 @@ class Scenario:
     together: bool = False
     between: Step | None = None
     clients: int = 1
-    leaves: int | Literal["refresh"] | None = None
+    leaves: Callable[[FakeProvider, Any], Awaitable[None]] | None = None
     max_requests: int = 4
     max_token_requests: int = 0
     rotate: bool = True
@@ -102,6 +102,18 @@ async def refresh_elsewhere(fake: FakeProvider, login: Login) -> None:
     await login.renewed()
 
 
+async def asked(fake: FakeProvider, screen: Any) -> None:
+    await fake.until(lambda fake: bool(fake.api_requests))
+
+
+async def two_words(fake: FakeProvider, screen: Any) -> None:
+    await screen.until_words(2)
+
+
+async def refreshing(fake: FakeProvider, screen: Any) -> None:
+    await fake.until(lambda fake: bool(fake.token_requests) or len(fake.api_requests) > 1)
+
+
 def events_of(seen: SeenRequest) -> list[Any]:
     return [*(anthropic_events(ANSWER) if seen.path.endswith("/v1/messages") else openai_chunks(ANSWER))]
 
@@ -142,7 +154,7 @@ def scenarios() -> Iterator[Scenario]:
                 token_replies=[Reply(delay=0.3)] * 2)  # fmt: skip
     yield stale("dead login", prepare=revoke, expected="error", max_token_requests=2)
     yield stale("dead login, asked five times", prepare=revoke, expected="error", calls=5, max_token_requests=2)
-    yield stale("the consumer leaves during the refresh, asks again", prepare=invalidate, calls=2, leaves="refresh",
+    yield stale("the consumer leaves during the refresh, asks again", prepare=invalidate, calls=2, leaves=refreshing,
                 token_replies=[Reply(delay=0.5)])  # fmt: skip
     yield stale("token endpoint says nothing", prepare=invalidate, token_replies=[Reply.hang()] * 5, expected="error",
                 max_token_requests=5)  # fmt: skip
@@ -188,9 +200,9 @@ def scenarios() -> Iterator[Scenario]:
     yield Scenario(name="307 to the same host", expected="answer", replies=[Reply.redirect("?moved")])
     yield Scenario(name="an answer without its last event", expected="answer", max_requests=1,
                    replies=[Reply(body=lambda seen: events_of(seen)[:-1])])  # fmt: skip
-    yield Scenario(name="the consumer leaves before the first word", expected="nothing", leaves=0, max_requests=1,
+    yield Scenario(name="the consumer leaves before the first word", expected="nothing", leaves=asked, max_requests=1,
                    replies=[Reply.hang()])  # fmt: skip
-    yield Scenario(name="the consumer leaves after some words", expected="nothing", leaves=2, max_requests=1,
+    yield Scenario(name="the consumer leaves after some words", expected="nothing", leaves=two_words, max_requests=1,
                    replies=[Reply.hang(after=LIVE)])  # fmt: skip
 
 

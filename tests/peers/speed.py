@@ -44,9 +44,9 @@ async def cpu_per_event(client: Driver) -> float:
         url = client.base_url(server.answers(EVENTS))
         login = Login(url, MemoryStore(Credential(FRESH)), server.token_url, "client", first=60, idle=60)
         async with client.connect(login) as ask:
-            await ask(Screen())
+            await Screen().show(ask())
             began = time.process_time()
-            await ask(Screen())
+            await Screen().show(ask())
             return (time.process_time() - began) / EVENTS
 
 
@@ -72,7 +72,7 @@ async def memory_per_stream(client: Driver) -> float:
 
 async def reading(ask: Ask) -> asyncio.Future[None]:
     screen = Screen()
-    task = asyncio.ensure_future(ask(screen))
+    task = asyncio.ensure_future(screen.show(ask()))
     await screen.until_words(2)
     return task
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from .scenarios import ANSWER, Scenario
@@ -22,19 +23,16 @@ class Screen:
     words: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def start(self) -> None:
-        self.messages.append("")
-
-    def text(self, delta: str) -> None:
-        if not delta:
-            return
-        if self.first_word is None:
-            self.first_word = time.monotonic() - self.asked_at
-        if not self.messages:
-            self.start()
-        self.messages[-1] += delta
-        self.words += 1
-        self.changed.set()
+    async def show(self, pieces: AsyncIterator[str | None]) -> None:
+        async for piece in pieces:
+            if piece is None:
+                self.messages.append("")
+            elif piece:
+                if self.first_word is None:
+                    self.first_word = time.monotonic() - self.asked_at
+                self.messages[-1:] = ["".join([*self.messages[-1:], piece])]
+                self.words += 1
+                self.changed.set()
 
     async def until_words(self, count: int) -> None:
         while self.words < count:
@@ -60,9 +58,19 @@ class Result:
 def faults(scenario: Scenario, result: Result) -> list[str]:
     """Name what went wrong, each kind once; nothing if the cell is right."""
     found: list[str] = []
-    screens = result.screens[1:] if scenario.leaves == "refresh" else result.screens
-    for screen in screens:
-        found += screen_faults(scenario, screen)
+    for number, screen in enumerate(result.screens):
+        expected = "nothing" if scenario.leaves is not None and number == 0 else scenario.expected
+        text = "".join(screen.messages)
+        if screen.hung:
+            found.append("hang")
+        if "" in screen.messages[:-1]:
+            found.append("phantom")
+        if not ANSWER.startswith(text) or sum(map(bool, screen.messages)) > 1:
+            found.append("twice")
+        elif expected != "nothing" and screen.ended and text != ANSWER:
+            found.append("unnoticed")
+        elif expected == "answer" and screen.error is not None:
+            found.append("error")
     if result.reused:
         found.append("reuse")
     if result.token_requests > scenario.max_token_requests:
@@ -72,19 +80,3 @@ def faults(scenario: Scenario, result: Result) -> list[str]:
     if result.left_open:
         found.append("open")
     return list(dict.fromkeys(found))
-
-
-def screen_faults(scenario: Scenario, screen: Screen) -> list[str]:
-    found: list[str] = []
-    text = "".join(screen.messages)
-    if screen.hung:
-        found.append("hang")
-    if "" in screen.messages[:-1]:
-        found.append("phantom")
-    if not ANSWER.startswith(text) or sum(map(bool, screen.messages)) > 1:
-        found.append("twice")
-    elif scenario.expected != "nothing" and screen.ended and text != ANSWER:
-        found.append("unnoticed")
-    elif scenario.expected == "answer" and screen.error is not None:
-        found.append("error")
-    return found
