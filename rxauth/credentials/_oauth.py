@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rxauth import backoff
 from rxauth.credentials._credential import Credential
-from rxauth.credentials._login import Login, fingerprint
+from rxauth.credentials._guarded_store import GuardedStore
 from rxauth.credentials._post import BodyFormat, SessionOption
 from rxauth.credentials._refresh import Refresh
+from rxauth.credentials._refresh_state import RefreshState, fingerprint
 from rxauth.credentials._single_flight import Interrupted, flights
-from rxauth.credentials._stored import Stored
 from rxauth.credentials._token_endpoint import ClientAuth, DeadRefreshToken, ExtraParams, TokenEndpoint
 from rxauth.errors import CredentialError, RefreshFailed, RxAuthError, StoreError, causes
 from rxauth.failures import rejected_credential
@@ -79,9 +79,9 @@ class OAuthCredentials:
         answer_timeout: seconds to wait for the answer to a token request, in the background once the callers have
             timed out. Until then its refresh token is not sent again.
         lock_hold: seconds to hold the store's lock while waiting for an answer, if the store can keep other processes
-            from sending the same refresh token meanwhile. pi takes a lock for abandoned after 30 s.
-        retrying: a `tenacity.Retrying` that alone decides when a refresh tries again. Default: 3 tries of transient
-            failures, random waits up to 0.5 s, 1 s; `Retry-After` is obeyed while the time lasts.
+            from sending the same refresh token meanwhile.
+        retrying: a `tenacity.Retrying` that decides when a refresh tries again, within `timeout`. Default: 3 tries of
+            transient failures, random waits up to 0.5 s, 1 s; `Retry-After` is obeyed while the time lasts.
         clock: returns the Unix time in seconds.
         monotonic: returns seconds that never go back, such as `time.monotonic`.
         sleep: a coroutine function that waits for so many seconds.
@@ -133,8 +133,8 @@ class OAuthCredentials:
         reserve = min(request_timeout, timeout / 2)
         self._store = store
         self._refresh_ahead = refresh_ahead
-        self._login = Login(
-            stored=Stored(store, timeout=reserve),
+        self._state = RefreshState(
+            store=GuardedStore(store, timeout=reserve),
             endpoint=TokenEndpoint(
                 token_url,
                 client_id=client_id,
@@ -173,15 +173,15 @@ class OAuthCredentials:
             RefreshFailed: it has expired, and cannot be refreshed now.
             StoreError: the store cannot be read, or not be written before a refresh.
         """
-        login = self._login
+        state = self._state
         account = self._account(None)
-        credential = await login.load(account)
-        if login.left(credential) <= 0:
+        credential = await state.load(account)
+        if state.left(credential) <= 0:
             log.debug("The stored credential has expired; refreshing it.")
             credential = await self._join_refresh(credential, account)
-        elif login.stored.is_unsaved(credential):
-            self._in_background(login.stored.spent or credential, account)
-        elif login.ends_within(credential, self._refresh_ahead) and login.may_send(credential):
+        elif state.store.is_unsaved(credential):
+            self._in_background(state.store.spent or credential, account)
+        elif state.ends_within(credential, self._refresh_ahead) and state.may_send(credential):
             self._in_background(credential, account)
         self._remember_given(credential, new=self._given is not None)
         return credential
@@ -210,13 +210,13 @@ class OAuthCredentials:
         rejected = rejected_credential(failure)
         given = self._given
         if rejected is None and given is not None:
-            if self._login.monotonic() - given.since < _NEW_FOR:
+            if self._state.monotonic() - given.since < _NEW_FOR:
                 log.debug("The failure names no credential, and the last one is new: it is returned once more.")
                 return given.credential
             rejected = given.credential
         account = self._account(rejected)
         if rejected is None:
-            rejected = await self._login.load(account)
+            rejected = await self._state.load(account)
         credential = await self._join_refresh(rejected, account)
         self._remember_given(credential, new=True)
         return None if credential.access_token == rejected.access_token else credential
@@ -227,15 +227,15 @@ class OAuthCredentials:
 
         Its refresh token is the only one that still works: a program that ends now must log in again.
         """
-        return self._login.stored.unsaved
+        return self._state.store.unsaved
 
     def __repr__(self) -> str:
-        return f"OAuthCredentials({self._store!r}, token_url={self._login.endpoint.url!r})"
+        return f"OAuthCredentials({self._store!r}, token_url={self._state.endpoint.url!r})"
 
     def _remember_given(self, credential: Credential, *, new: bool) -> None:
         if self._given is None or self._given.credential.access_token != credential.access_token:
             # The first one was stored before, so it may be of any age, unless it comes from a refresh.
-            self._given = _Given(credential, self._login.monotonic() if new else -math.inf)
+            self._given = _Given(credential, self._state.monotonic() if new else -math.inf)
 
     def _account(self, rejected: Credential | None) -> str | None:
         """Return the account whose credential may be used; `None` if it is not known."""
@@ -248,13 +248,13 @@ class OAuthCredentials:
     async def _join_refresh(self, rejected: Credential, account: str | None) -> Credential:
         work = functools.partial(self._outcome, rejected, account)
         try:
-            outcome = await flights.join(self._flight(rejected), work, within=self._login.timeout)
+            outcome = await flights.join(self._flight(rejected), work, within=self._state.timeout)
         except Interrupted:
             raise RefreshFailed("The program ended before the credential was refreshed.", type="Interrupted") from None
         except TimeoutError:
             raise RefreshFailed(
-                f"The token endpoint {self._login.endpoint.host} or the store has not answered for "
-                f"{self._login.timeout:g} s. Its answer is still awaited, and will be stored: try again in a minute.",
+                f"The token endpoint {self._state.endpoint.host} or the store has not answered for "
+                f"{self._state.timeout:g} s. Its answer is still awaited, and will be stored: try again in a minute.",
                 type="timeout",
             ) from None
         except RuntimeError as error:
@@ -270,7 +270,7 @@ class OAuthCredentials:
 
     async def _outcome(self, rejected: Credential, account: str | None) -> Credential | CredentialError:
         try:
-            credential = await Refresh(self._login, rejected, account).run()
+            credential = await Refresh(self._state, rejected, account).run()
         except CredentialError as error:
             return error
         except Exception as error:
@@ -279,11 +279,11 @@ class OAuthCredentials:
             failed = RefreshFailed(f"The refresh failed unexpectedly ({kind}).", type=kind)
             failed.__cause__ = error
             return failed
-        self._ahead_not_before = self._login.monotonic() + _PAUSE if self.unsaved else -math.inf
+        self._ahead_not_before = self._state.monotonic() + _PAUSE if self.unsaved else -math.inf
         return credential
 
     def _in_background(self, rejected: Credential, account: str | None) -> None:
-        if self._login.monotonic() >= self._ahead_not_before:
+        if self._state.monotonic() >= self._ahead_not_before:
             try:
                 flights.run(self._flight(rejected), functools.partial(self._ahead, rejected, account))
             except RuntimeError as error:
@@ -293,8 +293,8 @@ class OAuthCredentials:
         outcome = await self._outcome(rejected, account)
         if isinstance(outcome, CredentialError):
             asked = getattr(outcome.__cause__, "retry_after", None)
-            self._ahead_not_before = self._login.monotonic() + max(_PAUSE, asked or 0.0)
-            left = max(0.0, self._login.left(rejected))
+            self._ahead_not_before = self._state.monotonic() + max(_PAUSE, asked or 0.0)
+            left = max(0.0, self._state.left(rejected))
             log.warning(
                 "The credential could not be refreshed ahead of time; it is valid for another %.0f s. %s", left, outcome
             )

@@ -19,8 +19,8 @@ from contextlib import AsyncExitStack
 
 from rxauth import backoff
 from rxauth.credentials._credential import Credential, same_tokens
-from rxauth.credentials._login import Login
 from rxauth.credentials._post import EndpointUnavailable
+from rxauth.credentials._refresh_state import RefreshState
 from rxauth.credentials._single_flight import flights
 from rxauth.credentials._token_endpoint import DeadRefreshToken
 from rxauth.errors import CredentialError, LoginRequired, RefreshFailed, StoreError
@@ -34,7 +34,7 @@ _LOOK_EVERY = 1.0  # s between two looks at the store while another process awai
 _CONTENDED = 1.0  # s of waiting for the lock after which another process must have been refreshing
 
 
-class _NotYet(Exception):
+class _MustWait(Exception):
     """The token endpoint must not be called for `seconds`; `contended`: another process is refreshing."""
 
     def __init__(self, seconds: float, *, contended: bool) -> None:
@@ -46,12 +46,12 @@ class _NotYet(Exception):
 class Refresh:
     """Make one refresh of one rejected credential."""
 
-    def __init__(self, login: Login, rejected: Credential, account: str | None) -> None:
-        self._login = login
-        self._stored = login.stored
+    def __init__(self, state: RefreshState, rejected: Credential, account: str | None) -> None:
+        self._state = state
+        self._store = state.store
         self._rejected = rejected
         self._account = account
-        self._deadline = login.monotonic() + login.timeout
+        self._deadline = state.monotonic() + state.timeout
         self._spent = rejected  # the credential whose refresh token was sent last
         self._retry_at: float | None = None  # Unix time until which this refresh has asked other processes to wait
         self._unavailable: EndpointUnavailable | None = None  # the last try's failure
@@ -63,8 +63,8 @@ class Refresh:
         except DeadRefreshToken as error:
             answer = error
         # Without the lock: another process that was first needs it in order to store its answer.
-        self._stored.mark_dead(self._spent)
-        await self._login.sleep(min(_SECOND_LOOK, max(0.0, self._left())))
+        self._store.mark_dead(self._spent)
+        await self._state.sleep(min(_SECOND_LOOK, max(0.0, self._left())))
         try:
             if not same_tokens(await self._load(), self._spent):
                 log.info("Another process used the refresh token first, and has stored a newer credential.")
@@ -73,45 +73,45 @@ class Refresh:
             pass  # nothing is stored any more, or the other credential has no refresh token
         except DeadRefreshToken as error:
             answer = error
-            self._stored.mark_dead(self._spent)
-        self._login.mark_dead(self._spent)
+            self._store.mark_dead(self._spent)
+        self._state.mark_dead(self._spent)
         raise self._login_required() from answer
 
     def _left(self) -> float:
-        return self._deadline - self._login.monotonic()
+        return self._deadline - self._state.monotonic()
 
     async def _load(self) -> Credential:
-        return await self._login.load(self._account, within=self._left())
+        return await self._state.load(self._account, within=self._left())
 
     def _adoptable(self, stored: Credential) -> bool:
-        return stored.access_token != self._rejected.access_token and self._login.left(stored) > 0
+        return stored.access_token != self._rejected.access_token and self._state.left(stored) > 0
 
     def _login_required(self) -> LoginRequired:
         return LoginRequired(
-            f"The login has ended: {self._login.endpoint.host} no longer accepts its refresh token. Log in again."
+            f"The login has ended: {self._state.endpoint.host} no longer accepts its refresh token. Log in again."
         )
 
     # When to send ----------------------------------------------------------------------------------------------------
 
     async def _when_allowed(self) -> Credential:
         """Refresh, after a wait if the endpoint or another process has asked for one and the time allows it."""
-        login = self._login
+        state = self._state
         while True:
             try:
                 return await self._with_retries()
-            except _NotYet as not_yet:
-                wait = not_yet
-            seconds = min(wait.seconds, self._left() - login.reserve / 2)
-            if seconds <= 0 or not (wait.contended or wait.seconds + login.reserve <= self._left()):
+            except _MustWait as must_wait:
+                wait = must_wait
+            seconds = min(wait.seconds, self._left() - state.reserve / 2)
+            if seconds <= 0 or not (wait.contended or wait.seconds + state.reserve <= self._left()):
                 raise RefreshFailed(
-                    f"The token endpoint {login.endpoint.host} is not called for another {wait.seconds:.0f} s: it "
+                    f"The token endpoint {state.endpoint.host} is not called for another {wait.seconds:.0f} s: it "
                     "asked to wait, or has yet to answer another process. Try again after that; what is stored is "
                     "intact.",
                     type="retry_after",
                 )
-            until = login.monotonic() + seconds
-            while (left := until - login.monotonic()) > 0:
-                await login.sleep(min(_LOOK_EVERY, left))
+            until = state.monotonic() + seconds
+            while (left := until - state.monotonic()) > 0:
+                await state.sleep(min(_LOOK_EVERY, left))
                 stored = await self._load()
                 if self._adoptable(stored):
                     return stored
@@ -127,13 +127,13 @@ class Refresh:
                 return error  # as a result, so that no policy repeats it
 
         def on_retry(number: int, delay: float, failure: BaseException | None) -> None:
-            if failure is not None and self._left() < delay + self._login.reserve:
+            if failure is not None and self._left() < delay + self._state.reserve:
                 raise failure
             log.info("Try %d of the refresh failed; the next one is in %.1f s. %s", number, delay, failure)
 
         outcome: object = None
         try:
-            outcome = await backoff.call(self._login.retrying, attempt, sleep=self._login.sleep, on_retry=on_retry)
+            outcome = await backoff.call(self._state.retrying, attempt, sleep=self._state.sleep, on_retry=on_retry)
         except Exception:
             if self._unavailable is None:
                 raise
@@ -151,22 +151,22 @@ class Refresh:
         ) from last
 
     async def _seconds_to_wait(self, stored: Credential) -> float:
-        retry_at = await self._stored.retry_at()
+        retry_at = await self._store.retry_at()
         if self._retry_at is not None and retry_at in (None, self._retry_at):
             return 0.0  # the policy decides when this refresh tries again
-        return self._login.seconds_to_wait(stored, retry_at)
+        return self._state.seconds_to_wait(stored, retry_at)
 
     # Under the lock --------------------------------------------------------------------------------------------------
 
     async def _attempt(self) -> Credential:
-        login = self._login
-        began = login.monotonic()
+        state = self._state
+        began = state.monotonic()
         async with AsyncExitStack() as lock:
             try:
-                await lock.enter_async_context(self._stored.locked(within=self._left() - login.reserve))
+                await lock.enter_async_context(self._store.locked(within=self._left() - state.reserve))
             except (TimeoutError, CredentialError) as error:
                 return await self._without_lock(error)
-            contended = login.monotonic() - began > _CONTENDED
+            contended = state.monotonic() - began > _CONTENDED
             stored = await self._load()
             if self._adoptable(stored):
                 await self._save_again(stored)
@@ -174,14 +174,14 @@ class Refresh:
                 return stored
             if stored.refresh_token is None:
                 raise LoginRequired("The credential has no refresh token. Log in again.")
-            if login.is_dead(stored):
+            if state.is_dead(stored):
                 raise self._login_required()
             if seconds := await self._seconds_to_wait(stored):
-                raise _NotYet(seconds, contended=contended)
-            if self._left() < login.reserve / 2:
+                raise _MustWait(seconds, contended=contended)
+            if self._left() < state.reserve / 2:
                 raise RefreshFailed("There was no time left for a token request. Try again later.", type="timeout")
-            if not self._stored.is_unsaved(stored):  # else the stored token is spent: a check would protect nothing
-                await self._stored.check_can_save()
+            if not self._store.is_unsaved(stored):  # else the stored token is spent: a check would protect nothing
+                await self._store.check_can_save()
             # Not to be cancelled from the request until its answer is stored: a rotated token would be lost.
             with flights.unbroken():
                 return await self._exchange(stored, lock)
@@ -194,16 +194,16 @@ class Refresh:
         if isinstance(error, CredentialError):
             raise error
         raise RefreshFailed(
-            f"Another process held the lock of {self._stored.place} all the time; no token was sent. Try again later.",
+            f"Another process held the lock of {self._store.place} all the time; no token was sent. Try again later.",
             type="LockTimeout",
         )
 
     async def _save_again(self, credential: Credential) -> None:
         """Store a credential that could not be stored before."""
-        if not self._stored.is_unsaved(credential):
+        if not self._store.is_unsaved(credential):
             return
         with flights.unbroken():
-            failure = await self._stored.save(credential)
+            failure = await self._store.save(credential)
         if failure is not None:
             log.error("The refreshed credential still could not be stored. %s", failure)
         else:
@@ -216,14 +216,14 @@ class Refresh:
             renewed, problem = await self._answer(spent, lock)
         except EndpointUnavailable as error:
             if error.retry_after is not None:
-                self._retry_at = self._login.wait(spent, error.retry_after)
-                await self._stored.set_retry_at(self._retry_at)
+                self._retry_at = self._state.remember_wait(spent, error.retry_after)
+                await self._store.set_retry_at(self._retry_at)
             raise
-        self._login.see(renewed)
-        failure = problem or await self._stored.save(renewed)
+        self._state.measure(renewed)
+        failure = problem or await self._store.save(renewed)
         if failure is not None:
             return await self._not_saved(renewed, failure)
-        left = self._login.left(renewed)
+        left = self._state.left(renewed)
         log.info("Refreshed the credential%s.", f"; it is valid for {left:.0f} s" if left < math.inf else "")
         return renewed
 
@@ -232,50 +232,50 @@ class Refresh:
 
         Returns the credential, and `None` if the lock is held, or else why the credential must not be stored now.
         """
-        request = asyncio.create_task(self._login.endpoint.refresh(spent))
-        await asyncio.wait([request], timeout=self._login.lock_hold)
+        request = asyncio.create_task(self._state.endpoint.refresh(spent))
+        await asyncio.wait([request], timeout=self._state.lock_hold)
         slow = not request.done() and await self._leave_mark()
         if slow:
             await lock.aclose()
-            log.info("The token endpoint %s is slow; the lock is free meanwhile.", self._login.endpoint.host)
+            log.info("The token endpoint %s is slow; the lock is free meanwhile.", self._state.endpoint.host)
         await asyncio.wait([request])
         if request.exception() is None:
             # In memory first, so that this process has it even if the store fails.
-            self._stored.keep(spent, request.result())
+            self._store.keep(spent, request.result())
         problem = await self._lock_again(lock) if slow else None
         return await request, problem
 
     async def _leave_mark(self) -> bool:
         """Keep other processes from sending the same refresh token while it may still be answered."""
-        until = self._login.clock() + self._login.answer_timeout
-        if not await self._stored.set_retry_at(until):
+        until = self._state.clock() + self._state.answer_timeout
+        if not await self._store.set_retry_at(until):
             return False  # the lock stays held: a second use of the token would end the login
         self._retry_at = until
         return True
 
     async def _lock_again(self, lock: AsyncExitStack) -> StoreError | None:
         try:
-            await lock.enter_async_context(self._stored.locked(within=self._login.timeout))
+            await lock.enter_async_context(self._store.locked(within=self._state.timeout))
         except (TimeoutError, CredentialError) as error:
-            return StoreError(f"The lock of {self._stored.place} could not be taken again ({type(error).__name__}).")
-        await self._stored.set_retry_at(None)
-        replaced, _ = await self._stored.replaced()
-        return StoreError(f"Another process has changed {self._stored.place} meanwhile.") if replaced else None
+            return StoreError(f"The lock of {self._store.place} could not be taken again ({type(error).__name__}).")
+        await self._store.set_retry_at(None)
+        replaced, _ = await self._store.replaced()
+        return StoreError(f"Another process has changed {self._store.place} meanwhile.") if replaced else None
 
     async def _not_saved(self, renewed: Credential, failure: StoreError) -> Credential:
         """Return the credential, which is in memory only, or the one that another process has stored meanwhile."""
-        replaced, theirs = await self._stored.replaced()
+        replaced, theirs = await self._store.replaced()
         if not replaced:
             log.error(
                 "The refreshed credential could not be stored. This program goes on with it and will try again to "
                 "store it; if it ends before that, log in again. %s",
                 failure,
             )
-            self._stored.set_unsaved(failure)
+            self._store.set_unsaved(failure)
             return renewed
         # The lock was lost, and another process has stored or removed a credential: what it left in the store is valid.
-        self._stored.forget()
-        if theirs is None or theirs.account_id not in (None, renewed.account_id) or self._login.left(theirs) <= 0:
+        self._store.forget()
+        if theirs is None or theirs.account_id not in (None, renewed.account_id) or self._state.left(theirs) <= 0:
             raise failure
         log.warning("Another process stored a credential meanwhile; adopted it. %s", failure)
         return theirs

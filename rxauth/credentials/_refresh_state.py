@@ -1,4 +1,4 @@
-"""What this process knows of one login: its store and server, and what is left of its tokens."""
+"""Keep the state that all refreshes of one login share: dead refresh tokens, lifetimes, and the server's waits."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rxauth.addresses import same_address
 from rxauth.credentials._credential import Credential, same_tokens
-from rxauth.credentials._stored import Stored
+from rxauth.credentials._guarded_store import GuardedStore
 from rxauth.credentials._token_endpoint import TokenEndpoint
 from rxauth.errors import AccountChanged, LoginRequired
 
 if TYPE_CHECKING:
     from rxauth.backoff import BaseRetrying
 
-__all__ = ["Login", "fingerprint"]
+__all__ = ["RefreshState", "fingerprint"]
 
 _DEAD_FOR = 300.0  # s for which a dead refresh token is not sent again
 _LONGEST_WAIT = 86_400.0  # s; a server that asks for years would lock its users out for ever
@@ -37,15 +37,15 @@ class _Wait(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class Login:
+class RefreshState:
     """Hold what all refreshes of one `OAuthCredentials` share.
 
-    In seconds: `timeout` for a refresh, of which `reserve` must be left to begin a request; `answer_timeout` for the
-    answer, of which the store's lock is held for `lock_hold`. Either clock may be wrong: `clock` (Unix time) can be set
-    back, and goes on while a laptop sleeps; `monotonic` stands still then.
+    In seconds: `timeout` for a refresh, of which `reserve` must be left to begin a try, and half of that to send the
+    request; `answer_timeout` for the answer, of which the store's lock is held for `lock_hold`. Either clock may be
+    wrong: `clock` (Unix time) can be set back, and goes on while a laptop sleeps; `monotonic` stands still then.
     """
 
-    stored: Stored
+    store: GuardedStore
     endpoint: TokenEndpoint
     retrying: BaseRetrying
     timeout: float
@@ -67,25 +67,25 @@ class Login:
             AccountChanged: it belongs to another account.
             StoreError: the store cannot be read.
         """
-        stored = await self.stored.load(within=within)
+        stored = await self.store.load(within=within)
         if stored is None:
-            raise LoginRequired(f"No credential is stored in {self.stored.place}. Log in.")
+            raise LoginRequired(f"No credential is stored in {self.store.place}. Log in.")
         if stored.token_url is not None and not same_address(stored.token_url, self.endpoint.url):
             raise LoginRequired(
-                f"The credential in {self.stored.place} was issued by another server than {self.endpoint.host}; it was "
+                f"The credential in {self.store.place} was issued by another server than {self.endpoint.host}; it was "
                 f"not used. Log in at {self.endpoint.host}, or give the token_url of the server that issued it."
             )
         if account is not None and stored.account_id not in (None, account):
             raise AccountChanged(
-                f"The credential in {self.stored.place} is another account's now; it was not used. "
+                f"The credential in {self.store.place} is another account's now; it was not used. "
                 "Start anew to use that account, or log in with the former one."
             )
-        self.see(stored)
+        self.measure(stored)
         return stored
 
     # How long a credential is valid ----------------------------------------------------------------------------------
 
-    def see(self, credential: Credential) -> None:
+    def measure(self, credential: Credential) -> None:
         """Start to measure a credential by the monotonic clock, unless it is measured already."""
         if self._is_last(credential):
             return
@@ -129,7 +129,7 @@ class Login:
         """Return whether there is a refresh token that is not known to be dead."""
         return credential.refresh_token is not None and not self.is_dead(credential)
 
-    def wait(self, credential: Credential, seconds: float) -> float:
+    def remember_wait(self, credential: Credential, seconds: float) -> float:
         """Remember that the server asked to wait; return the Unix time until when."""
         seconds = min(seconds, _LONGEST_WAIT)
         until = self.clock() + seconds

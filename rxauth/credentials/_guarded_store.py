@@ -13,7 +13,7 @@ from rxauth.credentials._credential import Credential, same_tokens
 from rxauth.credentials._store import CredentialStore
 from rxauth.errors import CredentialError, StoreError
 
-__all__ = ["Stored"]
+__all__ = ["GuardedStore"]
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class _Renewed(NamedTuple):
     failure: StoreError | None  # why it is not stored
 
 
-class Stored:
+class GuardedStore:
     """Read and write a store. Each of its failures becomes a StoreError, and each call has a time limit.
 
     Args:
@@ -103,7 +103,7 @@ class Stored:
                 log.warning("The lock of %s could not be released (%s).", self.place, type(error).__name__)
 
     def keep(self, spent: Credential, renewed: Credential) -> None:
-        """Return `renewed` from `load` where the store still has `spent`, even if it is never stored."""
+        """Make `load` return `renewed` where the store still has `spent`, even if it is never stored."""
         held = self._renewed.spent if self._renewed is not None and self.is_unsaved(spent) else spent
         self._renewed = _Renewed(held, renewed, StoreError(f"It is not stored in {self.place} yet."))
 
