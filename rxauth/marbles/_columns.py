@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from rxauth.marbles._record import Mark
 from rxauth.marbles._signs import Sign
 
-__all__ = ["Char", "Columns", "Style", "Token", "arrange", "chars_of"]
+__all__ = ["Char", "Columns", "Glyph", "Style", "arrange", "chars_of"]
 
 
 Style: TypeAlias = Literal[
@@ -26,7 +26,7 @@ Style: TypeAlias = Literal[
 
 
 @dataclass(slots=True)
-class Token:
+class Glyph:
     """One sign, `count` times in a row from `time` until `until`; without a sign, `count` signs that were folded."""
 
     sign: Sign | None
@@ -38,11 +38,11 @@ class Token:
 
 
 class Char(NamedTuple):
-    """What stands in a column: a character, or nothing behind a wide one. Where a sign begins, also its token."""
+    """Hold one column of a row: a character, or nothing behind a wide one. Where a sign begins, also its glyph."""
 
     text: str
     style: Style
-    token: Token | None = None
+    glyph: Glyph | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,9 @@ class Columns:
         return self.xs[at] + math.floor(share * (self.xs[at + 1] - self.xs[at]) + 1e-9)
 
 
-def arrange(rows: Sequence[list[Token]], edges: set[float], columns: int, wide: int, *, ticks: bool) -> Columns:
+def arrange(rows: Sequence[list[Glyph]], edges: set[float], columns: int, wide: int, *, ticks: bool) -> Columns:
     """Find the truest arrangement that fits into so many columns. `edges` are moments without a sign."""
-    times = sorted(edges | {time for row in rows for token in row for time in (token.time, token.until)})
+    times = sorted(edges | {time for row in rows for glyph in row for time in (glyph.time, glyph.until)})
     span = times[-1] - times[0] if times[-1] - times[0] > 1e-9 else 0.0  # a shorter one has no scale
     whole = ticks and all(float(time - times[0]).is_integer() for time in times)
     true = (columns - 1) / span if span else 0.0
@@ -75,12 +75,13 @@ def arrange(rows: Sequence[list[Token]], edges: set[float], columns: int, wide: 
             moments.append(time)
     # Whole columns for whole ticks: the eye counts them. Otherwise rather fold than give up the scale.
     scales = [float(scale) for scale in range(min(max(6, 3 * wide), int(true)), 0, -1) if whole]
-    scales = scales or [true * share / 20 for share in range(20, -1 if whole else 11, -1)]
+    least = 0 if whole else 12  # twentieths of the true scale: below that a picture misleads about times
+    scales = scales or [true * share / 20 for share in range(20, least - 1, -1)]
     folded = [_fold(row) for row in rows]
     for drawn in (rows, folded):
-        waiting: list[list[tuple[int, list[Token]]]] = [[] for _ in moments]
+        waiting: list[list[tuple[int, list[Glyph]]]] = [[] for _ in moments]
         for number, row in enumerate(drawn):
-            for after, group in groupby(row, lambda token: bisect_right(moments, token.time)):
+            for after, group in groupby(row, lambda glyph: bisect_right(moments, glyph.time)):
                 waiting[after - 1].append((number, list(group)))
         for scale in scales:
             placed = Columns([[] for _ in rows], moments, [])
@@ -89,19 +90,19 @@ def arrange(rows: Sequence[list[Token]], edges: set[float], columns: int, wide: 
     return _divide(folded, sorted({times[0], times[-1]}), columns, wide)
 
 
-def _fold(tokens: list[Token]) -> list[Token]:
-    """Make one token of four or more of the same sign; three are shorter as they are."""
-    folded: list[Token] = []
-    for _, group in groupby(tokens, lambda token: token.sign):
+def _fold(glyphs: list[Glyph]) -> list[Glyph]:
+    """Make one glyph of four or more of the same sign; three are shorter as they are."""
+    folded: list[Glyph] = []
+    for _, group in groupby(glyphs, lambda glyph: glyph.sign):
         run = list(group)
-        words = next((token.words for token in run if token.words), [])
+        words = next((glyph.words for glyph in run if glyph.words), [])
         whole = replace(run[0], until=run[-1].until, mark=None, words=words, count=len(run))
         folded += run if len(run) < 4 else [whole]
     return folded
 
 
 def _place(
-    waiting: list[list[tuple[int, list[Token]]]], placed: Columns, scale: float, columns: int, wide: int
+    waiting: list[list[tuple[int, list[Glyph]]]], placed: Columns, scale: float, columns: int, wide: int
 ) -> bool:
     """Give every moment, and the signs that wait for it, a column; return whether they fit."""
     begin = before = placed.moments[0]
@@ -110,10 +111,10 @@ def _place(
     for moment, starting in zip(placed.moments, waiting, strict=True):
         apart = min(1, round((moment - before) * scale))
         x = max([round((moment - begin) * scale), x + apart, *(free[row] for row, _ in starting)])
-        for row, tokens in starting:
-            chars = chars_of(tokens, wide)
+        for row, glyphs in starting:
+            chars = chars_of(glyphs, wide)
             placed.rows[row].append((x, chars))
-            free[row] = x + len(chars) + (tokens[-1].count > 1)
+            free[row] = x + len(chars) + (glyphs[-1].count > 1)
             if x + len(chars) > columns:
                 return False
         placed.xs.append(x)
@@ -121,34 +122,34 @@ def _place(
     return x < columns
 
 
-def _divide(rows: Sequence[list[Token]], ends: list[float], columns: int, wide: int) -> Columns:
+def _divide(rows: Sequence[list[Glyph]], ends: list[float], columns: int, wide: int) -> Columns:
     """Divide the time into equal parts, and fold the middle of those that are too full."""
     placed = Columns([], ends, [0, columns - 1][: len(ends)], coarse=True)
     parts = max(1, columns // 18)
     room = columns // parts
     for row in rows:
         placed.rows.append([])
-        for part, group in groupby(row, lambda token: min(placed.x(token.time) // room, parts - 1)):
-            tokens = drawn = list(group)
-            kept = len(tokens) // 2
+        for part, group in groupby(row, lambda glyph: min(placed.x(glyph.time) // room, parts - 1)):
+            glyphs = drawn = list(group)
+            kept = len(glyphs) // 2
             while len(chars := chars_of(drawn, wide)) >= room and kept:
                 kept = min(kept - 1, room // wide)
-                middle = tokens[kept : len(tokens) - kept]
-                more = Token(None, middle[0].time, middle[-1].until, count=sum(token.count for token in middle))
-                drawn = [*tokens[:kept], more, *tokens[len(tokens) - kept :]]
-            placed.rows[-1].append((min(placed.x(tokens[0].time), (part + 1) * room - len(chars) - 1), chars))
+                middle = glyphs[kept : len(glyphs) - kept]
+                more = Glyph(None, middle[0].time, middle[-1].until, count=sum(glyph.count for glyph in middle))
+                drawn = [*glyphs[:kept], more, *glyphs[len(glyphs) - kept :]]
+            placed.rows[-1].append((min(placed.x(glyphs[0].time), (part + 1) * room - len(chars) - 1), chars))
     return placed
 
 
-def chars_of(tokens: list[Token], wide: int) -> list[Char]:
+def chars_of(glyphs: list[Glyph], wide: int) -> list[Char]:
     """Put signs side by side, `wide` columns each, in brackets if there are several."""
     chars: list[Char] = []
-    for token in tokens:
+    for glyph in glyphs:
         if chars and chars[-1].style == "count":
             chars.append(Char(" ", "group"))  # "×3" and "7" must not read "×37"
-        if token.sign is not None:
-            chars += [Char(token.sign.letter, "sign", token), *[Char("", "sign")] * (wide - 1)]
-            chars += [Char(char, "count") for char in f"×{token.count}" if token.count > 1]
+        if glyph.sign is not None:
+            chars += [Char(glyph.sign.letter, "sign", glyph), *[Char("", "sign")] * (wide - 1)]
+            chars += [Char(char, "count") for char in f"×{glyph.count}" if glyph.count > 1]
         else:
-            chars += [Char("…", "count", token), *(Char(char, "count") for char in f"×{token.count}…")]
-    return chars if len(tokens) == 1 else [Char("(", "group"), *chars, Char(")", "group")]
+            chars += [Char("…", "count", glyph), *(Char(char, "count") for char in f"×{glyph.count}…")]
+    return chars if len(glyphs) == 1 else [Char("(", "group"), *chars, Char(")", "group")]

@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 from typing import Literal, TypeAlias
 
 from rxauth.errors import field
-from rxauth.marbles._columns import Char, Columns, Style, Token, arrange, chars_of
+from rxauth.marbles._columns import Char, Columns, Glyph, Style, arrange, chars_of
 from rxauth.marbles._record import Timeline
 from rxauth.marbles._signs import LAST_SIGNS, Sign, alphabet_of, cells, clean, failure_name, sign_of
 
@@ -63,8 +63,8 @@ class Page:
             columns = width - self.left - (wide if any(row.is_open for row in timelines) else 0)  # for an arrow
             edges = {mark.time for row in timelines for mark in row.marks if mark.kind in ("subscribed", "note")}
             edges |= {row.open_until for row in timelines if row.open_until is not None}
-            tokens = [_tokens(row, alphabet) for row in timelines]
-            self.placed = arrange(tokens, edges, columns, wide, ticks=timelines[0].unit == "ticks")
+            glyphs = [_glyphs(row, alphabet) for row in timelines]
+            self.placed = arrange(glyphs, edges, columns, wide, ticks=timelines[0].unit == "ticks")
             rows = self.placed.rows
         notes = list(map(_notes, timelines, rows))
         for number, row in enumerate(zip(timelines, labels, rows, strict=True)):
@@ -113,9 +113,9 @@ class Page:
             self._write(left + begin, y, "─" * (end - begin) + ("▸" if timeline.is_open else "─"), "line")
         self.rows[y] = timeline.label, left + begin, left + end - (self._wide // 2 if timeline.is_open else 0)
         for (x, chars), after in zip(row, [*(x for x, _ in row[1:]), room], strict=False):
-            tokens = [char.token for char in chars if char.token]
-            if self.placed and tokens[-1].until > tokens[0].time:
-                until = min(self.placed.x(tokens[-1].until) + 1, after)
+            glyphs = [char.glyph for char in chars if char.glyph]
+            if self.placed and glyphs[-1].until > glyphs[0].time:
+                until = min(self.placed.x(glyphs[-1].until) + 1, after)
                 self._write(left + x, y, "═" * (until - x), "run")
             self.lines[y].update(enumerate(chars, left + x))
         for x, text, kind in sorted(notes, key=lambda note: note[0], reverse=True):  # so that few stems cross a text
@@ -162,9 +162,9 @@ class Page:
 
     def _legend(self, signs: Sequence[Sign]) -> None:
         drawn = [char for line in self.lines for char in line.values()]
-        found = {char.token.sign for char in drawn if char.token}
+        found = {char.glyph.sign for char in drawn if char.glyph}
         shown = {char.text for char in drawn if char.style in ("line", "run", "group", "count")}
-        entries = [(chars_of([Token(sign)], self._wide), sign.name) for sign in signs if sign.name and sign in found]
+        entries = [(chars_of([Glyph(sign)], self._wide), sign.name) for sign in signs if sign.name and sign in found]
         for symbol, name in (
             ("( )", "close together" if self.placed and self.placed.coarse else "at one moment"),
             ("…×9…", "9 more"),
@@ -190,7 +190,7 @@ class Page:
             drawn, current = "", ""
             for x in range(max(line, default=-1) + 1):
                 char = line.get(x, Char(" ", "plain"))
-                tone = char.token.sign.tone if char.token and char.token.sign else char.style
+                tone = char.glyph.sign.tone if char.glyph and char.glyph.sign else char.style
                 if color and (colour := _COLOURS.get(tone, "")) != current:
                     drawn += "\x1b[0m" * bool(current) + f"\x1b[{colour}m" * bool(colour)
                     current = colour
@@ -200,47 +200,47 @@ class Page:
         return text.translate(_ASCII).encode("ascii", "replace").decode() if ascii_only else text
 
 
-def _tokens(timeline: Timeline, alphabet: Mapping[str, Sign]) -> list[Token]:
+def _glyphs(timeline: Timeline, alphabet: Mapping[str, Sign]) -> list[Glyph]:
     """Return the signs of a row with the words under them: of a failure, a mark, the assistant."""
-    tokens = []
-    quoting: Token | None = None
+    glyphs = []
+    quoting: Glyph | None = None
     for mark in timeline.marks:
         if mark.kind in ("subscribed", "note"):
             continue
         sign = sign_of(mark, alphabet)
-        token = Token(sign, mark.time, mark.time, mark)
+        glyph = Glyph(sign, mark.time, mark.time, mark)
         if sign.shape == "dot":
-            token.words.append(sign.name)
+            glyph.words.append(sign.name)
         elif sign.tone == "error":
-            token.words.append(failure_name(mark.value))
+            glyph.words.append(failure_name(mark.value))
         elif sign.name == "text_delta" and isinstance(delta := field(mark.value, "delta"), str):
-            quoting = quoting or token
+            quoting = quoting or glyph
             quoting.words.append(delta)
         elif sign.name == "start":  # another message of the same row
             quoting = None
-        tokens.append(token)
-    return tokens
+        glyphs.append(glyph)
+    return glyphs
 
 
 def _notes(timeline: Timeline, row: Row) -> list[Note]:
     """Return the notes of a row. A note whose sign was folded away is left out, a remark is not."""
-    tokens = [(x + at, char.token) for x, chars in row for at, char in enumerate(chars) if char.token]
+    glyphs = [(x + at, char.glyph) for x, chars in row for at, char in enumerate(chars) if char.glyph]
     notes: list[Note] = []
-    for x, token in tokens:
-        if token.sign and (text := clean("".join(token.words)).strip()):
-            tone = token.sign.tone
+    for x, glyph in glyphs:
+        if glyph.sign and (text := clean("".join(glyph.words)).strip()):
+            tone = glyph.sign.tone
             notes.append((x, text, "strong" if tone == "error" else "quote" if tone == "text" else "plain"))
     for mark in timeline.marks:
         if mark.kind == "note":
-            x = next((x for x, token in tokens if token.until >= mark.time), tokens[-1][0] if tokens else 0)
+            x = next((x for x, glyph in glyphs if glyph.until >= mark.time), glyphs[-1][0] if glyphs else 0)
             notes.append((x, clean(str(mark.value)), "strong"))
     return list(dict.fromkeys(notes))
 
 
 def _describe(timeline: Timeline, row: Row) -> str:
     """Describe a row in words, for readers who cannot see the picture."""
-    tokens = [char.token for _, chars in row for char in chars if char.token]
-    names = [(token.sign.name or token.sign.letter if token.sign else "more", token.count) for token in tokens]
+    glyphs = [char.glyph for _, chars in row for char in chars if char.glyph]
+    names = [(glyph.sign.name or glyph.sign.letter if glyph.sign else "more", glyph.count) for glyph in glyphs]
     runs = [(name, sum(count for _, count in same)) for name, same in groupby(names, lambda each: each[0])]
     texts = [f"{name} ×{count}" if count > 1 else name for name, count in runs]
     ended = ", still open" if timeline.is_open else ""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from xml.sax.saxutils import escape, quoteattr
 
-from rxauth.marbles._columns import Char, Token
+from rxauth.marbles._columns import Char, Glyph
 from rxauth.marbles._page import Page
 from rxauth.marbles._signs import Sign, clean
 
@@ -107,7 +107,7 @@ def _draw(x: int, y: int, chars: list[Char], handles: Mapping[int, str]) -> str:
     text = "".join(char.text for char in chars)
     match chars[0].style:
         case "sign":
-            return "\n".join(_sign(x + each, y, char.token, handles) for each, char in enumerate(chars) if char.token)
+            return "\n".join(_sign(x + each, y, char.glyph, handles) for each, char in enumerate(chars) if char.glyph)
         case "run":
             return _stroke(f"M{left} {y - 3}H{right}M{left} {y + 3}H{right}", 1.5, f'stroke="{_TONES["text"]}"')
         case "stem":
@@ -126,15 +126,15 @@ def _draw(x: int, y: int, chars: list[Char], handles: Mapping[int, str]) -> str:
             return f'<text {place} class="{name}" fill="{_QUIET}"{more}>{escape(text)}</text>'
 
 
-def _sign(x: int, y: int, token: Token, handles: Mapping[int, str]) -> str:
-    sign = token.sign or Sign("", "")
+def _sign(x: int, y: int, glyph: Glyph, handles: Mapping[int, str]) -> str:
+    sign = glyph.sign or Sign("", "")
     shape = _SHAPES[sign.shape].format(_TONES[sign.tone])
     if sign.shape not in ("dot", "cross", "bar", "cut"):
         at = f'x="{-1 if sign.shape == "flag" else 0}" y="4"'
         shape += f'<text {at} text-anchor="middle" fill="#fff" font-weight="600">{escape(sign.letter)}</text>'
     place = f'transform="translate({middle(x)} {y})"'
-    if name := handles.get(id(token.mark)):
-        place += f' data-event="{name}" data-tick="{token.time:g}"'
+    if name := handles.get(id(glyph.mark)):
+        place += f' data-event="{name}" data-tick="{glyph.time:g}"'
         shape = f'<circle r="11" fill="transparent"/>{shape}'  # a bar is too thin to take hold of
     return f"<g {place}><title>{escape(sign.name or sign.letter)}</title>{shape}</g>"
 
