@@ -142,14 +142,10 @@ class _Call:
         fields = {"type": value.type, "status": value.status} if isinstance(value, RefreshFailed) else asdict(value)
         attributes = {f"rxauth.{name}": each for name, each in fields.items() if each is not None}
         self._span.add_event(f"rxauth.{type(value).__name__}", attributes)
-        match value:
-            case AuthRejected():
-                self._end_attempt(value.type, value.status)
-            case RetryScheduled():
-                self._end_attempt(value.type, value.status)
-                self._begin_attempt(after=value.delay)
-            case Resubscribed():
-                self._begin_attempt()
+        if isinstance(value, AuthRejected | RetryScheduled):
+            self._end_attempt(value.type, value.status)
+        if isinstance(value, RetryScheduled | Resubscribed):
+            self._begin_attempt(after=getattr(value, "delay", 0.0))
 
     def fail(self, failure: Any) -> None:
         """Mark the call, and the attempt under way, as failed."""
