@@ -76,6 +76,15 @@ async def turns(number: int) -> None:
         await asyncio.sleep(0)
 
 
+async def is_free(store: Any, *, within: float = 0.05) -> bool:
+    """Return whether the store's lock can be had in that time."""
+    try:
+        async with asyncio.timeout(within), store.locked():
+            return True
+    except TimeoutError:
+        return False
+
+
 async def no_time(seconds: float) -> None:
     """A `sleep` that lets the others go on."""
     await asyncio.sleep(0)

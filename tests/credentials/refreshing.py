@@ -1,23 +1,32 @@
 """A process that refreshes: run by the tests of several processes, and of their ends.
 
-python refreshing.py URL FILE N          N processes refresh the stored credential at the same time
+python refreshing.py URL FILE together   processes refresh the stored credential at the same time
+python refreshing.py URL FILE linked     the same, for a login in three files beside it, in any order
 python refreshing.py URL FILE leave      asks for a refresh, and ends at the next line on stdin
-python refreshing.py URL FILE forever    refreshes again and again, in a new process for each line on stdin
 python refreshing.py URL FILE patient    refreshes once for each line on stdin, and holds the lock for a moment only
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
-from rxauth.credentials import Credential, FileStore, OAuthCredentials
+from rxauth.credentials import Credential, FileStore, LinkedStore, OAuthCredentials
 from rxauth.errors import CredentialError
+from tests.credentials.kinds import KIMI_CODE, OWN, PI
 from tests.credentials.oauth import rejected
+
+PROCESSES = 6
+
+
+def copies(directory: Path) -> list[Any]:
+    """Three stores that share a login."""
+    return [kind.store(directory / kind.name) for kind in (OWN, PI, KIMI_CODE)]
 
 
 class StoreOnAThread(FileStore):
@@ -29,32 +38,19 @@ class StoreOnAThread(FileStore):
 
 
 def main(url: str, path: str, what: str) -> int:
-    store = (StoreOnAThread if what == "leave" else FileStore)(path, "key")
-    source = OAuthCredentials(store, token_url=url, client_id="app", lock_hold=0.02 if what == "patient" else 15.0)
-
-    async def together() -> None:
-        say("asking")
-        os.read(0, len("go\n"))  # not through a buffer, which would take the others' lines too
-        await once(source)
-
-    async def forever() -> None:
-        while True:
-            await source.refresh(rejected(await source.current()))
+    def source(store: Any) -> OAuthCredentials:
+        return OAuthCredentials(store, token_url=url, client_id="app", lock_hold=0.02 if what == "patient" else 15.0)
 
     if what == "leave":
-        return asyncio.run(leave(source))
-    if what.isdigit():
-        children = [fork(together) for _ in range(int(what))]
-        return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
-    for _ in sys.stdin:
-        if what == "patient":
-            asyncio.run(once(source))
-        else:
-            child = fork(forever)
-            say(child)
-            os.waitpid(child, 0)
-            say("ended")
-    return 0
+        return asyncio.run(leave(source(StoreOnAThread(path, "key"))))
+    if what == "patient":
+        for _ in sys.stdin:
+            asyncio.run(once(source(FileStore(path, "key"))))
+        return 0
+    orders = itertools.permutations(copies(Path(path).parent))
+    stores = [LinkedStore(order, token_url=url) if what == "linked" else FileStore(path, "key") for order in orders]
+    children = [fork(source(store)) for store in stores]
+    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
 
 
 async def once(source: OAuthCredentials) -> None:
@@ -77,13 +73,16 @@ async def leave(source: OAuthCredentials) -> int:
     return 0
 
 
-def fork(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
+def fork(source: OAuthCredentials) -> int:
+    """Start a process that refreshes at the next line on stdin."""
     child = os.fork()
     if child:
         return child
     code = 1
     try:
-        asyncio.run(work())
+        say("asking")
+        os.read(0, len("go\n"))  # not through a buffer, which would take the others' lines too
+        asyncio.run(once(source))
         code = 0
     finally:
         os._exit(code)

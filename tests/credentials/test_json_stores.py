@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import os
@@ -292,13 +291,6 @@ async def test_retry_at_without_a_login_or_a_home_is_dropped(
 
 
 # What is particular to one program's file ----------------------------------------------------------------------------
-
-
-async def test_two_keys_share_a_file(tmp_path: Path) -> None:
-    one, other = FileStore(tmp_path / "a.json", "one"), FileStore(tmp_path / "a.json", "other")
-    await asyncio.gather(one.save(OLD), other.save(NEW))
-    assert (tokens(await one.load()), tokens(await other.load())) == (tokens(OLD), tokens(NEW))
-    assert one.lock_order == other.lock_order
 
 
 @pytest.mark.parametrize("access", ["", None])

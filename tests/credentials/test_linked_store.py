@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rxauth.credentials import Credential, FileStore, LinkedStore, MemoryStore, OAuthCredentials
+from rxauth.credentials import Credential, FileStore, LinkedStore, MemoryStore
 from rxauth.credentials._stores._other_program import Notes
-from rxauth.errors import CredentialRejected, LoginRequired, StoreError
+from rxauth.errors import LoginRequired, StoreError
 from tests.credentials.faulty_files import FaultyFiles
-from tests.credentials.kinds import KIMI_CODE, OWN, PI, Kind, no_time, turns
+from tests.credentials.kinds import KIMI_CODE, OWN, PI, Kind, is_free, no_time
+from tests.credentials.oauth import rejected, source
 from tests.credentials.token_server import TokenServer
 
 NOW = 1_700_000_000.0
@@ -98,19 +95,6 @@ async def test_load_leaves_out_what_another_endpoint_issued(files: Files) -> Non
         assert await is_free(files.own), "another login's file is not even locked"
         await store.save(NEW)
     assert await files.own.load() == elsewhere
-
-
-async def is_free(store: Any) -> bool:
-    async def enter() -> None:
-        async with store.locked():
-            pass
-
-    entering = asyncio.create_task(enter())
-    await turns(20)
-    free = entering.done()
-    entering.cancel()
-    await asyncio.gather(entering, return_exceptions=True)
-    return free
 
 
 async def test_load_stays_with_the_first_account(files: Files) -> None:
@@ -296,72 +280,23 @@ async def test_without_a_lock_of_the_login_nothing_is_spent(files: Files) -> Non
 # A refresh, against a token endpoint ---------------------------------------------------------------------------------
 
 
-def rejected(credential: Credential | None) -> CredentialRejected:
-    return CredentialRejected("401", status=401, credential=credential)
-
-
 async def test_a_dead_copy_costs_one_request_and_no_login(server: TokenServer, files: Files) -> None:
     living, dead = server.credential(), Credential("dead", "dead")
     await files.own.save(dead)
     await files.pi.save(living)
-    linked = LinkedStore([files.own, files.pi])
-    source = OAuthCredentials(linked, token_url=server.url, client_id="app", sleep=no_time)
-    assert access(await source.refresh(rejected(dead))) == living.access_token
+    ours = source(server, LinkedStore([files.own, files.pi]), sleep=no_time)
+    assert access(await ours.refresh(rejected(dead))) == living.access_token
     assert (server.reused, await files.own.load()) == ([], dead)
 
 
 async def test_all_copies_dead_asks_for_a_login(server: TokenServer, files: Files) -> None:
     for number, store in enumerate((files.own, files.pi)):
         await store.save(Credential(f"dead-{number}", f"dead-{number}"))
-    linked = LinkedStore([files.own, files.pi])
-    source = OAuthCredentials(linked, token_url=server.url, client_id="app", sleep=no_time)
-    other = await source.refresh(rejected(Credential("dead-0")))
-    assert access(other) == "dead-1", "its access token may still be good"
+    ours = source(server, LinkedStore([files.own, files.pi]), sleep=no_time)
+    other = await ours.refresh(rejected(Credential("dead-0")))
+    assert other is not None
+    assert other.access_token == "dead-1", "its access token may still be good"
     for _ in range(3):
         with pytest.raises(LoginRequired):
-            await source.refresh(rejected(other))
+            await ours.refresh(rejected(other))
     assert len(server.requests) == 2
-
-
-_PROCESS = """
-import asyncio, sys
-from pathlib import Path
-from rxauth.credentials import LinkedStore, OAuthCredentials
-from rxauth.errors import CredentialRejected
-from tests.credentials.test_linked_store import Files
-url, at, order = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
-linked = LinkedStore([getattr(Files(at), name) for name in order.split()], token_url=url)
-source = OAuthCredentials(linked, token_url=url, client_id="app")
-async def main():
-    stored = await source.current()
-    print("ready", flush=True)
-    sys.stdin.readline()
-    new = await source.refresh(CredentialRejected("401", status=401, credential=stored))
-    print(new.access_token, flush=True)
-asyncio.run(main())
-"""
-
-
-@pytest.mark.slow
-def test_processes_in_any_order_make_one_token_request(server: TokenServer, files: Files) -> None:
-    """Each lists the three stores in another order; none waits for another in a circle, and no token is used twice."""
-    old = server.credential(expires_at=time.time() + 600, extra={"token_url": server.url})
-    for store in files.all:
-        asyncio.run(store.save(old))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", _PROCESS, server.url, str(files.directory), " ".join(order)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
-        for order in itertools.permutations(("own", "pi", "kimi"))
-    ]
-    for process in processes:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-    answers = [process.communicate("go\n", timeout=60)[0] for process in processes]
-    assert set(answers) == {"access-2\n"}
-    assert (len(server.requests), server.reused) == (1, [])
-    assert [access(asyncio.run(store.load())) for store in files.all] == ["access-2"] * 3

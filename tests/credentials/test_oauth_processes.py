@@ -1,11 +1,9 @@
-"""Real processes on one file: how many requests they make, and what is left when they are killed."""
+"""Real processes that share a login: how many requests they make, and what is left when one ends."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -15,14 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from rxauth.credentials import FileStore
+from rxauth.credentials import Credential, FileStore
 from tests.credentials import refreshing
+from tests.credentials.kinds import is_free
 from tests.credentials.token_server import TokenServer
 
 pytestmark = pytest.mark.slow
-
-PROCESSES = 8
-KILLS = 25
 
 
 class Process:
@@ -43,25 +39,20 @@ class Process:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "auth.json"
-
-
-@pytest.fixture
-def store(server: TokenServer, path: Path) -> FileStore:
+def store(server: TokenServer, tmp_path: Path) -> FileStore:
     """A login in the file."""
-    store = FileStore(path, "key")
+    store = FileStore(tmp_path / "auth.json", "key")
     asyncio.run(store.save(server.credential()))
     return store
 
 
 @pytest.fixture
-def start(server: TokenServer, store: FileStore, path: Path) -> Iterator[Callable[[str], Process]]:
+def start(server: TokenServer, store: FileStore, tmp_path: Path) -> Iterator[Callable[[str], Process]]:
     """Starts processes, and ends them with the test."""
     started: list[Process] = []
 
     def start(what: str) -> Process:
-        started.append(Process(server.url, path, what))
+        started.append(Process(server.url, tmp_path / "auth.json", what))
         return started[-1]
 
     yield start
@@ -84,40 +75,27 @@ def stored(store: FileStore) -> str | None:
     return getattr(asyncio.run(store.load()), "refresh_token", None)
 
 
-def locked(path: Path) -> bool:
-    async def look() -> bool:
-        try:
-            async with asyncio.timeout(0.2), FileStore(path, "key").locked():
-                return False
-        except TimeoutError:
-            return True
-
-    return asyncio.run(look())
-
-
+@pytest.mark.parametrize("what", ["together", "linked"], ids=["of one file", "of three files, in any order"])
 def test_processes_with_one_401_make_one_request(
-    server: TokenServer, store: FileStore, start: Callable[[str], Process]
+    server: TokenServer, store: FileStore, tmp_path: Path, start: Callable[[str], Process], what: str
 ) -> None:
-    group = start(str(PROCESSES))
-    assert {group.said() for _ in range(PROCESSES)} == {"asking"}
-    for _ in range(PROCESSES):
+    """None waits for another in a circle."""
+    old = Credential("access-1", "refresh-1", time.time() + 600, extra={"token_url": server.url})
+    stores = refreshing.copies(tmp_path) if what == "linked" else [store]
+    for each in stores:
+        asyncio.run(each.save(old))
+    group = start(what)
+    assert {group.said() for _ in range(refreshing.PROCESSES)} == {"asking"}
+    for _ in range(refreshing.PROCESSES):
         group.tell()
-    assert {group.said() for _ in range(PROCESSES)} == {"access-2"}
+    assert {group.said() for _ in range(refreshing.PROCESSES)} == {"access-2"}
     assert group.popen.wait(30) == 0
-    assert (len(server.requests), server.reused, stored(store)) == (1, [], "refresh-2")
-
-
-def test_processes_wait_as_asked_and_make_one_request(server: TokenServer, start: Callable[[str], Process]) -> None:
-    server.answers.append({"status": 429, "headers": {"Retry-After": "300"}})
-    for _ in range(6):
-        prompt = start("patient")
-        prompt.tell()
-        assert "wait" in prompt.said()
-    assert len(server.requests) == 1
+    assert (len(server.requests), server.reused) == (1, [])
+    assert {stored(each) for each in stores} == {"refresh-2"}
 
 
 def test_a_slow_answer_is_awaited_by_one_process(
-    server: TokenServer, store: FileStore, path: Path, start: Callable[[str], Process]
+    server: TokenServer, store: FileStore, start: Callable[[str], Process]
 ) -> None:
     """The lock is free meanwhile, for other programs; another process of ours does not send the refresh token."""
     server.gate.clear()
@@ -126,7 +104,7 @@ def test_a_slow_answer_is_awaited_by_one_process(
     assert server.asked.wait(30)
     while asyncio.run(store.load_retry_at()) is None:
         os.sched_yield()
-    assert not locked(path)
+    assert asyncio.run(is_free(store))
     second.tell()
     assert "has yet to answer another process" in second.said()
     server.gate.set()
@@ -148,7 +126,7 @@ def test_a_slow_answer_is_awaited_by_one_process(
     ],
 )
 def test_a_program_that_ends_stores_its_answer(
-    server: TokenServer, store: FileStore, path: Path, leaver: Process, end: signal.Signals | None, codes: set[int]
+    server: TokenServer, store: FileStore, leaver: Process, end: signal.Signals | None, codes: set[int]
 ) -> None:
     if end is not None:
         leaver.popen.send_signal(end)
@@ -158,11 +136,11 @@ def test_a_program_that_ends_stores_its_answer(
     server.gate.set()
     assert leaver.popen.wait(30) in codes
     assert stored(store) == "refresh-2"
-    assert not locked(path)
+    assert asyncio.run(is_free(store))
 
 
 def test_a_program_that_ends_makes_no_other_try(
-    server: TokenServer, path: Path, start: Callable[[str], Process]
+    server: TokenServer, store: FileStore, start: Callable[[str], Process]
 ) -> None:
     server.answers.append({"status": 503, "headers": {"Retry-After": "20"}})
     leaver = start("leave")
@@ -173,10 +151,10 @@ def test_a_program_that_ends_makes_no_other_try(
     assert leaver.popen.wait(30) == 0
     assert time.monotonic() - begin < 10
     assert len(server.requests) == 1
-    assert not locked(path)
+    assert asyncio.run(is_free(store))
 
 
-def test_a_second_ctrl_c_waits_for_no_answer(path: Path, leaver: Process) -> None:
+def test_a_second_ctrl_c_waits_for_no_answer(store: FileStore, leaver: Process) -> None:
     begin = time.monotonic()
     leaver.popen.send_signal(signal.SIGINT)
     leaver.tell()
@@ -184,43 +162,4 @@ def test_a_second_ctrl_c_waits_for_no_answer(path: Path, leaver: Process) -> Non
         leaver.popen.send_signal(signal.SIGINT)
         os.sched_yield()
     assert time.monotonic() - begin < 9
-    assert not locked(path)
-
-
-def test_a_killed_process_leaves_a_whole_file(
-    server: TokenServer, store: FileStore, path: Path, start: Callable[[str], Process]
-) -> None:
-    """And no lock. A rotated token is lost only between the answer and the write."""
-    chance = random.Random(7)
-    lost = 0
-
-    def until_asked() -> None:
-        assert server.asked.wait(30)
-        server.asked.clear()
-
-    mother = start("forever")
-    for _ in range(KILLS):
-        server.asked.clear()
-        mother.tell()
-        child = int(mother.said())
-        until_asked()
-        # Anywhere in the next two refreshes, however long they take on a busy machine.
-        begin = time.perf_counter()
-        until_asked()
-        until_asked()
-        moment = time.perf_counter() + chance.uniform(0, time.perf_counter() - begin)
-        while time.perf_counter() < moment:
-            os.sched_yield()
-        os.kill(child, signal.SIGKILL)
-        assert mother.said() == "ended"
-        server.settle()
-        assert not locked(path)
-        assert set(json.loads(path.read_bytes())) == {"key"}
-        assert server.valid is not None
-        if stored(store) != server.valid.refresh_token:
-            lost += 1
-            asyncio.run(store.save(server.credential()))
-    asyncio.run(store.save(server.credential()))
-    assert {each.name for each in path.parent.iterdir()} <= {path.name, f"{path.name}.lock"}
-    assert len(server.requests) >= KILLS > lost
-    assert server.reused == []
+    assert asyncio.run(is_free(store))

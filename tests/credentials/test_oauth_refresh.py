@@ -200,6 +200,8 @@ async def test_a_failure_is_shared_and_each_gets_a_copy(server: TokenServer, now
     *failures, cancelled = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(cancelled, asyncio.CancelledError)
     assert len(server.requests) == 3
+    timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+    assert [timer for timer in timers if not timer.cancelled()] == [], "each would be kept for 45 s"
     assert {repr(failure) for failure in failures} == {repr(failures[0])}
     assert isinstance(failures[0], RefreshFailed)
     assert (failures[0].type, failures[0].status) == ("http_error", 503)

@@ -25,6 +25,7 @@ from rxauth.credentials import (
 )
 from rxauth.credentials._single_flight import flights
 from rxauth.errors import RefreshFailed
+from tests.credentials.kinds import is_free
 from tests.credentials.oauth import Time, rejected, renewed, settled, source
 from tests.credentials.token_server import TokenServer
 
@@ -48,19 +49,11 @@ async def slow(server: TokenServer, store: CredentialStore, **options: Any) -> A
     asker = asyncio.create_task(ours.refresh(None))
     await asyncio.to_thread(server.asked.wait)
     if not isinstance(store, NoMark | BadMark):
-        assert await lock_is_free(store)
+        assert await is_free(store, within=10)
     yield asker
     server.gate.set()
     await asyncio.wait([asker])
     await settled()
-
-
-async def lock_is_free(store: CredentialStore, *, within: float = 10) -> bool:
-    try:
-        async with asyncio.timeout(within), store.locked():
-            return True
-    except TimeoutError:
-        return False
 
 
 async def retry_at(store: MemoryStore) -> float:
@@ -100,7 +93,7 @@ async def test_without_a_mark_the_lock_is_held_on(server: TokenServer, kind: typ
     """Another process would send the same refresh token."""
     store = kind(server.credential())
     async with slow(server, store, lock_hold=0.001):
-        assert not await lock_is_free(store, within=0.05)
+        assert not await is_free(store)
     assert server.reused == []
 
 
@@ -113,7 +106,7 @@ async def test_a_slow_answer_is_stored_in_every_linked_file(server: TokenServer,
         await copy.save(old)
     async with slow(server, LinkedStore(copies, environ=environ)):
         for copy in copies:
-            assert await lock_is_free(copy)
+            assert await is_free(copy)
             assert await copy.load_retry_at() is not None
     for copy in copies:
         assert getattr(await copy.load(), "access_token", None) == "access-2"

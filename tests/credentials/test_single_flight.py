@@ -71,26 +71,6 @@ def test_a_later_caller_gets_a_new_run() -> None:
         os.sched_yield()
 
 
-@pytest.mark.parametrize("goes_well", [True, False])
-async def test_a_cancelled_waiter_cancels_itself_alone(goes_well: bool) -> None:
-    """The others get the outcome, an exception too, and leave no timer."""
-    flights, work = SingleFlight(), Work()
-
-    async def fails() -> int:
-        raise LookupError(await work())
-
-    tasks = [asyncio.ensure_future(flights.join("key", work if goes_well else fails, within=60)) for _ in range(3)]
-    await asyncio.sleep(0)
-    tasks[0].cancel()
-    await asyncio.wait([tasks[0]])
-    work.go.set()
-    cancelled, *outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert isinstance(cancelled, asyncio.CancelledError)
-    assert [repr(each) for each in outcomes] == ["1" if goes_well else "LookupError(1)"] * 2
-    timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
-    assert [timer for timer in timers if not timer.cancelled()] == [], "each would be kept for 60 s"
-
-
 def test_the_work_has_no_callers_context() -> None:
     flights = SingleFlight()
     variable: ContextVar[str] = ContextVar("variable", default="the default")
@@ -102,47 +82,14 @@ def test_the_work_has_no_callers_context() -> None:
     assert flights.run("key", look).result(10) == "the default"
 
 
-@pytest.mark.looptime
-async def test_a_waiter_gives_up_and_the_work_goes_on() -> None:
-    flights, work = SingleFlight(), Work()
-    loop = asyncio.get_running_loop()
-    begin = loop.time()
-    with pytest.raises(TimeoutError):
-        await flights.join("key", work, within=45)
-    assert loop.time() - begin == pytest.approx(45, abs=0.1)
-    joined = flights.run("key", work)
-    work.go.set()
-    assert joined.result(10) == 1
-
-
 # The end of the program ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("begun", [True, False], ids=["work under way", "work that has not begun"])
-def test_close_cancels_the_work_and_waits(begun: bool) -> None:
-    flights, work = SingleFlight(), Work()
-    assert flights.close(), "there is nothing to wait for"
-    held = threading.Event()
-
-    async def hold() -> None:
-        held.wait()  # keeps the loop busy, so that the next one has not begun when it is cancelled
-
-    if not begun:
-        flights.run("other", hold)
-    flight = flights.run("key", work)
-    if begun:
-        work.began.wait()
-    closing = threading.Thread(target=flights.close)
-    closing.start()
-    held.set()
-    closing.join(10)
-    assert isinstance(flight.exception(10), Interrupted)
-    assert ended(flights)
 
 
 @pytest.mark.parametrize("goes_well", [True, False])
 def test_close_waits_for_unbroken_work(goes_well: bool) -> None:
+    """And cancels the rest, such as another try."""
     flights, work = SingleFlight(), Work()
+    assert flights.close(), "there is nothing to wait for"
     steps = []
 
     async def spend_and_try_again() -> str:

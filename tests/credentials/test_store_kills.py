@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from rxauth.credentials import FileStore, LinkedStore, OAuthCredentials, PiStore
-from rxauth.errors import CredentialRejected
 from tests.credentials.faulty_files import BindMounted, FaultyFiles
 from tests.credentials.kinds import no_time, tokens
+from tests.credentials.oauth import rejected
 from tests.credentials.token_server import TokenServer
 
 pytestmark = pytest.mark.slow
@@ -46,8 +46,7 @@ def killing(system: type[FaultyFiles], number: int) -> FaultyFiles:
 
 async def refresh(url: str, directory: Path, **options: Any) -> None:
     source = OAuthCredentials(linked(directory, url, **options), token_url=url, client_id="app", refresh_ahead=0)
-    stored = await source.current()
-    await source.refresh(CredentialRejected("401", status=401, credential=stored))
+    await source.refresh(rejected(await source.current()))
 
 
 @pytest.fixture

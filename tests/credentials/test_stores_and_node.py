@@ -4,21 +4,125 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from rxauth.errors import StoreError
+from tests import peers_needed
 from tests.credentials.kinds import KIMI_CODE, NEW, PI, Kind, Waits, count, counted
 from tests.credentials.test_lock_directory import Clock
 
-if TYPE_CHECKING:
-    from tests.credentials.conftest import NodePeer
-
 pytestmark = pytest.mark.peer
+
+_PEER = """
+const fs = require('fs');
+const lockfile = require('proper-lockfile');
+const say = (reply) => fs.writeSync(1, JSON.stringify(reply) + '\\n');
+const holds = {};
+const does = {
+  lock: async ({ path, options }) => {
+    holds[path] = await lockfile.lock(path, { ...options, onCompromised: () => { holds[path] = null; } });
+  },
+  lockSync: async ({ path }) => { holds[path] = lockfile.lockSync(path); },
+  release: async ({ path }) => { await holds[path](); },
+  compromised: async ({ path }) => holds[path] === null,
+  read: async ({ path }) => JSON.parse(fs.readFileSync(path, 'utf-8')),
+  // pi does this for every change: lock, read, write in place.
+  count: async ({ path, times, lock = path, options = { stale: 30000 } }) => {
+    for (let i = 0; i < times; i++) {
+      const retries = { retries: 1000, factor: 1, minTimeout: 5, maxTimeout: 20 };
+      const release = await lockfile.lock(lock, { ...options, retries });
+      const data = JSON.parse(fs.readFileSync(path, 'utf-8'));
+      data.counted.count += 1;
+      fs.writeFileSync(path, JSON.stringify(data, null, 2));
+      await release();
+    }
+  },
+};
+require('readline').createInterface({ input: process.stdin }).on('line', async (line) => {
+  const request = JSON.parse(line);
+  try {
+    say({ value: (await does[request.does](request)) ?? null });
+  } catch (error) {
+    say({ error: error.code || String(error) });
+  }
+});
+say({ value: 'ready' });
+"""
+
+
+class NodePeer:
+    """A Node process that takes requests, one line of JSON at a time."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        assert self.answer() == "ready"
+
+    def tell(self, does: str, **request: Any) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps({"does": does} | request, default=str) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        """Return its answer; raise the code of an error that it threw."""
+        assert self.process.stdout
+        reply = json.loads(self.process.stdout.readline())
+        if "error" in reply:
+            raise NodeError(reply["error"])
+        return reply["value"]
+
+    def ask(self, does: str, **request: Any) -> Any:
+        self.tell(does, **request)
+        return self.answer()
+
+
+class NodeError(Exception):
+    """Node threw an error."""
+
+
+@pytest.fixture(scope="session")
+def proper_lockfile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with proper-lockfile installed in it."""
+    peers_needed.program("node")
+    npm = peers_needed.program("npm")
+    directory = tmp_path_factory.mktemp("node")
+    command = [npm, "install", "--prefix", str(directory), "--no-audit", "--no-fund", "proper-lockfile@4.1.2"]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=100)
+    except (subprocess.SubprocessError, OSError) as error:
+        peers_needed.missing(f"npm cannot install proper-lockfile ({type(error).__name__})")
+    (directory / "peer.js").write_text(_PEER)
+    return directory
+
+
+@pytest.fixture
+def start_node(proper_lockfile: Path) -> Iterator[Callable[[], NodePeer]]:
+    """Starts Node processes, and ends them with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> NodePeer:
+        started.append(
+            subprocess.Popen(
+                ["node", proper_lockfile / "peer.js"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        )
+        return NodePeer(started[-1])
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def node(start_node: Callable[[], NodePeer]) -> NodePeer:
+    """One Node process."""
+    return start_node()
 
 
 class Protocol(NamedTuple):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
-from urllib.request import urlopen
 
 from rxauth.credentials import Credential
 
@@ -34,7 +32,6 @@ class Endpoint:
         self.gate = threading.Event()
         self.gate.set()
         self.asked = threading.Event()
-        self.connections: set[object] = set()
         self._mutex = threading.Lock()
 
     def respond(self, path: str, form: dict[str, str]) -> Answer:
@@ -49,12 +46,6 @@ class Endpoint:
         self.asked.set()
         self.gate.wait()
         return answer
-
-    def settle(self) -> None:
-        """Wait until every request that was sent is answered, also those of processes that were killed."""
-        urlopen(self.url).close()  # is accepted behind all of them
-        while self.connections:
-            os.sched_yield()
 
 
 class TokenServer(Endpoint):
@@ -127,23 +118,11 @@ def running(server: S, tls: ssl.SSLContext | None = None) -> Iterator[S]:
             self.end_headers()
             self.wfile.write(content)
 
-        def do_GET(self) -> None:
-            self.send_response(204)
-            self.end_headers()
-
         def log_message(self, *arguments: object) -> None:
             pass
 
     class Server(ThreadingHTTPServer):
         request_queue_size = 128
-
-        def process_request(self, request: Any, client_address: Any) -> None:
-            server.connections.add(request)
-            super().process_request(request, client_address)
-
-        def shutdown_request(self, request: Any) -> None:
-            super().shutdown_request(request)
-            server.connections.discard(request)
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             pass  # the client has gone
