@@ -110,6 +110,12 @@ class TestAnAuthFailureAfterLive:
         assert events == []
 
 
+@pytest.mark.parametrize(("count", "reported"), [(9, [late("text_delta")]), (99, [])])
+def test_an_error_event_is_remembered_for_64_events(count: int, reported: list[Any]) -> None:
+    """Remembering it for longer would slow every event."""
+    assert events_of("s" + "a" * count + "e|") == reported
+
+
 @pytest.mark.parametrize("failure", ["#", "e|"], ids=["an exception", "an error event"])
 def test_a_late_failure_after_a_dispose_is_not_reported(failure: str) -> None:
     source: Subject[Any] = Subject()
