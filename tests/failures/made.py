@@ -22,6 +22,11 @@ def of_sdk(status: int, body: Any, **headers: str) -> Exception:
     return failure(f"Error code: {status} - {body}", status_code=status, body=body, response=response)
 
 
+def of_header(name: str, value: str, **attributes: Any) -> Exception:
+    """A failure whose response says in a header what it is."""
+    return failure(response=SimpleNamespace(headers={name: value}), **attributes)
+
+
 def caused(outer: Exception, inner: BaseException) -> Exception:
     outer.__cause__ = inner
     return outer

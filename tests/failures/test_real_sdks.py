@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,22 +14,21 @@ from ..peers_needed import package
 pytestmark = pytest.mark.peer
 
 
-def answer(http: ModuleType, status: int, body: Any, **headers: str) -> Any:
-    request = http.Request("POST", "https://h/v1", headers={"Authorization": "Bearer rejected"})
-    return http.Response(
-        status, json=body, headers={name.replace("_", "-"): h for name, h in headers.items()}, request=request
-    )
-
-
 def of_sdk(name: str, status: int, body: Any, **headers: str) -> Callable[[], Any]:
     """The exception that the anthropic or openai client raises for an answer."""
 
     def make() -> Any:
         sdk, http = package(name), package("httpx2")
         client = sdk.Anthropic(api_key="k") if name == "anthropic" else sdk.OpenAI(api_key="k")
-        return client._make_status_error_from_response(answer(http, status, body, **headers))
+        request = http.Request("POST", "https://h/v1", headers={"Authorization": "Bearer rejected"})
+        response = http.Response(status, json=body, headers=headers, request=request)
+        return client._make_status_error_from_response(response)
 
     return make
+
+
+def bedrock(error: str) -> Callable[[], Any]:
+    return of_sdk("anthropic", 403, {}, **{"x-amzn-errortype": error})
 
 
 def broken(name: str) -> Callable[[], Any]:
@@ -43,14 +41,16 @@ def boto(code: str, status: int) -> Callable[[], Any]:
     return lambda: package("botocore.exceptions").ClientError(parsed, "Converse")
 
 
+def boto_unreachable() -> Any:
+    return package("botocore.exceptions").EndpointConnectionError(endpoint_url="x")
+
+
 def genai(status: int, word: str, *reasons: str) -> Callable[[], Any]:
-    body = {
-        "error": {"code": status, "message": "m", "status": word, "details": [{"reason": each} for each in reasons]}
-    }
-    return lambda: package("google.genai.errors").APIError(status, body, None)
+    error = {"code": status, "message": "m", "status": word, "details": [{"reason": each} for each in reasons]}
+    return lambda: package("google.genai.errors").APIError(status, {"error": error}, None)
 
 
-def databricks(name: str, message: str, code: str | None = None) -> Callable[[], Any]:
+def databricks(name: str, message: str = "m", code: str | None = None) -> Callable[[], Any]:
     return lambda: getattr(package("databricks.sdk.errors"), name)(message, error_code=code)
 
 
@@ -67,8 +67,8 @@ def model_error(status: int, body: Any) -> Callable[[], Any]:
 
 
 def fallback(*failures: Callable[[], Any]) -> Callable[[], Any]:
-    group = "All models failed", lambda: [make() for make in failures]
-    return lambda: package("pydantic_ai.exceptions").FallbackExceptionGroup(group[0], group[1]())
+    module = "pydantic_ai.exceptions"
+    return lambda: package(module).FallbackExceptionGroup("All models failed", [make() for make in failures])
 
 
 OAUTH = {"type": "error", "error": {"type": "authentication_error", "message": "m"}}
@@ -84,15 +84,8 @@ REGION = {"error": {"message": "m", "type": "request_forbidden", "code": "unsupp
         pytest.param(of_sdk("anthropic", 529, BUSY), False, True, id="anthropic 529"),
         pytest.param(of_sdk("anthropic", 200, OAUTH), True, False, id="anthropic in-band"),
         pytest.param(of_sdk("anthropic", 403, OAUTH), True, False, id="anthropic 403 with an auth code"),
-        pytest.param(
-            of_sdk("anthropic", 403, {}, x_amzn_errortype="ExpiredTokenException:http://x"),
-            True,
-            False,
-            id="bedrock header",
-        ),
-        pytest.param(
-            of_sdk("anthropic", 403, {}, x_amzn_errortype="AccessDeniedException"), False, False, id="bedrock denied"
-        ),
+        pytest.param(bedrock("ExpiredTokenException:http://x"), True, False, id="bedrock header"),
+        pytest.param(bedrock("AccessDeniedException"), False, False, id="bedrock denied"),
         pytest.param(broken("anthropic"), False, True, id="anthropic APIConnectionError"),
         pytest.param(of_sdk("openai", 401, KEY), True, False, id="openai 401"),
         pytest.param(of_sdk("openai", 403, REGION), False, False, id="openai region"),
@@ -110,21 +103,14 @@ REGION = {"error": {"message": "m", "type": "request_forbidden", "code": "unsupp
         pytest.param(boto("ExpiredTokenException", 403), True, False, id="botocore expired"),
         pytest.param(boto("AccessDeniedException", 403), False, False, id="botocore denied"),
         pytest.param(boto("ThrottlingException", 429), False, True, id="botocore throttled"),
-        pytest.param(
-            lambda: package("botocore.exceptions").EndpointConnectionError(endpoint_url="x"),
-            False,
-            True,
-            id="botocore connect",
-        ),
+        pytest.param(boto_unreachable, False, True, id="botocore connect"),
         pytest.param(genai(400, "INVALID_ARGUMENT", "API_KEY_INVALID"), True, False, id="google-genai key"),
         pytest.param(genai(400, "INVALID_ARGUMENT"), False, False, id="google-genai argument"),
         pytest.param(genai(503, "UNAVAILABLE"), False, True, id="google-genai 503"),
-        pytest.param(databricks("Unauthenticated", "m"), True, False, id="databricks Unauthenticated"),
-        pytest.param(
-            databricks("PermissionDenied", "Invalid access token.", "403"), True, False, id="databricks token"
-        ),
-        pytest.param(databricks("PermissionDenied", "m"), False, False, id="databricks denied"),
-        pytest.param(databricks("TemporarilyUnavailable", "m"), False, True, id="databricks unavailable"),
+        pytest.param(databricks("Unauthenticated"), True, False, id="databricks Unauthenticated"),
+        pytest.param(databricks("PermissionDenied", "Invalid access token.", "403"), True, False, id="databricks: 403"),
+        pytest.param(databricks("PermissionDenied"), False, False, id="databricks denied"),
+        pytest.param(databricks("TemporarilyUnavailable"), False, True, id="databricks unavailable"),
         pytest.param(grpc("UNAUTHENTICATED", "m"), True, False, id="gRPC unauthenticated"),
         pytest.param(grpc("PERMISSION_DENIED", "m"), False, False, id="gRPC denied"),
         pytest.param(grpc("UNAVAILABLE", "Token has been expired or revoked."), False, True, id="gRPC quotes a token"),
@@ -137,7 +123,7 @@ def test_exception_of_a_real_package_is_judged(make: Callable[[], Any], auth: bo
 
 @pytest.mark.parametrize("name", ["anthropic", "openai"])
 def test_sdk_exception_names_credential_and_wait(name: str) -> None:
-    failure = of_sdk(name, 429, BUSY, Retry_After="7")()
+    failure = of_sdk(name, 429, BUSY, **{"retry-after": "7"})()
     rejected = rejected_credential(failure)
     assert rejected is not None
     assert (rejected.access_token, retry_after_of(failure)) == ("rejected", 7.0)

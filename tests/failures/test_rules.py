@@ -25,7 +25,7 @@ from rxauth.errors import (
 from rxauth.events import AssistantMessage, Error, Text
 from rxauth.failures import error_type, judge_known, status, status_of, text
 
-from .made import caused, failure, group, in_band
+from .made import caused, failure, group, in_band, of_header
 
 
 def raised_while_handling(inner: Exception, *, from_none: bool = False) -> Exception:
@@ -57,14 +57,8 @@ REJECTED = failure(status=401)
         pytest.param(failure(code=http.HTTPStatus.UNAUTHORIZED), id="an IntEnum"),
         pytest.param(failure(response=SimpleNamespace(status_code=401)), id="response.status_code"),
         pytest.param(failure(response={"Error": {"Code": "ExpiredTokenException"}}), id="response.Error.Code"),
-        pytest.param(
-            failure(response=SimpleNamespace(headers={"x-amzn-errortype": "ExpiredTokenException:http://x"})),
-            id="a header of the response",
-        ),
-        pytest.param(
-            failure(response=SimpleNamespace(headers={"www-authenticate": 'Bearer realm="x", error="invalid_token"'})),
-            id="the challenge of RFC 6750",
-        ),
+        pytest.param(of_header("x-amzn-errortype", "ExpiredTokenException:http://x"), id="a header of the response"),
+        pytest.param(of_header("www-authenticate", 'Bearer realm="x", error="invalid_token"'), id="RFC 6750"),
         pytest.param(type("Unauthenticated", (Exception,), {})("m"), id="the name of an exception's class"),
         pytest.param(urllib.error.HTTPError("x", 401, "m", email.message.Message(), None), id="urllib"),
         pytest.param(caused(failure("wrapped"), REJECTED), id="__cause__"),
@@ -114,10 +108,7 @@ def test_auth_failure_is_found_in(rejected: Any) -> None:
         pytest.param(in_band(status=401, error={"code": "The caller does not have permission"}), id="a code in words"),
         pytest.param(raised_while_handling(REJECTED, from_none=True), id="a suppressed context"),
         pytest.param(
-            failure(
-                status=401, response=SimpleNamespace(headers={"WWW-Authenticate": "Bearer error=insufficient_scope"})
-            ),
-            id="a challenge for a scope",
+            of_header("WWW-Authenticate", "Bearer error=insufficient_scope", status=401), id="a scope that is missing"
         ),
         pytest.param(type("Unauthenticated", (Exception,), {"status": 503})("m"), id="a status against a class's name"),
         pytest.param(group(REJECTED, failure(status=503)), id="a group that does not agree"),

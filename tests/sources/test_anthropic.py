@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rxauth.errors import CredentialRejected, ProviderError, ProviderUnavailable, StreamCut
+from rxauth.errors import StreamCut
 from rxauth.events import AssistantEvent, Block, Text, Thinking, ThinkingEnd, ToolCall, ToolCallEnd, Usage
 from tests.sources.streams import ANTHROPIC, check_grammar, done, failed, read, sse, text_of, trace
 
@@ -201,22 +201,6 @@ def test_an_error_keeps_the_message_so_far() -> None:
     assert end.error.content == (Text("Hello"), ToolCall("t", "f", '{"a'), ToolCall("u", "g", '{"a":1}'))
     assert end.error.id == "msg_1"
     assert end.error.error_message == str(end.cause) == "Overloaded (overloaded_error)"
-
-
-@pytest.mark.parametrize(
-    ("payload", "kind"),
-    [
-        ({"type": "error", "error": {"type": "authentication_error", "message": "m"}}, CredentialRejected),
-        ({"type": "error", "error": "m"}, ProviderError),
-        ({"type": "error"}, ProviderError),
-        ({"type": "", "error": {"code": 401, "message": "m"}}, CredentialRejected),
-        ({"type": "error", "code": 500, "message": "m"}, ProviderUnavailable),
-    ],
-)
-def test_an_error_event_has_a_typed_cause(payload: Payload, kind: type[ProviderError]) -> None:
-    cause = failed(events_of(begin(), payload)).cause
-    assert isinstance(cause, ProviderError)
-    assert (type(cause), cause.status) == (kind, 200)
 
 
 def test_damaged_text_is_repaired() -> None:

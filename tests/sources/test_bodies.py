@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rxauth.errors import CredentialRejected, RequestRejected, StreamCut
+from rxauth.errors import RequestRejected, StreamCut
 from rxauth.events import Ping, TextDelta
 from rxauth.sources import openai_chat
 from rxauth.sources._reader import Reader
@@ -125,22 +125,6 @@ async def test_a_source_emits_pings_on_request(pings: bool) -> None:
         types = [event.type for event in await collect(stream)]
     assert types[1:4] == ["ping"] * 3 if pings else "ping" not in types
     assert types[-1] == "done"
-
-
-@pytest.mark.parametrize("status", [400, 401, 500])
-async def test_an_error_status_is_read_in_any_form(status: int) -> None:
-    kinds = {400: RequestRejected, 401: CredentialRejected}
-    forms = (
-        b'event: error\ndata: {"type":"error","error":{"message":"Too bad."}}\n\n',
-        b"data: Too bad.\n\n",
-        b'data: {"detail":"Too bad."}',
-        b"Too bad.",
-        b"<html><h1>Too bad.</h1></html>",
-    )
-    for form in forms:
-        cause = failed(await answered(Reply(status=status, body=form))).cause
-        assert str(cause) == f"Too bad. (HTTP {status})"
-        assert isinstance(cause, kinds.get(status, Exception))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -43,6 +43,27 @@ def test_an_error_keeps_its_words_and_kind(reader: type[Reader], shape: ErrorSha
         assert KINDS[kind][2] in str(cause)
         assert type(cause) is kind
         assert (is_auth_error(cause), is_transient(cause)) == (kind is CredentialRejected, kind is ProviderUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("reader", "payload", "kind"),
+    [
+        (ANTHROPIC, {"type": "error", "error": "m"}, ProviderError),
+        (ANTHROPIC, {"type": "error"}, ProviderError),
+        (ANTHROPIC, {"type": "", "error": {"code": 401, "message": "m"}}, CredentialRejected),
+        (OPENAI, {"error": "m"}, ProviderError),
+        (OPENAI, {"error": {"message": "m", "code": "context_length_exceeded"}, "choices": []}, RequestRejected),
+        (OPENAI, {"choices": [], "error_code": 400, "error_message": "m"}, RequestRejected),
+        (OPENAI, {"choices": [{"delta": {}, "finish_reason": "insufficient_system_resource"}]}, ProviderUnavailable),
+        (OPENAI, {"choices": [{"finish_reason": "error"}, {"delta": {"content": "more"}}]}, ProviderUnavailable),
+        (OPENAI, {"choices": [{"error": {"code": 401}, "finish_reason": "error"}]}, CredentialRejected),
+        (OPENAI, {"error": {"code": 502}, "choices": [{"finish_reason": "error"}]}, ProviderUnavailable),
+    ],
+    ids=str,
+)
+def test_an_error_event_has_a_typed_cause(reader: type[Reader], payload: Any, kind: type[ProviderError]) -> None:
+    cause = cause_of(reader, BEGINNING[reader] + sse(payload) + ENDING[reader])
+    assert (type(cause), cause.status) == (kind, 200)
 
 
 @formats

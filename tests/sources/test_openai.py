@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rxauth.errors import CredentialRejected, ProviderError, ProviderUnavailable, RequestRejected, StreamCut
+from rxauth.errors import StreamCut
 from rxauth.events import AssistantEvent, Block, Text, Thinking, ToolCall, ToolCallEnd, Usage
 from tests.sources.streams import OPENAI, check_grammar, done, failed, read, sse, text_of, trace
 
@@ -226,25 +226,6 @@ def test_the_message_has_id_model_and_api() -> None:
     first = {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"content_filter_results": {}}]}
     message = done(events_of(first, say("a"), STOP, END)).message
     assert (message.id, message.model, message.api, message.text) == ("chat_1", "m-1", "openai-chat", "a")
-
-
-@pytest.mark.parametrize(
-    ("payload", "kind"),
-    [
-        ({"error": {"message": "m", "type": "invalid_request_error", "code": "invalid_api_key"}}, CredentialRejected),
-        ({"error": {"message": "m", "code": 502}, "choices": [{"finish_reason": "error"}]}, ProviderUnavailable),
-        ({"error": {"message": "m", "code": "context_length_exceeded"}, "choices": []}, RequestRejected),
-        ({"error": "m"}, ProviderError),
-        ({"choices": [], "error_code": 400, "error_message": "m"}, RequestRejected),
-        (chunk({}, "insufficient_system_resource"), ProviderUnavailable),
-        ({"choices": [{"finish_reason": "error"}, {"delta": {"content": "more"}}]}, ProviderUnavailable),
-        ({"choices": [{"error": {"code": 401, "message": "m"}, "finish_reason": "error"}]}, CredentialRejected),
-    ],
-)
-def test_an_error_has_a_typed_cause(payload: Payload, kind: type[ProviderError]) -> None:
-    end = failed(events_of(say("Hello"), payload, say("more"), END))
-    assert isinstance(end.cause, ProviderError)
-    assert (type(end.cause), end.cause.status, end.error.content) == (kind, 200, (Text("Hello"),))
 
 
 def test_an_error_keeps_what_waited_for_its_end() -> None:

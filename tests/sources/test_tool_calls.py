@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from rxauth.errors import ProtocolError
 from rxauth.events import ToolCall, ToolCallEnd, to_json
 from rxauth.sources._reader import Reader
-from rxauth.testing._shapes import Numbering, numbered
 from tests.sources.streams import ANTHROPIC, OPENAI, check_grammar, done, failed, read, sse
 
 HEAD, TAIL = '{"city"', ':"Paris"}'
@@ -67,16 +66,6 @@ def calls_of(reader: type[Reader], body: bytes) -> Calls:
     return [(call.name, call.arguments_json) for call in calls]
 
 
-@pytest.mark.parametrize("numbering", [None, *(each for each in get_args(Numbering) if each != "no names")])
-def test_an_openai_numbering_keeps_two_calls(numbering: Numbering | None) -> None:
-    second = 5 if numbering == "one id" else 1  # the first has several indexes
-    pieces = [
-        *numbered(0, "a", "f", ["", HEAD, TAIL], numbering),
-        *numbered(second, "b", "f", [HEAD, ':"Rome"}', ""], numbering),
-    ]
-    assert calls_of(OPENAI, openai(pieces)) == [("f", PARIS), ("f", ROME)]
-
-
 # fmt: off
 N = None
 
@@ -85,6 +74,8 @@ N = None
     pytest.param([(0, "a", "f", PARIS), (0, "b", "f", ROME)], [("f", PARIS), ("f", ROME)], id="index 0 for all, whole"),
     pytest.param([(0, "a", "f", '{"ci'), (0, "b", "g", ROME), (0, N, N, "")], [("f", '{"ci'), ("g", ROME)],
                  id="index 0 for all, another name"),
+    pytest.param([(0, "a", "f", HEAD), (0, "b", "f", TAIL), (0, "c", "f", "")], [("f", PARIS)],
+                 id="a new id in every piece, the last one empty"),
     pytest.param([(N, "a", "f", PARIS), (N, "b", "f", HEAD), (N, "a", N, ""), (N, "b", N, TAIL)],
                  [("f", PARIS), ("f", PARIS)], id="no index, in turns by id"),
     pytest.param([(N, N, "f", HEAD), (N, N, "f", TAIL), (N, N, "g", ROME)], [("f", PARIS), ("g", ROME)],
