@@ -47,6 +47,7 @@ OnRetry: TypeAlias = Callable[[int, float, BaseException | None], None]
 _Step: TypeAlias = float | tuple[Any, Exception | None] | None
 """`None`: make a try. A number: wait for so many seconds. A pair: the end, a result or the last exception."""
 
+_TRIES = 3
 _LONGEST_WAIT = 60.0  # seconds: a user in front of an empty screen waits no longer
 
 _random = wait_random_exponential(multiplier=0.5, max=8)
@@ -65,7 +66,7 @@ wait_as_told_or_random = wait_as_asked_or_random  # an alias: its former name
 def default_retrying() -> Retrying:
     """Return the default policy: three tries of transient exceptions; the last one is raised as it is."""
     return Retrying(
-        stop=stop_after_attempt(3),
+        stop=stop_after_attempt(_TRIES),
         wait=wait_as_asked_or_random,
         retry=retry_if_exception(is_transient),
         reraise=True,
@@ -77,7 +78,7 @@ def three_tries() -> Retrying:
     """Return a policy of three tries for every exception; a wait of more than a minute ends them."""
     return default_retrying().copy(
         retry=retry_always,
-        stop=lambda state: stop_after_attempt(3)(state) or state.upcoming_sleep > _LONGEST_WAIT,
+        stop=lambda state: stop_after_attempt(_TRIES)(state) or state.upcoming_sleep > _LONGEST_WAIT,
     )
 
 
@@ -267,22 +268,22 @@ class Driver(abc.DisposableBase):
     def _start_try(self) -> bool:
         self._start_or_end = threading.Lock()
         self._work.start_try(self)
-        return not self._comes_first()
+        return not self._is_first_of_two()
 
-    def _comes_first(self) -> bool:
+    def _is_first_of_two(self) -> bool:
         # A try may end inside the call that starts it, or on another thread during that call: the second goes on.
         return self._start_or_end.acquire(blocking=False)
 
     def succeeded(self, result: Any) -> None:
         """End a try."""
         self._tries.succeeded(result)
-        if not self._comes_first():
+        if not self._is_first_of_two():
             self.run()
 
     def failed(self, error: Exception) -> None:
         """End a try."""
         self._tries.failed(error)
-        if not self._comes_first():
+        if not self._is_first_of_two():
             self.run()
 
     def _wait(self, seconds: float) -> bool:

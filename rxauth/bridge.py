@@ -140,8 +140,8 @@ class _Production(abc.DisposableBase, Generic[E]):
     def _end(self, notify: Callable[..., None], *error: Exception) -> None:
         try:
             notify(*error)
-        except Exception as error:
-            self._report("A consumer of a stream failed", error)
+        except Exception as raised:
+            self._report("A consumer of a stream failed", raised)
 
     def _report(self, message: str, error: Exception) -> None:
         # No "task" here: Python 3.12 would enter the task's context for the handler, and it is entered already.

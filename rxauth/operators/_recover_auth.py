@@ -71,10 +71,10 @@ def recover_auth(
     )
     holding = HoldingOptions(is_prelude, is_error, max_held)
     flush = Flush(discard_on_error, error_event)
-    return operator_of(lambda observer: _FirstAttempt(observer, holding, flush, policy=policy, is_error=is_error))
+    return operator_of(lambda observer: _Recovering(observer, holding, flush, policy=policy, is_error=is_error))
 
 
-class _SecondAttempt(Holding[E]):
+class _HoldAndFlush(Holding[E]):
     """Hold the prelude, and flush it at the end: a buffer and a flush in one."""
 
     def __init__(self, observer: abc.ObserverBase[E], holding: HoldingOptions[E], flush: Flush[E]) -> None:
@@ -96,9 +96,9 @@ class _SecondAttempt(Holding[E]):
         self.flush.finish(self.observer, unwrapped(error))
 
 
-class _FirstAttempt(FirstAttempt[E], _SecondAttempt[E]):
-    def second(self) -> _SecondAttempt[E]:
-        return _SecondAttempt(self.observer, self.options, self.flush)
+class _Recovering(FirstAttempt[E], _HoldAndFlush[E]):
+    def second(self) -> _HoldAndFlush[E]:
+        return _HoldAndFlush(self.observer, self.options, self.flush)
 
     def give_up(self, failure: Any) -> None:
         give_up = super().give_up

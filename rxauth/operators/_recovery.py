@@ -270,7 +270,10 @@ def _attach(error: Exception, failure: Any) -> None:
 
 
 def _leads_to(error: BaseException, target: BaseException) -> bool:
-    """Return whether `target` is among the causes of `error`: as its own cause it would be a cycle."""
+    """Return whether `target` is among the causes of `error`, where it must not be again: that would be a cycle.
+
+    As the mere context of a cause it is removed, so that it can be the other's cause.
+    """
     seen: set[int] = set()
     left: list[BaseException | None] = [error]
     while left:

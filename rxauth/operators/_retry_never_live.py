@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
-from rxauth.errors import NeverLiveError
+from rxauth.errors import NeverLiveError, field
 from rxauth.failures import Judge, is_transient, judge_known, name_of, status_of
 from rxauth.operators._attempt import Attempt, operator_of
 from rxauth.recovery import RetryScheduled, notify
@@ -187,5 +187,5 @@ class _Attempt(Attempt[E]):
 def _exception_of(error: NeverLiveError) -> Exception:
     """Return the exception that a policy judges: the provider's, where there is one."""
     failure: Any = error.failure
-    cause = failure if isinstance(failure, BaseException) else getattr(failure, "cause", None)
+    cause = failure if isinstance(failure, BaseException) else field(failure, "cause")
     return cause if isinstance(cause, Exception) else error

@@ -37,7 +37,8 @@ def retry_on_first_auth_error(
     The failure may be an exception, the failure of a `NeverLiveError`, or, without a buffer in front, an error event
     that is the first element. The outcome of the second subscription is final: there is never a third, and never a
     second refresh. After the first delivered event nothing is tried again, so content is never duplicated. If the
-    refresh fails, or returns no credential, the stream ends with the original failure, the same object.
+    refresh fails, or returns no credential, the stream ends with the original failure, the same object; the exception
+    of the refresh becomes its cause, or a note.
 
     The source must be cold (`rx.defer`, rxauth's own): a hot one only repeats its failure.
 
@@ -51,10 +52,11 @@ def retry_on_first_auth_error(
         retrying: a `tenacity.Retrying`: when to try the refresh again. It waits on the scheduler given to `subscribe`,
             else on the running loop, else on a timer thread. By default three tries of transient exceptions (see
             `rxauth.failures.is_transient`), waiting for the exception's `retry_after`, else for random seconds up to 8.
-        timeout: seconds for the whole recovery, waits included; `None` for no bound. A plain function that blocks
-            cannot be interrupted.
+        timeout: seconds for the whole recovery, waits included; `None` for no bound. `OAuthCredentials` takes up to 45.
+            A plain function that blocks cannot be interrupted.
         on_recovery: a function or an Observer, whose `on_next` is used; receives the events of `rxauth.recovery`. If
-            the first auth failure comes after a delivered event, it receives `AuthFailedAfterLive`.
+            the first auth failure comes after a delivered event, it receives `AuthFailedAfterLive` (for an error event
+            only if no more than 64 events were delivered before it).
 
     Returns:
         An operator. After dispose it starts no try; a try under way runs to its end, because a token request that is

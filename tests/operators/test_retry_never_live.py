@@ -123,8 +123,10 @@ class TestThePolicy:
 
         policy = tenacity.Retrying(stop=tenacity.stop_after_attempt(3), retry=tenacity.retry_if_exception(judge))
         other = ValueError("no")
+        foreign = {"type": "error", "cause": unavailable}
         retried(Row("x", "#", "a|", error=other), policy, when=lambda _: True)
-        assert judged == [unavailable, other]
+        retried(Row("x", "a|", events={"x": foreign}), policy, when=lambda _: True)
+        assert judged == [unavailable, other, unavailable]
 
     def test_may_say_no_to_what_when_agrees_to(self) -> None:
         policy = tenacity.Retrying(retry=tenacity.retry_if_exception_type(TimeoutError))
