@@ -18,7 +18,6 @@ import pytest
 
 import rxauth.credentials
 from rxauth.credentials import Credential, CredentialSource, MemoryStore, StaticCredentials
-from rxauth.credentials._credential import unix_seconds
 from rxauth.errors import CredentialRejected
 from tests.credentials.tracebacks import with_variables
 
@@ -123,12 +122,6 @@ def test_nonsense_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError) as caught:
         Credential(**arguments)
     assert "self = Credential()" in with_variables(caught.value)
-
-
-@pytest.mark.parametrize("unit", [1, 1e3, 1e6, 1e9], ids=["s", "ms", "us", "ns"])
-def test_an_expiry_is_read_in_any_unit(unit: float) -> None:
-    assert unix_seconds(1_700_000_000 * unit) == pytest.approx(1_700_000_000)
-    assert [unix_seconds(odd) for odd in (0, -5, 1e11, float("inf"))] == [0, -5, 1e11, float("inf")]
 
 
 async def test_a_chosen_key_is_never_replaced() -> None:

@@ -70,6 +70,9 @@ async def test_delete_removes_its_login_alone(kind: Kind, tmp_path: Path) -> Non
     [
         pytest.param("1700000000.5", 1_700_000_000.5, id="seconds"),
         pytest.param("1700000000500", 1_700_000_000.5, id="milliseconds"),
+        pytest.param("1700000000500000", 1_700_000_000.5, id="microseconds"),
+        pytest.param("1700000000500000000", 1_700_000_000.5, id="nanoseconds"),
+        pytest.param("100000000000", 1e11, id="the year 5138"),
         pytest.param('"1700000000.5"', 1_700_000_000.5, id="text"),
         *((odd, None) for odd in ("1e400", "1" + "0" * 400, "true", '"soon"', "null", "[]")),
     ],

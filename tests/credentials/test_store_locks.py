@@ -7,12 +7,12 @@ import fcntl
 import os
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rxauth.credentials import KimiCodeStore
 from rxauth.errors import StoreError
+from tests.credentials.faulty_files import FaultyFiles
 from tests.credentials.kinds import KIMI_CLI, KIMI_CODE, KINDS, NEW, OWN, PI, Kind, Waits, count, counted, no_time
 
 
@@ -34,10 +34,7 @@ async def test_a_lost_lock_lets_nothing_be_saved(kind: Kind, again: bool, tmp_pa
 
 
 async def test_a_lock_lost_during_the_write_replaces_nothing(kind: Kind, tmp_path: Path) -> None:
-    class Robbed:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(os, name)
-
+    class Robbed(FaultyFiles):
         def ftruncate(self, fd: int, length: int) -> None:
             os.ftruncate(fd, length)
             lock.rmdir() if lock.is_dir() else lock.unlink()
