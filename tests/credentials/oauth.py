@@ -12,8 +12,6 @@ from rxauth.credentials._single_flight import flights
 from rxauth.errors import CredentialRejected
 from tests.credentials.token_server import TokenServer
 
-__all__ = ["OLDER", "Faulty", "Time", "background", "rejected", "renewed", "settled", "source"]
-
 OLDER = Credential("older-access")
 
 
@@ -73,6 +71,26 @@ class Faulty(MemoryStore):
             await asyncio.Event().wait()
         elif name in self.fails and self.error is not None:
             raise self.error
+
+
+class Forgetful(MemoryStore):
+    """A store that keeps no time to retry at."""
+
+    save_retry_at = load_retry_at = None  # type: ignore[assignment]
+
+
+class LateLock(MemoryStore):
+    """A store whose lock is had after some seconds."""
+
+    def __init__(self, credential: Credential, now: Time, seconds: float) -> None:
+        super().__init__(credential)
+        self.now, self.seconds = now, seconds
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        self.now.pass_by(self.seconds)
+        async with super().locked():
+            yield
 
 
 def source(server: TokenServer, store: Any, now: Time | None = None, **options: Any) -> OAuthCredentials:

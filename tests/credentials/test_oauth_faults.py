@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from rxauth.credentials import Credential, FileStore, MemoryStore
+from rxauth.credentials import Credential, FileStore
 from rxauth.credentials._single_flight import Interrupted, flights
 from rxauth.errors import StoreError
 from tests.credentials.faulty_files import FaultyFiles
@@ -50,10 +50,7 @@ class Steps:
 
 
 @pytest.mark.parametrize("trouble", [False, True], ids=["", "a lock that is taken, and a server that is busy"])
-@pytest.mark.parametrize("kind", ["file", "memory"])
-async def test_the_end_of_the_program_loses_no_token(
-    server: TokenServer, tmp_path: Path, kind: str, trouble: bool
-) -> None:
+async def test_the_end_of_the_program_loses_no_token(server: TokenServer, tmp_path: Path, trouble: bool) -> None:
     """At each wait of a refresh: all work is cancelled, except between a request and its stored answer."""
     path = tmp_path / "auth.json"
     other = FileLock(f"{path}.lock", thread_local=False)
@@ -72,7 +69,7 @@ async def test_the_end_of_the_program_loses_no_token(
         options["sleep"] = sleep
     for at in range(1000):
         looks = 0
-        store = MemoryStore() if kind == "memory" else FileStore(path, "key", **options)
+        store = FileStore(path, "key", **options)
         await store.save(old := server.credential())
         server.answers[:] = [{"status": 503}, {"body": b"<html>"}] if trouble else []
         ours = source(server, store, **options)
@@ -95,7 +92,7 @@ async def test_the_end_of_the_program_loses_no_token(
         if steps.taken <= at:
             break
     assert finished >= 2, "the waits of the exchange itself"
-    assert broken_off >= (10 if trouble and kind == "file" else 0)
+    assert broken_off >= (10 if trouble else 0)
     assert server.reused == []
 
 

@@ -1,8 +1,17 @@
-"""Real processes that share a login: how many requests they make, and what is left when one ends."""
+"""Real processes that share a login: how many requests they make, and what is left when one ends.
+
+Run as a program, it is such a process:
+
+python -m tests.credentials.test_oauth_processes URL FILE together    some refresh the stored credential at one time
+python -m tests.credentials.test_oauth_processes URL FILE linked      the same, for a login in three files beside it
+python -m tests.credentials.test_oauth_processes URL FILE leave       ends at the next line on stdin, while it refreshes
+python -m tests.credentials.test_oauth_processes URL FILE patient     refreshes once for each line on stdin
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -10,22 +19,32 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rxauth.credentials import Credential, FileStore
-from tests.credentials import refreshing
-from tests.credentials.kinds import is_free
+from rxauth.credentials import Credential, FileStore, LinkedStore, OAuthCredentials
+from rxauth.errors import CredentialError
+from tests.credentials.kinds import KIMI_CODE, OWN, PI, is_free
+from tests.credentials.oauth import rejected
 from tests.credentials.token_server import TokenServer
 
 pytestmark = pytest.mark.slow
 
 
+PROCESSES = 6
+
+
+def copies(directory: Path) -> list[Any]:
+    """Three stores that share a login."""
+    return [kind.store(directory / kind.name) for kind in (OWN, PI, KIMI_CODE)]
+
+
 class Process:
-    """A process that runs `refreshing`, in the role `what`."""
+    """A process that runs this file, in the role `what`."""
 
     def __init__(self, url: str, path: Path, what: str) -> None:
-        command = [sys.executable, "-m", refreshing.__name__, url, str(path), what]
+        command = [sys.executable, "-m", __name__, url, str(path), what]
         self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
     def tell(self) -> None:
@@ -81,14 +100,14 @@ def test_processes_with_one_401_make_one_request(
 ) -> None:
     """None waits for another in a circle."""
     old = Credential("access-1", "refresh-1", time.time() + 600, extra={"token_url": server.url})
-    stores = refreshing.copies(tmp_path) if what == "linked" else [store]
+    stores = copies(tmp_path) if what == "linked" else [store]
     for each in stores:
         asyncio.run(each.save(old))
     group = start(what)
-    assert {group.said() for _ in range(refreshing.PROCESSES)} == {"asking"}
-    for _ in range(refreshing.PROCESSES):
+    assert {group.said() for _ in range(PROCESSES)} == {"asking"}
+    for _ in range(PROCESSES):
         group.tell()
-    assert {group.said() for _ in range(refreshing.PROCESSES)} == {"access-2"}
+    assert {group.said() for _ in range(PROCESSES)} == {"access-2"}
     assert group.popen.wait(30) == 0
     assert (len(server.requests), server.reused) == (1, [])
     assert {stored(each) for each in stores} == {"refresh-2"}
@@ -163,3 +182,74 @@ def test_a_second_ctrl_c_waits_for_no_answer(store: FileStore, leaver: Process) 
         os.sched_yield()
     assert time.monotonic() - begin < 9
     assert asyncio.run(is_free(store))
+
+
+# The processes --------------------------------------------------------------------------------------------------------
+
+
+class StoreOnAThread(FileStore):
+    """Needs a thread in order to save, as a store on another machine does whose name must be resolved."""
+
+    async def save(self, credential: Credential) -> None:
+        await asyncio.to_thread(lambda: None)
+        await super().save(credential)
+
+
+def main(url: str, path: str, what: str) -> int:
+    def source(store: Any) -> OAuthCredentials:
+        return OAuthCredentials(store, token_url=url, client_id="app", lock_hold=0.02 if what == "patient" else 15.0)
+
+    if what == "leave":
+        return asyncio.run(leave(source(StoreOnAThread(path, "key"))))
+    if what == "patient":
+        for _ in sys.stdin:
+            asyncio.run(once(source(FileStore(path, "key"))))
+        return 0
+    orders = itertools.permutations(copies(Path(path).parent))
+    stores = [LinkedStore(order, token_url=url) if what == "linked" else FileStore(path, "key") for order in orders]
+    children = [fork(source(store)) for store in stores]
+    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+
+
+async def once(source: OAuthCredentials) -> None:
+    try:
+        new = await source.refresh(rejected(Credential("access-1")))
+        say(new.access_token if new is not None else "nothing new")
+    except CredentialError as error:
+        say(error)
+
+
+async def leave(source: OAuthCredentials) -> int:
+    """Return, or die of a signal, while a refresh is under way."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    stored = await source.current()
+    task = asyncio.create_task(source.refresh(rejected(stored)))
+    say("asking")
+    await asyncio.to_thread(sys.stdin.readline)
+    assert not task.done()
+    say("leaving")
+    return 0
+
+
+def fork(source: OAuthCredentials) -> int:
+    """Start a process that refreshes at the next line on stdin."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        say("asking")
+        os.read(0, len("go\n"))  # not through a buffer, which would take the others' lines too
+        asyncio.run(once(source))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def say(word: object) -> None:
+    # One write, so that processes do not interrupt each other.
+    os.write(1, f"{word}\n".encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ import tenacity
 
 from rxauth.credentials import Credential, MemoryStore
 from rxauth.errors import LoginRequired, RefreshFailed
-from tests.credentials.oauth import Time, rejected, renewed, source
+from tests.credentials.oauth import Forgetful, LateLock, Time, rejected, renewed, source
 from tests.credentials.token_server import TokenServer
 
 REGION = {"status": 403, "body": b'{"error": {"code": "unsupported_country_region_territory"}}'}
@@ -56,12 +54,6 @@ async def test_an_answer_is_asked_for_again_or_not(
     assert now.elapsed - begin <= 35
     now.pass_by(60)
     await renewed(ours, old)  # none of them is remembered longer
-
-
-class Forgetful(MemoryStore):
-    """A store that keeps no time to retry at."""
-
-    save_retry_at = load_retry_at = None  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("kind", [MemoryStore, Forgetful])
@@ -140,14 +132,7 @@ async def test_the_store_is_read_again_before_each_try(server: TokenServer, now:
 async def test_no_request_is_begun_at_the_end_of_the_time(
     server: TokenServer, now: Time, late: float, requests: int
 ) -> None:
-    class Late(MemoryStore):
-        @asynccontextmanager
-        async def locked(self) -> AsyncIterator[None]:
-            now.pass_by(late)
-            async with super().locked():
-                yield
-
-    ours = source(server, Late(old := server.credential()), now)
+    ours = source(server, LateLock(old := server.credential(), now, late), now)
     outcome = (await asyncio.gather(ours.refresh(rejected(old)), return_exceptions=True))[0]
     assert isinstance(outcome, Credential) if requests else "no time left" in str(outcome)
     assert len(server.requests) == requests

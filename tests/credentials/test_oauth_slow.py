@@ -26,17 +26,13 @@ from rxauth.credentials import (
 from rxauth.credentials._single_flight import flights
 from rxauth.errors import RefreshFailed
 from tests.credentials.kinds import is_free
-from tests.credentials.oauth import Time, rejected, renewed, settled, source
+from tests.credentials.oauth import Forgetful, LateLock, Time, rejected, renewed, settled, source
 from tests.credentials.token_server import TokenServer
 
 
-class NoMark(MemoryStore):
+class BadMark(MemoryStore):
     """A store that cannot tell other processes to wait."""
 
-    save_retry_at = None  # type: ignore[assignment]
-
-
-class BadMark(MemoryStore):
     async def save_retry_at(self, unix_seconds: float | None) -> None:
         raise OSError("disk full")
 
@@ -48,7 +44,7 @@ async def slow(server: TokenServer, store: CredentialStore, **options: Any) -> A
     ours = source(server, store, **{"lock_hold": 0.02} | options)
     asker = asyncio.create_task(ours.refresh(None))
     await asyncio.to_thread(server.asked.wait)
-    if not isinstance(store, NoMark | BadMark):
+    if not isinstance(store, Forgetful | BadMark):
         assert await is_free(store, within=10)
     yield asker
     server.gate.set()
@@ -88,7 +84,7 @@ async def test_a_slow_answer_frees_the_lock_for_others(server: TokenServer) -> N
     assert (await store.load_retry_at(), server.reused) == (None, [])
 
 
-@pytest.mark.parametrize("kind", [NoMark, BadMark])
+@pytest.mark.parametrize("kind", [Forgetful, BadMark])
 async def test_without_a_mark_the_lock_is_held_on(server: TokenServer, kind: type[MemoryStore]) -> None:
     """Another process would send the same refresh token."""
     store = kind(server.credential())
@@ -116,20 +112,13 @@ async def test_a_slow_answer_is_stored_in_every_linked_file(server: TokenServer,
 
 @pytest.mark.parametrize("waits", [False, True], ids=["and fails", "but waits for the lock, and adopts the answer"])
 async def test_another_process_does_not_send_the_token(server: TokenServer, now: Time, waits: bool) -> None:
-    class Busy(MemoryStore):
-        @asynccontextmanager
-        async def locked(self) -> AsyncIterator[None]:
-            now.pass_by(2 if waits else 0)
-            async with super().locked():
-                yield
-
     async def sleep(seconds: float) -> None:
         now.pass_by(seconds)
         server.gate.set()
         while await store.load() == old:
             await asyncio.sleep(0.001)
 
-    store = Busy(old := server.credential())
+    store = LateLock(old := server.credential(), now, 2 if waits else 0)
     async with slow(server, store) as asker:
         now.wall = await retry_at(store) - 100
         other = source(server, store, now, sleep=sleep)
@@ -188,11 +177,13 @@ async def test_an_answer_that_cannot_be_stored_is_kept(
     assert (ours.unsaved, server.reused) == (None, [])
 
 
+@pytest.mark.parametrize("refused", [False, True], ids=["and stores it", "and makes no other try"])
 async def test_the_end_of_the_program_waits_for_the_answer(
-    server: TokenServer, caplog: pytest.LogCaptureFixture
+    server: TokenServer, refused: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = MemoryStore(server.credential())
-    async with slow(server, store):
+    store = MemoryStore(old := server.credential())
+    server.answers += [{"status": 503}] * refused
+    async with slow(server, store) as asker:
         assert is_refreshing()
         assert not flights.close(within=0.01)
         assert "has not answered a refresh. If the next one fails, log in again." in caplog.text
@@ -201,4 +192,10 @@ async def test_the_end_of_the_program_waits_for_the_answer(
         server.gate.set()
         await asyncio.to_thread(ending.join)
         assert not is_refreshing()
-    assert getattr(await store.load(), "access_token", None) == "access-2"
+    assert finish_refreshes(), "there is nothing to wait for"
+    assert len(server.requests) == 1
+    if refused:
+        assert getattr(asker.exception(), "type", None) == "Interrupted"
+        assert await store.load() == old
+    else:
+        assert getattr(await store.load(), "access_token", None) == "access-2"

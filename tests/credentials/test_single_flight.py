@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from rxauth.credentials._single_flight import Interrupted, SingleFlight, flights
+from rxauth.credentials._single_flight import SingleFlight, flights
 
 
 class Work:
@@ -29,14 +29,6 @@ class Work:
         while not self.go.is_set():
             await asyncio.sleep(0.001)
         return self.runs
-
-
-def ended(flights: SingleFlight) -> bool:
-    """Wait for the thread, if there is one; whether it has ended."""
-    if flights._thread is not None:
-        flights._thread.join(10)
-        return not flights._thread.is_alive()
-    return True
 
 
 def test_other_keys_run_beside_it_on_the_same_thread() -> None:
@@ -65,7 +57,9 @@ def test_a_later_caller_gets_a_new_run() -> None:
     assert joined_the_old == [False]
     for number in range(20):
         flights.run(number, work).result(10)
-    assert ended(flights)
+    assert flights._thread is not None
+    flights._thread.join(10)
+    assert not flights._thread.is_alive()
     assert work.runs == 22
     while threading.active_count() > before:  # the thread that resolves names ends by itself
         os.sched_yield()
@@ -80,44 +74,6 @@ def test_the_work_has_no_callers_context() -> None:
         return variable.get()
 
     assert flights.run("key", look).result(10) == "the default"
-
-
-# The end of the program ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("goes_well", [True, False])
-def test_close_waits_for_unbroken_work(goes_well: bool) -> None:
-    """And cancels the rest, such as another try."""
-    flights, work = SingleFlight(), Work()
-    assert flights.close(), "there is nothing to wait for"
-    steps = []
-
-    async def spend_and_try_again() -> str:
-        try:
-            with flights.unbroken():
-                steps.append(await work())
-                if not goes_well:
-                    raise OSError
-        except OSError:
-            steps.append(await work())
-        finally:
-            steps.append(await asyncio.sleep(0, -1))  # the lock is released
-        return "done"
-
-    flight = flights.run("key", spend_and_try_again)
-    work.began.wait()
-    closing = threading.Thread(target=flights.close)
-    closing.start()
-    while True not in flights._unbroken.values():
-        os.sched_yield()
-    work.go.set()
-    closing.join(10)
-    assert steps == [1, -1]
-    if goes_well:
-        assert flight.result(0) == "done"
-    else:
-        assert isinstance(flight.exception(0), Interrupted)
-    assert not flights.unbreakable
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="warns of every fork beside a thread")
