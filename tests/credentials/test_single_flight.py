@@ -46,6 +46,7 @@ def test_other_keys_run_beside_it_on_the_same_thread() -> None:
 def test_a_later_caller_gets_a_new_run() -> None:
     """Also one that asks because of the outcome; and no thread is left."""
     flights, work = SingleFlight(), Work()
+    assert flights.close(), "there is nothing to wait for"
     before = threading.active_count()
     work.go.set()
     joined_the_old: list[bool] = []
@@ -74,6 +75,14 @@ def test_the_work_has_no_callers_context() -> None:
         return variable.get()
 
     assert flights.run("key", look).result(10) == "the default"
+
+
+async def test_a_failure_of_the_work_is_its_callers() -> None:
+    async def fails() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await SingleFlight().join("key", fails, within=60)
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="warns of every fork beside a thread")
