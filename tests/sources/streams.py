@@ -235,9 +235,13 @@ class Resolver(aiohttp.abc.AbstractResolver):
 
 
 @asynccontextmanager
-async def bare_server(reply: bytes) -> AsyncIterator[str]:
+async def bare_server(reply: bytes, heads: list[bytes] | None = None) -> AsyncIterator[str]:
+    """A server that answers every request with these bytes, and puts its head into `heads`; its URL."""
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        if heads is not None:
+            heads.append(head)
         writer.write(reply)
         await writer.drain()
         writer.close()

@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 import pytest
+from reactivex import operators as ops
 
 from rxauth.errors import RequestRejected, StreamCut
-from rxauth.events import Ping, TextDelta
+from rxauth.events import AssistantEvent, Ping, TextDelta
 from rxauth.sources import openai_chat
 from rxauth.sources._reader import Reader
 from rxauth.testing import FakeProvider, Gate, Reply
@@ -59,18 +60,13 @@ def test_an_answer_counts_under_any_label(reader: type[Reader], label: str) -> N
 async def test_a_mislabelled_stream_shows_its_text_as_it_comes(label: str) -> None:
     gate = Gate()
     reply = Reply(headers={"Content-Type": label}, body=[BEGINNING[ANTHROPIC], gate, ENDING[ANTHROPIC]])
-    async with FakeProvider(replies=[reply]) as fake:
-        shown, ended = (asyncio.get_running_loop().create_future() for _ in range(2))
 
-        def on_next(event: Any) -> None:
-            if isinstance(event, TextDelta):
-                shown.set_result(event.delta)
+    def go_on(event: AssistantEvent) -> None:
+        if isinstance(event, TextDelta):
+            gate.open()
 
-        messages(fake).subscribe(on_next, ended.set_exception, lambda: ended.set_result(None))
-        assert await shown == "Hello"
-        assert not ended.done()
-        gate.open()
-        await ended
+    async with FakeProvider(replies=[reply]) as fake, asyncio.timeout(5):
+        assert text_of(await collect(messages(fake).pipe(ops.do_action(go_on)))) == "Hello"
 
 
 @formats

@@ -22,7 +22,7 @@ from rxauth.errors import (
     RequestRejected,
     StreamCut,
 )
-from rxauth.events import AssistantEvent, Done, Error, Start, to_json
+from rxauth.events import AssistantEvent, Error, Start, to_json
 from rxauth.failures import is_auth_error
 from rxauth.sources import anthropic_messages
 from rxauth.testing import FakeProvider, Gate, Pause, Reply
@@ -210,29 +210,18 @@ async def test_an_error_whose_body_hangs_takes_seconds() -> None:
         assert loop.time() - before < 6
 
 
-@pytest.mark.parametrize("is_complete", [True, False])
-async def test_an_event_too_large_fails_what_is_not_complete(is_complete: bool) -> None:
-    body = ANSWER[: None if is_complete else -60] + b"data: " + b"x" * 5000
-    events = await answered(Reply(body=body), max_event_bytes=1000)
-    if is_complete:
-        assert type(events[-1]) is Done
-    else:
-        error = failed(events)
-        assert type(error.cause) is ProtocolError
-        assert "1000 bytes" in str(error.cause)
-        assert error.error.text == "Hello"
+async def test_an_event_too_large_fails_what_is_not_complete() -> None:
+    large = b"data: " + b"x" * 5000
+    done(await answered(Reply(body=ANSWER + large), max_event_bytes=1000))
+    error = failed(await answered(Reply(body=ANSWER[:-60] + large), max_event_bytes=1000))
+    assert (type(error.cause), error.error.text) == (ProtocolError, "Hello")
+    assert "1000 bytes" in str(error.cause)
 
 
 async def test_a_proxy_never_sees_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    heads = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heads.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
-        writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
-        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+    heads: list[bytes] = []
+    async with bare_server(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", heads) as proxy:
+        monkeypatch.setenv("https_proxy", proxy)
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
         cause = await failure_at("https://far.invalid")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 import weakref
 from typing import Any
 
@@ -90,16 +89,13 @@ async def test_dispose_closes_the_connection_at_once(after: Any, in_thread: bool
         assert fake.open_connections == 1
         seen = len(events)
         if in_thread:
-            thread = threading.Thread(target=subscription.dispose)
-            thread.start()
+            await asyncio.to_thread(subscription.dispose)
         else:
             subscription.dispose()
         await fake.until(lambda fake: fake.open_connections == 0)
         await fake.served()
         assert fake.requests[0].client_closed
         assert in_thread or len(events) == seen
-        if in_thread:
-            thread.join()
 
 
 async def test_dispose_while_connecting_leaves_no_task() -> None:

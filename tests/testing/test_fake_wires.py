@@ -107,8 +107,10 @@ async def test_a_request_gets_the_events_of_its_format(serve: Serve) -> None:
 
 
 async def test_without_stream_an_answer_is_one_object(serve: Serve) -> None:
-    client = await serve(answer=[ANSWER[0], *ANSWER[2:4]], replies=[None, None, Reply(error="overloaded_error")])
-    message = (await client.ask(payload={"model": "m"})).json
+    replies = [Reply(whole=True), None, None, Reply(error="overloaded_error")]
+    client = await serve(answer=[ANSWER[0], *ANSWER[2:4]], replies=replies)
+    whole, message = (await client.ask()).json, (await client.ask(payload={"model": "m"})).json
+    assert whole["content"] == message["content"]
     assert [block["type"] for block in message["content"]] == ["thinking", "text", "tool_use"]
     assert message["content"][2]["input"] == {"city": "Paris"}
     assert message["stop_reason"] == "tool_use"
