@@ -54,19 +54,28 @@ class BindMounted(FaultyFiles):
         replace(source, target)
 
 
-class ShortWrites:
-    """The module `os`, on a system that reads and writes one byte at a time."""
+class Full(FaultyFiles):
+    """A system on which nothing more can be written."""
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "pwrite":
-            return lambda fd, data, offset: os.pwrite(fd, bytes(data[:1]), offset)
-        if name == "read":
-            return lambda fd, length: os.read(fd, 1)
-        return getattr(os, name)
+    def __init__(self, code: int = errno.ENOSPC) -> None:
+        super().__init__(code=code)
+
+    def pwrite(self, fd: int, data: Any, offset: int) -> int:
+        raise OSError(self.code, os.strerror(self.code))
 
 
-class AnotherUser:
-    """The module `os`, for a user who does not own the files."""
+class ShortWrites(FaultyFiles):
+    """A system that reads and writes one byte at a time."""
 
-    def __getattr__(self, name: str) -> Any:
-        return (lambda: os.geteuid() + 1) if name == "geteuid" else getattr(os, name)
+    def pwrite(self, fd: int, data: Any, offset: int) -> int:
+        return os.pwrite(fd, bytes(data[:1]), offset)
+
+    def read(self, fd: int, length: int) -> bytes:
+        return os.read(fd, 1)
+
+
+class AnotherUser(FaultyFiles):
+    """A system on which the files belong to someone else."""
+
+    def geteuid(self) -> int:
+        return os.geteuid() + 1

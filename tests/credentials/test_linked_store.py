@@ -13,7 +13,7 @@ import pytest
 from rxauth.credentials import Credential, FileStore, LinkedStore, MemoryStore
 from rxauth.credentials._stores._other_program import Notes
 from rxauth.errors import LoginRequired, StoreError
-from tests.credentials.faulty_files import FaultyFiles
+from tests.credentials.faulty_files import FaultyFiles, Full
 from tests.credentials.kinds import KIMI_CODE, OWN, PI, Kind, is_free, no_time
 from tests.credentials.oauth import rejected, source
 from tests.credentials.token_server import TokenServer
@@ -189,10 +189,6 @@ def test_notes_of_old_logins_are_forgotten(rxauth_home: Path) -> None:
 
 
 async def test_one_file_that_can_be_written_is_enough(files: Files, caplog: pytest.LogCaptureFixture) -> None:
-    class Full(FaultyFiles):
-        def pwrite(self, fd: int, data: Any, offset: int) -> int:
-            raise OSError(28, "No space left on device")
-
     await files.put(pi=("p", "r", 9), kimi=("k", "r", 7))
     full = files.store(KIMI_CODE, files=Full())
     await files.linked(files.pi, full).check_can_save()

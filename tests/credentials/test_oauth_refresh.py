@@ -195,9 +195,9 @@ async def test_a_failure_is_shared_and_each_gets_a_copy(server: TokenServer, now
     ours = source(server, old := server.credential(), now)
     tasks = [asyncio.create_task(ours.refresh(rejected(old))) for _ in range(50)]
     await asyncio.to_thread(server.asked.wait)
-    tasks[49].cancel()  # alone
+    tasks[0].cancel()  # alone
     server.gate.set()
-    *failures, cancelled = await asyncio.gather(*tasks, return_exceptions=True)
+    cancelled, *failures = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(cancelled, asyncio.CancelledError)
     assert len(server.requests) == 3
     timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
@@ -264,6 +264,20 @@ async def test_a_refresh_that_had_not_begun_is_interrupted(server: TokenServer) 
         pytest.param({"timeout": True}, TypeError, id="a time that is a flag"),
         pytest.param({"retrying": tenacity.AsyncRetrying()}, TypeError, id="an asynchronous policy"),
         pytest.param({"retrying": 3}, TypeError, id="a number for a policy"),
+        pytest.param({"token_url": "http://example.com/token"}, ValueError, id="unencrypted"),
+        pytest.param({"token_url": "https://ann:secret@example.com/token"}, ValueError, id="a password in the address"),
+        pytest.param({"token_url": None}, ValueError, id="no address"),
+        pytest.param({"client_id": ""}, ValueError, id="no client"),
+        pytest.param({"client_secret": ""}, ValueError, id="an empty secret"),
+        pytest.param({"client_auth": "header"}, ValueError, id="unknown client_auth"),
+        pytest.param({"client_auth": "basic"}, ValueError, id="basic without a secret"),
+        pytest.param({"scope": ["read"]}, TypeError, id="scope as a list"),
+        pytest.param({"extra_params": {"n": 1}}, TypeError, id="a parameter that is no text"),
+        pytest.param({"extra_params": {"grant_type": "x"}}, ValueError, id="a parameter with an argument of its own"),
+        pytest.param({"headers": {"X-Device": "a\r\nX-Evil: 1"}}, ValueError, id="a header that is two"),
+        pytest.param({"headers": {"X-Device": 7}}, ValueError, id="a header that is no text"),
+        pytest.param({"body": "xml"}, ValueError, id="an unknown body"),
+        pytest.param({"session": 7}, TypeError, id="a number for a session"),
     ],
 )
 def test_nonsense_is_refused_at_construction(arguments: dict[str, Any], error: type[Exception]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from rxauth.credentials._stores._files import name_in_home
 from rxauth.errors import StoreError
-from tests.credentials.faulty_files import BindMounted, FaultyFiles
+from tests.credentials.faulty_files import BindMounted, FaultyFiles, Full
 from tests.credentials.kinds import KIMI_CODE, NEW, OLD, OWN, PI, Kind, no_time, tokens
 from tests.credentials.tracebacks import with_variables
 
@@ -119,13 +119,9 @@ async def test_the_newest_backup_counts(newest: int, tmp_path: Path, rxauth_home
     ids=lambda value: errno.errorcode[value] if isinstance(value, int) else "",
 )
 async def test_check_can_save_says_what_to_do(kind: Kind, code: int, sentence: str, tmp_path: Path) -> None:
-    class Full(FaultyFiles):
-        def pwrite(self, fd: int, data: Any, offset: int) -> int:
-            raise OSError(code, os.strerror(code))
-
     before = kind.write(tmp_path).read_bytes()
     with pytest.raises(StoreError, match=f"cannot be written: {sentence}"):
-        await kind.store(tmp_path, files=Full()).check_can_save()
+        await kind.store(tmp_path, files=Full(code)).check_can_save()
     assert kind.path(tmp_path).read_bytes() == before
     assert kind.names(tmp_path) == {kind.file}
 

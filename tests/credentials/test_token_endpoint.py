@@ -119,30 +119,6 @@ async def test_extra_params_that_fail_send_nothing(server: TokenServer, made: An
     assert "private-key" not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        pytest.param({"url": "http://example.com/token"}, ValueError, id="unencrypted"),
-        pytest.param({"url": "https://ann:secret@example.com/token"}, ValueError, id="a password in the address"),
-        pytest.param({"url": None}, ValueError, id="no address"),
-        pytest.param({"client_id": ""}, ValueError, id="no client"),
-        pytest.param({"client_secret": ""}, ValueError, id="an empty secret"),
-        pytest.param({"client_auth": "header"}, ValueError, id="unknown client_auth"),
-        pytest.param({"client_auth": "basic"}, ValueError, id="basic without a secret"),
-        pytest.param({"scope": ["read"]}, TypeError, id="scope as a list"),
-        pytest.param({"extra_params": {"n": 1}}, TypeError, id="a parameter that is no text"),
-        pytest.param({"extra_params": {"grant_type": "x"}}, ValueError, id="a parameter with an argument of its own"),
-        pytest.param({"headers": {"X-Device": "a\r\nX-Evil: 1"}}, ValueError, id="a header that is two"),
-        pytest.param({"headers": {"X-Device": 7}}, ValueError, id="a header that is no text"),
-        pytest.param({"body": "xml"}, ValueError, id="an unknown body"),
-        pytest.param({"session": 7}, TypeError, id="a number for a session"),
-    ],
-)
-def test_nonsense_is_refused_at_construction(arguments: dict[str, Any], error: type[Exception]) -> None:
-    with pytest.raises(error):
-        endpoint(arguments.pop("url", "https://example.com/token"), **arguments)
-
-
 # The credential in an answer -----------------------------------------------------------------------------------------
 
 
