@@ -5,7 +5,6 @@ Run as a program, it is such a process:
 python -m tests.credentials.test_oauth_processes URL FILE together    some refresh the stored credential at one time
 python -m tests.credentials.test_oauth_processes URL FILE linked      the same, for a login in three files beside it
 python -m tests.credentials.test_oauth_processes URL FILE leave       ends at the next line on stdin, while it refreshes
-python -m tests.credentials.test_oauth_processes URL FILE patient     refreshes once for each line on stdin
 """
 
 from __future__ import annotations
@@ -24,13 +23,11 @@ from typing import Any
 import pytest
 
 from rxauth.credentials import Credential, FileStore, LinkedStore, OAuthCredentials
-from rxauth.errors import CredentialError
 from tests.credentials.kinds import KIMI_CODE, OWN, PI, is_free
-from tests.credentials.oauth import rejected
+from tests.credentials.oauth import rejected, renewed
 from tests.credentials.token_server import TokenServer
 
 pytestmark = pytest.mark.slow
-
 
 PROCESSES = 6
 
@@ -113,26 +110,6 @@ def test_processes_with_one_401_make_one_request(
     assert {stored(each) for each in stores} == {"refresh-2"}
 
 
-def test_a_slow_answer_is_awaited_by_one_process(
-    server: TokenServer, store: FileStore, start: Callable[[str], Process]
-) -> None:
-    """The lock is free meanwhile, for other programs; another process of ours does not send the refresh token."""
-    server.gate.clear()
-    first, second = start("patient"), start("patient")
-    first.tell()
-    assert server.asked.wait(30)
-    while asyncio.run(store.load_retry_at()) is None:
-        os.sched_yield()
-    assert asyncio.run(is_free(store))
-    second.tell()
-    assert "has yet to answer another process" in second.said()
-    server.gate.set()
-    assert first.said() == "access-2"
-    second.tell()
-    assert second.said() == "access-2"
-    assert (len(server.requests), server.reused, stored(store)) == (1, [], "refresh-2")
-
-
 # The end of a process while an exchange is under way ------------------------------------------------------------------
 
 
@@ -155,21 +132,6 @@ def test_a_program_that_ends_stores_its_answer(
     server.gate.set()
     assert leaver.popen.wait(30) in codes
     assert stored(store) == "refresh-2"
-    assert asyncio.run(is_free(store))
-
-
-def test_a_program_that_ends_makes_no_other_try(
-    server: TokenServer, store: FileStore, start: Callable[[str], Process]
-) -> None:
-    server.answers.append({"status": 503, "headers": {"Retry-After": "20"}})
-    leaver = start("leave")
-    assert leaver.said() == "asking"
-    assert server.asked.wait(30)
-    begin = time.monotonic()
-    leaver.tell()
-    assert leaver.popen.wait(30) == 0
-    assert time.monotonic() - begin < 10
-    assert len(server.requests) == 1
     assert asyncio.run(is_free(store))
 
 
@@ -197,26 +159,14 @@ class StoreOnAThread(FileStore):
 
 def main(url: str, path: str, what: str) -> int:
     def source(store: Any) -> OAuthCredentials:
-        return OAuthCredentials(store, token_url=url, client_id="app", lock_hold=0.02 if what == "patient" else 15.0)
+        return OAuthCredentials(store, token_url=url, client_id="app")
 
     if what == "leave":
         return asyncio.run(leave(source(StoreOnAThread(path, "key"))))
-    if what == "patient":
-        for _ in sys.stdin:
-            asyncio.run(once(source(FileStore(path, "key"))))
-        return 0
     orders = itertools.permutations(copies(Path(path).parent))
     stores = [LinkedStore(order, token_url=url) if what == "linked" else FileStore(path, "key") for order in orders]
     children = [fork(source(store)) for store in stores]
     return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
-
-
-async def once(source: OAuthCredentials) -> None:
-    try:
-        new = await source.refresh(rejected(Credential("access-1")))
-        say(new.access_token if new is not None else "nothing new")
-    except CredentialError as error:
-        say(error)
 
 
 async def leave(source: OAuthCredentials) -> int:
@@ -240,13 +190,13 @@ def fork(source: OAuthCredentials) -> int:
     try:
         say("asking")
         os.read(0, len("go\n"))  # not through a buffer, which would take the others' lines too
-        asyncio.run(once(source))
+        say(asyncio.run(renewed(source, Credential("access-1"))).access_token)
         code = 0
     finally:
         os._exit(code)
 
 
-def say(word: object) -> None:
+def say(word: str) -> None:
     # One write, so that processes do not interrupt each other.
     os.write(1, f"{word}\n".encode())
 
