@@ -10,6 +10,7 @@ python -m tests.credentials.test_oauth_processes URL FILE leave       ends at th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import signal
@@ -37,21 +38,25 @@ def copies(directory: Path) -> list[Any]:
     return [kind.store(directory / kind.name) for kind in (OWN, PI, KIMI_CODE)]
 
 
-class Process:
+class Process(subprocess.Popen[str]):
     """A process that runs this file, in the role `what`."""
 
     def __init__(self, url: str, path: Path, what: str) -> None:
         command = [sys.executable, "-m", __name__, url, str(path), what]
-        self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        super().__init__(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self.communicate()
 
     def tell(self) -> None:
-        assert self.popen.stdin is not None
-        self.popen.stdin.write("go\n")
-        self.popen.stdin.flush()
+        assert self.stdin is not None
+        self.stdin.write("go\n")
+        self.stdin.flush()
 
     def said(self) -> str:
-        assert self.popen.stdout is not None
-        return self.popen.stdout.readline().strip()
+        assert self.stdout is not None
+        return self.stdout.readline().strip()
 
 
 @pytest.fixture
@@ -65,16 +70,8 @@ def store(server: TokenServer, tmp_path: Path) -> FileStore:
 @pytest.fixture
 def start(server: TokenServer, store: FileStore, tmp_path: Path) -> Iterator[Callable[[str], Process]]:
     """Starts processes, and ends them with the test."""
-    started: list[Process] = []
-
-    def start(what: str) -> Process:
-        started.append(Process(server.url, tmp_path / "auth.json", what))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.popen.kill()
-        each.popen.communicate()
+    with contextlib.ExitStack() as ended:
+        yield lambda what: ended.enter_context(Process(server.url, tmp_path / "auth.json", what))
 
 
 @pytest.fixture
@@ -105,7 +102,7 @@ def test_processes_with_one_401_make_one_request(
     for _ in range(PROCESSES):
         group.tell()
     assert {group.said() for _ in range(PROCESSES)} == {"access-2"}
-    assert group.popen.wait(30) == 0
+    assert group.wait(30) == 0
     assert (len(server.requests), server.reused) == (1, [])
     assert {stored(each) for each in stores} == {"refresh-2"}
 
@@ -125,22 +122,22 @@ def test_a_program_that_ends_stores_its_answer(
     server: TokenServer, store: FileStore, leaver: Process, end: signal.Signals | None, codes: set[int]
 ) -> None:
     if end is not None:
-        leaver.popen.send_signal(end)
+        leaver.send_signal(end)
     leaver.tell()
     with pytest.raises(subprocess.TimeoutExpired):
-        leaver.popen.wait(0.3)  # it waits for the answer
+        leaver.wait(0.3)  # it waits for the answer
     server.gate.set()
-    assert leaver.popen.wait(30) in codes
+    assert leaver.wait(30) in codes
     assert stored(store) == "refresh-2"
     assert asyncio.run(is_free(store))
 
 
 def test_a_second_ctrl_c_waits_for_no_answer(store: FileStore, leaver: Process) -> None:
     begin = time.monotonic()
-    leaver.popen.send_signal(signal.SIGINT)
+    leaver.send_signal(signal.SIGINT)
     leaver.tell()
-    while leaver.popen.poll() is None:
-        leaver.popen.send_signal(signal.SIGINT)
+    while leaver.poll() is None:
+        leaver.send_signal(signal.SIGINT)
         os.sched_yield()
     assert time.monotonic() - begin < 9
     assert asyncio.run(is_free(store))
