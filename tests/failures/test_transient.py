@@ -54,7 +54,7 @@ def of_type(word: str) -> dict[str, Any]:
         pytest.param(AccountChanged("another"), False, id="AccountChanged"),
         pytest.param(RefreshFailed("no", type="server_error", status=503), False, id="RefreshFailed, after its tries"),
         pytest.param(in_band(cause=LoginRequired("log in")), False, id="an event with LoginRequired"),
-        *(pytest.param(failure(status=code), False, id=repr(code)) for code in (400, 401, 499, 200, True, "503 x")),
+        *(pytest.param(failure(status=code), False, id=repr(code)) for code in (400, 403, 499, 200, True, "503 x")),
         pytest.param(None, False, id="a completion"),
         pytest.param(of_sdk(400, of_type("overloaded_error")), False, id="a status decides before a code"),
         pytest.param(of_sdk(429, of_type("insufficient_quota")), False, id="429 for a quota that is used up"),
