@@ -16,7 +16,7 @@ from rxauth.credentials import Credential, FileStore
 from rxauth.credentials._single_flight import Interrupted, flights
 from rxauth.errors import StoreError
 from tests.credentials.faulty_files import FaultyFiles
-from tests.credentials.kinds import KINDS, Kind
+from tests.credentials.kinds import Kind
 from tests.credentials.oauth import rejected, renewed, settled, source
 from tests.credentials.token_server import TokenServer
 
@@ -101,21 +101,19 @@ async def test_the_end_of_the_program_loses_no_token(server: TokenServer, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EIO], ids=errno.errorcode.get)
-@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
 async def test_a_failing_file_operation_loses_no_token(
     server: TokenServer, tmp_path: Path, kind: Kind, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each of them: before the request nothing is spent; after it the credential is used, and `unsaved` says so."""
     caplog.set_level(logging.ERROR, logger="rxauth")
-    environment: dict[str, Any] = {} if kind.name == "own" else {"environ": {"RXAUTH_HOME": str(tmp_path / "notes")}}
     outcomes = {"before the request": 0, "after it": 0, "no harm": 0}
     for number in range(1000):
         files = FaultyFiles(number, code)
         directory = tmp_path / str(number)
-        good = kind.store(directory, **environment)
+        good = kind.store(directory)
         await good.save(old := server.credential(extra={"token_url": server.url}))
         before = kind.path(directory).read_bytes()
-        ours = source(server, kind.store(directory, files=files, **environment))
+        ours = source(server, kind.store(directory, files=files))
         caplog.clear()
         outcome = (await asyncio.gather(ours.refresh(rejected(old)), return_exceptions=True))[0]
         if files.failed is None:
