@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 from argparse import Namespace
 from typing import Any
@@ -129,7 +130,7 @@ def test_kimis_headers_say_who_we_are(cli: CommandLine, fake: FakeProvider, kept
     assert set(first) == {f"x-msh-{each}" for each in names}
     assert (first["x-msh-platform"], first["x-msh-version"]) == ("rxauth", version)
     assert all(each and each.isascii() and each.isprintable() for each in first.values())
-    assert len(first["x-msh-device-id"]) <= 64
+    assert re.fullmatch("[0-9a-f]{32}", first["x-msh-device-id"])
     assert (first == second) == (kept is not None)
 
 
