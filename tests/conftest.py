@@ -8,12 +8,13 @@ Generated tests take the same cases every time. For new ones, as many as you lik
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -95,6 +96,15 @@ def pytest_make_collect_report(
             report.outcome = "skipped"
             report.longrepr = (str(collector.path), 1, f"Skipped: the package {missing[1]} is not installed")
     return report
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """Let no cycle be collected: what is gone in such a test was held by none."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

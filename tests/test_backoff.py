@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
@@ -99,31 +97,18 @@ async def run(coroutine: bool, policy: tenacity.Retrying, *outcomes: Any) -> Tri
 both = pytest.mark.parametrize("coroutine", [False, True], ids=["Driver", "call"])
 
 
-@contextmanager
-def without_collections() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 class TestTheDefaultWait:
-    @pytest.mark.parametrize(("asked", "expected"), [(7, 7.0), (0, 0.0), (2.5, 2.5), (-1, None), (True, None)])
-    def test_is_the_servers_if_it_asks_for_one(self, asked: Any, expected: float | None) -> None:
-        state = tenacity.RetryCallState(backoff.default_retrying(), None, (), {})
+    @pytest.mark.parametrize(("asked", "wait"), [(7, 7.0), (0, 0.0), (2.5, 2.5)])
+    def test_is_the_servers_if_it_asks_for_one(self, asked: float, wait: float) -> None:
         error = TransientError("busy", retry_after=asked)
-        state.set_exception((type(error), error, None))
-        wait = backoff.wait_as_asked_or_random(state)
-        assert wait == expected if expected is not None else 0 <= wait <= 0.5
+        assert drive(backoff.default_retrying(), error).retries == [(1, wait), (2, wait)]
 
-    @pytest.mark.parametrize(("number", "longest"), [(1, 0.5), (2, 1), (3, 2), (5, 8), (9, 8)])
-    def test_is_random_else_and_grows_to_eight_seconds(self, number: int, longest: float) -> None:
-        state = tenacity.RetryCallState(backoff.default_retrying(), None, (), {})
-        state.attempt_number = number
-        waits = [backoff.wait_as_asked_or_random(state) for _ in range(100)]
-        assert longest / 2 < max(waits) <= longest
+    @pytest.mark.parametrize("asked", [None, -1, True], ids=repr)
+    def test_is_random_else_and_grows_to_eight_seconds(self, asked: Any) -> None:
+        policy = backoff.default_retrying().copy(stop=tenacity.stop_after_attempt(7))
+        runs = [drive(policy, TransientError("busy", retry_after=asked)).retries for _ in range(100)]
+        for waits, longest in zip(zip(*runs, strict=True), (0.5, 1, 2, 4, 8, 8), strict=True):
+            assert longest / 2 < max(seconds for _, seconds in waits) <= longest
 
 
 class TestThePolicyDecides:
@@ -294,6 +279,7 @@ class Watched(OSError):
 class Value: ...
 
 
+@pytest.mark.usefixtures("no_collections")
 class TestNothingIsKept:
     """tenacity's frames hold its state, and its state the exception: a credential would live until a collection."""
 
@@ -318,14 +304,13 @@ class TestNothingIsKept:
                 return outcome
 
         work = Work()
-        with without_collections():
-            if coroutine:
-                await work.call(policy)
-            else:
-                work.drive(policy)
-            work.ended.clear()
-            await asyncio.sleep(0)
-            assert [each() for each in watched] == [None] * len(watched)
+        if coroutine:
+            await work.call(policy)
+        else:
+            work.drive(policy)
+        work.ended.clear()
+        await asyncio.sleep(0)
+        assert [each() for each in watched] == [None] * len(watched)
 
     async def test_by_a_wait_that_is_over(self) -> None:
         ended = asyncio.Event()
@@ -334,14 +319,13 @@ class TestNothingIsKept:
             def succeeded(self, result: Any) -> None:
                 ended.set()
 
-        with without_collections():
-            work = Work(OSError(), "done")
-            watched = weakref.ref(work)
-            scheduler = waiting.waiting_scheduler(None, asyncio.get_running_loop())
-            work.drive(tenacity.Retrying(wait=tenacity.wait_fixed(1e-3)), scheduler)
-            del work
-            await ended.wait()
-            assert watched() is None
+        work = Work(OSError(), "done")
+        watched = weakref.ref(work)
+        scheduler = waiting.waiting_scheduler(None, asyncio.get_running_loop())
+        work.drive(tenacity.Retrying(wait=tenacity.wait_fixed(1e-3)), scheduler)
+        del work
+        await ended.wait()
+        assert watched() is None
 
     @both
     async def test_of_tenacity_in_the_traceback(self, coroutine: bool) -> None:

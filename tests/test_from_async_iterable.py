@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,6 +18,8 @@ from reactivex import operators as ops
 from rxauth import bridge, from_async_iterable, to_async_iterable
 
 from .async_sources import Managed, Source, collect, reports_of_the_loop, until
+
+needs_eager_tasks = pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 has eager tasks")
 
 
 async def failing() -> AsyncIterator[int]:
@@ -109,7 +112,10 @@ class TestFromAsyncIterable:
 class TestAnIterableThatNeverWaits:
     """A cached answer, a generator over a list: nothing but the bridge gives the loop a turn."""
 
-    async def test_take_asks_for_no_element_too_many(self) -> None:
+    @pytest.mark.parametrize("eager", [False, pytest.param(True, marks=needs_eager_tasks)], ids=["", "an eager task"])
+    async def test_take_asks_for_no_element_too_many(self, eager: bool) -> None:
+        if eager:
+            asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009
         source = Source(1000)
         assert await collect(from_async_iterable(lambda: source).pipe(ops.take(2))) == [0, 1]
         await source.closed.wait()
@@ -140,13 +146,6 @@ class TestAnIterableThatNeverWaits:
         subscription = from_async_iterable(numbers).subscribe(consumer)
         await until(lambda: len(asyncio.all_tasks()) == 1)
         assert asked == list(range(6))
-
-    @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 has eager tasks")
-    async def test_an_eager_task_asks_for_no_element_too_many(self) -> None:
-        asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009
-        source = Source(1000)
-        assert await collect(from_async_iterable(lambda: source).pipe(ops.take(2))) == [0, 1]
-        assert source.asked == 2
 
 
 class TestFromProducer:

@@ -158,6 +158,7 @@ class TestToAsyncIterable:
         await elements.aclose()
         assert watched() is None
 
+    @pytest.mark.usefixtures("no_collections")
     @pytest.mark.parametrize("how", ["raised by the iteration", "on the error channel"])
     async def test_holds_no_exception_that_ended_it(self, how: str) -> None:
         class Watched(Exception):
@@ -179,15 +180,10 @@ class TestToAsyncIterable:
             return Disposable()
 
         source: Observable[int] = from_async_iterable(failing) if how.startswith("raised") else Observable(throwing)
-        gc.collect()
-        gc.disable()
-        try:
-            with contextlib.suppress(Watched):
-                await collect(source)
-            await asyncio.sleep(0)
-            assert watched[0]() is None
-        finally:
-            gc.enable()
+        with contextlib.suppress(Watched):
+            await collect(source)
+        await asyncio.sleep(0)
+        assert watched[0]() is None
 
 
 class TestMaxBuffered:

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import reactivex as rx
-from reactivex.subject import Subject
 
 from rxauth import NeverLiveError, buffer_until_live, flush_on_complete_or_error
 from rxauth.testing import marbles
@@ -51,13 +50,11 @@ def test_an_error_event_that_raises_fails_the_stream(source: str) -> None:
     ids=["a completion", "an event", "an exception"],
 )
 def test_held_events_are_dropped_after_a_delivery(failure: Any, rest: list[str]) -> None:
-    source: Subject[Any] = Subject()
     seen: list[str] = []
-    source.pipe(flush_on_complete_or_error()).subscribe(
+    stream = rx.concat(rx.of("shown"), rx.throw(NeverLiveError(("held",), failure)))
+    stream.pipe(flush_on_complete_or_error()).subscribe(
         seen.append, lambda error: seen.append(str(error)), lambda: seen.append("|")
     )
-    source.on_next("shown")
-    source.on_error(NeverLiveError(("held",), failure))
     assert seen == ["shown", *rest]
 
 

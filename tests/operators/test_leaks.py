@@ -12,8 +12,6 @@ import os
 import threading
 import tracemalloc
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -78,18 +76,6 @@ class Rejecting(Observable[Any]):
         return sum(each() is not None for each in self.watched)
 
 
-@contextmanager
-def without_collections() -> Iterator[None]:
-    """A failure that is gone in here has gone by itself: nothing held it in a cycle."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.collect()
-
-
 def join_timers(before: set[threading.Thread]) -> None:
     for thread in set(threading.enumerate()) - before:
         thread.join(30)
@@ -102,14 +88,14 @@ def ignore(*_: Any) -> None: ...
 both_kinds = pytest.mark.parametrize("kind", ["in-band", "thrown"])
 
 
+@pytest.mark.usefixtures("no_collections")
 @both_kinds
 @pytest.mark.parametrize("refresh", [*REFRESHES][:3])
 def test_no_cycle_holds_the_failure_and_its_credential(kind: str, refresh: str) -> None:
     rejecting, before = Rejecting(kind), set(threading.enumerate())
-    with without_collections():
-        rejecting.pipe(recover_auth(REFRESHES[refresh])).subscribe(ignore, ignore)
-        join_timers(before)
-        assert rejecting.alive() == 0
+    rejecting.pipe(recover_auth(REFRESHES[refresh])).subscribe(ignore, ignore)
+    join_timers(before)
+    assert rejecting.alive() == 0
 
 
 @both_kinds
@@ -122,6 +108,7 @@ def test_a_refresh_that_raises_and_its_failure_are_collected(kind: str) -> None:
     assert rejecting.alive() == 0
 
 
+@pytest.mark.usefixtures("no_collections")
 @both_kinds
 @pytest.mark.parametrize("end", ["refreshed", "none", "timed out", "disposed in a wait", "disposed in a try"])
 @pytest.mark.looptime
@@ -139,20 +126,19 @@ async def test_a_loop_keeps_no_task_no_timer_and_no_cycle(kind: str, end: str) -
         await asyncio.sleep(1)
         return "fresh" if end == "refreshed" else None
 
-    with without_collections():
-        subscription = rejecting.pipe(recover_auth(refresh, retrying=policy, timeout=3000)).subscribe(
-            ignore, lambda _: over.set(), over.set
-        )
-        if end.startswith("disposed"):
-            await started.wait()
-            await asyncio.sleep(5)
-            subscription.dispose()
-        else:
-            await over.wait()
-        go.set()
-        await asyncio.sleep(2)
-        del subscription
-        assert rejecting.alive() == 0
+    subscription = rejecting.pipe(recover_auth(refresh, retrying=policy, timeout=3000)).subscribe(
+        ignore, lambda _: over.set(), over.set
+    )
+    if end.startswith("disposed"):
+        await started.wait()
+        await asyncio.sleep(5)
+        subscription.dispose()
+    else:
+        await over.wait()
+    go.set()
+    await asyncio.sleep(2)
+    del subscription
+    assert rejecting.alive() == 0
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -165,16 +151,16 @@ def test_a_refresh_that_ends_at_once_starts_no_timer(refresh: str) -> None:
     Rejecting("in-band").pipe(recover_auth(REFRESHES[refresh])).subscribe(scheduler=Timerless())
 
 
+@pytest.mark.usefixtures("no_collections")
 def test_no_timer_thread_outlives_a_dispose() -> None:
     before = set(threading.enumerate())
     policy = tenacity.Retrying(wait=tenacity.wait_fixed(3600))
     operator: Any = recover_auth(raises, retrying=policy, timeout=7200)
-    with without_collections():
-        subscription = Rejecting("in-band").pipe(operator).subscribe()
-        assert set(threading.enumerate()) - before
-        subscription.dispose()
-        del subscription
-        join_timers(before)
+    subscription = Rejecting("in-band").pipe(operator).subscribe()
+    assert set(threading.enumerate()) - before
+    subscription.dispose()
+    del subscription
+    join_timers(before)
 
 
 def test_memory_is_flat_over_many_streams(caplog: pytest.LogCaptureFixture) -> None:

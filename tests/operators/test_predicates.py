@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import reactivex as rx
+from reactivex import operators as ops
 
-from rxauth import recover_auth
-from rxauth.operators._predicates import is_error_event, is_opener, label_of
+from rxauth import buffer_until_live, recover_auth
+from rxauth.testing import marbles
 
 
 def agents(kind: str) -> SimpleNamespace:
@@ -37,7 +38,6 @@ OPENERS = [
 ]
 OTHERS = [
     {"type": "text_delta"},
-    {"type": "error"},
     SimpleNamespace(type="response.output_text.delta"),
     SimpleNamespace(type="run_item_stream_event"),
     agents("response.output_text.delta"),
@@ -51,7 +51,7 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize("event", OPENERS, ids=label_of)
+@pytest.mark.parametrize("event", OPENERS, ids=repr)
 def test_an_opener_is_held_and_shown_once(event: Any) -> None:
     attempts = [[event, {"type": "error", "status": 401}], [event, {"type": "text_delta"}]]
     seen: list[Any] = []
@@ -61,9 +61,10 @@ def test_an_opener_is_held_and_shown_once(event: Any) -> None:
 
 
 @pytest.mark.parametrize("event", OTHERS, ids=repr)
-def test_any_other_event_is_live_or_an_error(event: Any) -> None:
-    assert not is_opener(event)
-    assert is_error_event(event) is (event == {"type": "error"})
+def test_any_other_event_is_live(event: Any) -> None:
+    seen: list[Any] = []
+    rx.of(event).pipe(ops.concat(rx.never()), buffer_until_live()).subscribe(seen.append)
+    assert seen == [event]
 
 
 @pytest.mark.parametrize(
@@ -76,5 +77,8 @@ def test_any_other_event_is_live_or_an_error(event: Any) -> None:
         ({"type": "a text " * 99}, "dict"),
     ],
 )
-def test_an_event_is_named_by_type_event_or_class(event: Any, name: str) -> None:
-    assert label_of(event) == name
+def test_the_live_event_is_named_by_type_event_or_class(event: Any, name: str) -> None:
+    reported: list[Any] = []
+    recovered = recover_auth(lambda _: True, is_prelude=lambda _: False, on_recovery=reported.append)
+    rx.concat(rx.of(event), rx.throw(marbles.failure)).pipe(recovered).subscribe(on_error=lambda _: None)
+    assert [each.live_type for each in reported] == [name]

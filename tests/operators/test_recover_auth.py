@@ -52,12 +52,6 @@ both = pytest.mark.parametrize("pipe", [three, combined], ids=["three operators"
             "------(sa)-|", ["^-!", "----^------!"], id="so does one that is refused in-band",
         ),
         pytest.param(
-            "-#",
-            " r",
-            " s-a----|",
-            "---(sa)-|", ["^!", "-^------!"], id="a refresh without a wait, and no prelude",
-        ),
-        pytest.param(
             "s-#",
             "  --r|",
             "    s-#",
@@ -74,12 +68,6 @@ both = pytest.mark.parametrize("pipe", [three, combined], ids=["three operators"
             "  -r|",
             "   s-a---e|",
             "-----(sa)e|", ["^-!", "---^------!"], id="a 401 after live in attempt 2 passes",
-        ),
-        pytest.param(
-            "s-e-a-|",
-            "  r",
-            "  s-b----|",
-            "----(sb)-|", ["^-!", "--^------!"], id="nothing of attempt 1 comes after its error event",
         ),
         pytest.param("s-#", "  --n|", "", "----(s#) ", ["^-!"], id="no new credential: the exception goes on"),
         pytest.param("s-e", "  --n|", "", "----(se|)", ["^-!"], id="no new credential: the error event goes on"),

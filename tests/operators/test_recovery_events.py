@@ -144,15 +144,6 @@ def test_an_observer_receives_on_next_alone() -> None:
     assert seen == RECOVERED
 
 
-def test_a_listener_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    def raises(_: Any) -> None:
-        raise LookupError("the listener's own")
-
-    row = Row("s-#", "s-a----|")
-    assert row.run(recover_auth(row.refresh("r"), on_recovery=raises)) == "----(sa)-|"
-    assert "A listener failed at AuthRejected" in caplog.text
-
-
 @pytest.mark.parametrize(
     ("refresh", "line"),
     [

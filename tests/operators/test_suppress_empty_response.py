@@ -6,7 +6,6 @@ import hypothesis.strategies as st
 import pytest
 import reactivex as rx
 from hypothesis import given
-from reactivex.scheduler import ImmediateScheduler
 from reactivex.subject import Subject
 
 from rxauth import AssistantMessage, suppress_empty_response
@@ -75,7 +74,7 @@ def test_emits_any_other_event_in_order(events: list[AssistantEvent]) -> None:
 def test_nothing_is_held_longer_than_it_may_become_the_marker() -> None:
     source: Subject[AssistantEvent] = Subject()
     got: list[Any] = []
-    source.pipe(suppress_empty_response()).subscribe(got.append)
+    source.pipe(suppress_empty_response()).subscribe(got.append, on_completed=lambda: got.append("the end"))
 
     def shown(*events: AssistantEvent) -> list[Any]:
         got.clear()
@@ -91,6 +90,8 @@ def test_nothing_is_held_longer_than_it_may_become_the_marker() -> None:
     assert shown(TextStart(2), TextDelta(2, MADE_UP), ThinkingStart(3)) == [ThinkingStart(3)], "the marker is whole"
     cut_off: list[AssistantEvent] = [TextStart(4), TextDelta(4, "(Em"), done(Text("(Em"))]
     assert shown(*cut_off) == cut_off, "nothing comes after `done`"
+    source.on_completed()
+    assert got[-1] == "the end"
 
 
 def test_it_is_dropped_from_the_message_of_an_error_on_a_copy() -> None:
@@ -104,20 +105,6 @@ def test_it_is_dropped_from_the_message_of_an_error_on_a_copy() -> None:
 def test_an_event_without_such_a_block_is_passed_on_as_it_is() -> None:
     event = done(Text("kept"))
     assert seen(event)[0] is event
-
-
-def test_the_end_and_the_scheduler_are_passed_on() -> None:
-    given: list[Any] = []
-    scheduler = ImmediateScheduler()
-
-    def end(observer: Any, scheduler: Any) -> Any:
-        given.append(scheduler)
-        observer.on_completed()
-
-    rx.create(end).pipe(suppress_empty_response()).subscribe(
-        on_completed=lambda: given.append("completed"), scheduler=scheduler
-    )
-    assert given == [scheduler, "completed"]
 
 
 def test_an_empty_prefix_is_refused() -> None:

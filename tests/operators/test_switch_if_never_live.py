@@ -4,8 +4,6 @@ from typing import Any
 
 import pytest
 import reactivex as rx
-from reactivex.scheduler import ImmediateScheduler
-from reactivex.subject import Subject
 
 from rxauth import NeverLiveError, buffer_until_live, flush_on_complete_or_error, switch_if_never_live
 from rxauth.testing import marbles
@@ -49,16 +47,6 @@ def test_a_function_that_fails_fails_the_stream(other: Any) -> None:
     assert isinstance(error, ZeroDivisionError) or "NoneType" in str(error)
 
 
-def test_nothing_is_started_after_a_delivery() -> None:
-    source: Subject[Any] = Subject()
-    seen: list[Any] = []
-    source.pipe(switch_if_never_live(lambda _: rx.of("other"))).subscribe(seen.append, seen.append)
-    source.on_next("shown")
-    late = NeverLiveError(("s",), None)
-    source.on_error(late)
-    assert seen == ["shown", late]
-
-
 def test_any_other_exception_passes() -> None:
     """Without a buffer in front nothing says that the source never came alive."""
     failure = ConnectionError("reset")
@@ -73,18 +61,6 @@ def test_what_the_first_stream_raises_later_ends_nothing() -> None:
     seen: list[Any] = []
     rx.create(fail).pipe(switch_if_never_live(rx.of("other"))).subscribe(seen.append, seen.append)
     assert seen == ["other"]
-
-
-def test_the_scheduler_is_passed_on_to_both_streams() -> None:
-    given: list[Any] = []
-    scheduler = ImmediateScheduler()
-
-    def fail(observer: Any, scheduler: Any) -> Any:
-        given.append(scheduler)
-        observer.on_error(NeverLiveError((), None))
-
-    rx.create(fail).pipe(switch_if_never_live(rx.create(fail))).subscribe(on_error=lambda _: None, scheduler=scheduler)
-    assert given == [scheduler, scheduler]
 
 
 @pytest.mark.parametrize(

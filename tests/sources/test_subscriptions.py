@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import weakref
 from typing import Any
 
@@ -61,6 +60,7 @@ async def test_a_failed_credential_source_is_the_cause(given: Any, kind: type[Ex
     assert end.cause is given or given is None
 
 
+@pytest.mark.usefixtures("no_collections")
 @pytest.mark.parametrize("source", [Holder, Broken])
 async def test_a_credential_is_freed_with_its_stream(source: type[Holder]) -> None:
     async def streamed(fake: FakeProvider) -> weakref.ref[Any]:
@@ -69,14 +69,9 @@ async def test_a_credential_is_freed_with_its_stream(source: type[Holder]) -> No
         return weakref.ref(credentials)
 
     async with FakeProvider() as fake:
-        gc.collect()
-        gc.disable()
-        try:
-            gone = await streamed(fake)
-            await fake.until(lambda fake: fake.open_connections == bool(fake.requests))
-            assert gone() is None
-        finally:
-            gc.enable()
+        gone = await streamed(fake)
+        await fake.until(lambda fake: fake.open_connections == bool(fake.requests))
+        assert gone() is None
 
 
 @pytest.mark.parametrize("in_thread", [False, True], ids=["here", "from another thread"])
