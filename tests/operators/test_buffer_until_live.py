@@ -92,17 +92,6 @@ def test_a_long_prelude_costs_linear_time(operator: Any) -> None:
     assert len(seen) == 60_001
 
 
-@both
-@pytest.mark.parametrize("predicate", ["is_prelude", "is_error"])
-def test_a_predicate_that_raises_fails_the_stream(operator: Any, predicate: str) -> None:
-    def raises(event: Any) -> bool:
-        raise LookupError("cannot say")
-
-    row = Row("--s-a-|")
-    assert isinstance(row.ends(operator(**{predicate: raises})), LookupError)
-    assert row.subscriptions() == ["^-!"]
-
-
 def test_is_prelude_decides_what_is_held() -> None:
     row = Row("a--b--c----|")
     assert row.run(buffer_until_live(is_prelude=lambda event: event.delta in "ab")) == "------(abc)|"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from rxauth import (
     limit_silence,
     recover_auth,
     retry_never_live,
+    retry_on_first_auth_error,
     suppress_empty_response,
     switch_if_never_live,
 )
@@ -53,6 +55,39 @@ def test_two_subscribers_share_nothing(source: str, operators: list[Any], seen: 
         )
     row.scheduler.start()
     assert [marbles.draw(each.messages) for each in observers] == ["-" + seen, "--" + seen]
+
+
+recovering, retrying_once = partial(recover_auth, raises), partial(retry_on_first_auth_error, raises)
+
+
+@pytest.mark.parametrize(
+    ("source", "operator", "predicates"),
+    [
+        pytest.param("-s-a|", buffer_until_live, ["is_prelude", "is_error"], id="buffer_until_live"),
+        pytest.param("-s-a|", limit_silence, ["is_prelude", "is_error", "is_ping"], id="limit_silence"),
+        pytest.param("-s-a|", recovering, ["is_prelude", "is_error"], id="recover_auth"),
+        pytest.param("-e-a|", recovering, ["is_auth_error"], id="recover_auth, an error event"),
+        pytest.param("-e-a|", retrying_once, ["is_error", "is_auth_error"], id="retry_on_first_auth_error"),
+    ],
+)
+def test_a_predicate_that_raises_fails_the_stream(source: str, operator: Any, predicates: list[str]) -> None:
+    def undecided(_: Any) -> bool:
+        raise LookupError("cannot say")
+
+    for predicate in predicates:
+        row = Row(source)
+        assert isinstance(row.ends(operator(**{predicate: undecided})), LookupError), predicate
+        assert row.subscriptions() == ["^!"]
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [recovering, retrying_once, retry_never_live],
+    ids=["recover_auth", "retry_on_first_auth_error", "retry_never_live"],
+)
+def test_an_async_retrying_is_refused(operator: Any) -> None:
+    with pytest.raises(TypeError, match=r"AsyncRetrying; give a tenacity\.Retrying"):
+        operator(retrying=tenacity.AsyncRetrying())
 
 
 def test_each_source_is_given_the_scheduler() -> None:

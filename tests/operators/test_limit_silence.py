@@ -86,16 +86,6 @@ def test_a_limit_that_is_no_length_of_time_is_refused(name: str, seconds: float)
         limit_silence(**{name: seconds})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("predicate", ["is_prelude", "is_error", "is_ping"])
-def test_a_predicate_that_raises_fails_the_stream(predicate: str) -> None:
-    def raises(event: Any) -> bool:
-        raise LookupError(predicate)
-
-    row = Row("--s-a|")
-    options: Any = {predicate: raises}
-    assert [row.run(limit_silence(first=5, **options)), *row.subscriptions()] == ["--#", "^-!"]
-
-
 def test_predicates_of_another_vocabulary_are_used() -> None:
     row = Row("h-k-k-w-k-k|", events={"h": "hello", "k": "keepalive", "w": "word"})
     own = limit_silence(

@@ -106,17 +106,6 @@ def test_retry_follows_its_marbles(
     assert (seen, row.subscriptions()) == (result.strip(), subscriptions)
 
 
-@pytest.mark.parametrize("predicate", ["is_error", "is_auth_error"])
-def test_a_predicate_of_retry_that_raises_is_the_end(predicate: str) -> None:
-    def raises(_: Any) -> bool:
-        raise LookupError("cannot say")
-
-    row = Row("-e-a|")
-    options: Any = {predicate: raises}
-    assert isinstance(row.ends(retry_on_first_auth_error(row.refresh("r"), **options)), LookupError)
-    assert (row.failures, row.subscriptions()) == ([], ["^!"])
-
-
 @pytest.mark.parametrize(
     ("options", "result"),
     [

@@ -75,10 +75,6 @@ class TestBackoff:
         assert ended.wait(10)
         assert seen == RECOVERED
 
-    def test_refuses_async_retrying(self) -> None:
-        with pytest.raises(TypeError, match=r"tenacity\.Retrying"):
-            recover_auth(lambda _: True, retrying=tenacity.AsyncRetrying())  # type: ignore[arg-type]
-
 
 class TestTheTimeout:
     @pytest.mark.parametrize(

@@ -165,11 +165,6 @@ class TestThePolicy:
         assert len(given) == 2
         assert [each is given[-1] for each in seen] == [True]
 
-    def test_may_not_be_an_async_retrying(self) -> None:
-        policy: Any = tenacity.AsyncRetrying()
-        with pytest.raises(TypeError, match=r"AsyncRetrying; give a tenacity\.Retrying"):
-            retry_never_live(retrying=policy)
-
     @pytest.mark.parametrize("part", ["when", "the policy"])
     def test_that_raises_fails_the_stream(self, part: str) -> None:
         def raises(_: Any) -> Any:
