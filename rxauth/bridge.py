@@ -7,7 +7,7 @@ import inspect
 import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -194,28 +194,38 @@ def from_async_iterable(
     ['hello', 'world']
     """
 
-    return from_producer(lambda emit: _emit_each(factory(), emit))
+    return from_producer(lambda emit: _emit_each_opened(factory(), emit))
 
 
-async def _emit_each(opened: Any, emit: Callable[[E], None]) -> None:
-    async with AsyncExitStack() as stack:
-        if inspect.isawaitable(opened) and not isinstance(opened, AbstractAsyncContextManager):
-            opened = await opened
-        if isinstance(opened, AbstractAsyncContextManager):
-            opened = await stack.enter_async_context(opened)
-        if not isinstance(opened, AsyncIterable):
-            raise TypeError(f"The factory returned {type(opened).__name__}, which is not an async iterable.")
-        iterator = aiter(opened)
-        if iterator is not opened:  # a generator is its own iterator; a response's body is not
-            stack.push_async_callback(_close, opened)
-        stack.push_async_callback(_close, iterator)
-        left = _PER_TURN
+async def _emit_each_opened(opened: Any, emit: Callable[[E], None]) -> None:
+    if inspect.isawaitable(opened) and not isinstance(opened, AbstractAsyncContextManager):
+        opened = await opened
+    if isinstance(opened, AbstractAsyncContextManager):
+        async with opened as entered:
+            await _emit_each(entered, emit)
+    else:
+        await _emit_each(opened, emit)
+
+
+async def _emit_each(iterable: Any, emit: Callable[[E], None]) -> None:
+    if not isinstance(iterable, AsyncIterable):
+        raise TypeError(f"The factory returned {type(iterable).__name__}, which is not an async iterable.")
+    iterator = aiter(iterable)
+    left = _PER_TURN
+    # No exit stack: an exception of the closing would keep the stream in a cycle.
+    try:
         async for event in iterator:
             emit(event)
             left -= 1
             if not left:
                 left = _PER_TURN
                 await asyncio.sleep(0)
+    finally:
+        try:
+            await _close(iterator)
+        finally:
+            if iterator is not iterable:  # a generator is its own iterator; a response's body is not
+                await _close(iterable)
 
 
 async def _close(opened: Any) -> None:

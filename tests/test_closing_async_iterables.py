@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -28,6 +29,25 @@ class TestClosing:
             if self.gate is not None:
                 await self.gate.wait()
             raise StopAsyncIteration
+
+    @pytest.mark.usefixtures("no_collections")
+    async def test_that_fails_keeps_no_stream(self) -> None:
+        class Broken(TestClosing.Reader):
+            async def aclose(self) -> None:
+                raise OSError("the connection has gone")
+
+        made: list[weakref.ref[Broken]] = []
+
+        def factory() -> Broken:
+            stream = Broken()
+            made.append(weakref.ref(stream))
+            return stream
+
+        ends: list[str] = []
+        from_async_iterable(factory).subscribe(on_error=lambda error: ends.append(str(error)))
+        await until(lambda: ends)
+        await asyncio.sleep(0)
+        assert (ends, made[0]()) == (["the connection has gone"], None)
 
     @pytest.mark.parametrize(
         ("body", "reader", "closed"),

@@ -66,11 +66,12 @@ class Flush(Generic[E]):
                 observer.on_error(error)
                 return
             try:
-                failure = self.error_event(error)
+                event = self.error_event(error)
             except Exception as raised:
                 observer.on_error(raised)
                 return
-        if failure is not None:
+            observer.on_next(event)
+        elif failure is not None:
             observer.on_next(failure)
         observer.on_completed()
 

@@ -199,8 +199,9 @@ class _Recovery(abc.DisposableBase):
 
     def on_retry(self, number: int, delay: float) -> None:
         """Report a failed try."""
-        logger.info("The refresh failed (try %d); next try in %.1f s", number, delay)
-        self._attempt.report(RefreshRetryScheduled(number, delay))
+        if not self._settled.locked():  # a callback of the policy may have disposed it
+            logger.info("The refresh failed (try %d); next try in %.1f s", number, delay)
+            self._attempt.report(RefreshRetryScheduled(number, delay))
 
     def succeeded(self, result: Any) -> None:
         """End the recovery with the result of the refresh."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from reactivex import Observable, abc
@@ -81,8 +82,9 @@ class _First(Attempt[E]):
             self.observer.on_error(raised)
             return
         if isinstance(following, Observable):
-            self.over = True
-            self.unsubscribe()
-            self.second.disposable = following.subscribe(self.observer, scheduler=self.scheduler)
+            self.leave(partial(self._follow, following))
         else:  # reported here, because RxPY's sources lose an exception that `on_error` raises
             self.observer.on_error(TypeError(f"other returned {type(following).__name__}, which is not an Observable."))
+
+    def _follow(self, following: Observable[E]) -> None:
+        self.second.disposable = following.subscribe(self.observer, scheduler=self.scheduler)

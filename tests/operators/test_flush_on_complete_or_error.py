@@ -35,6 +35,13 @@ def test_flush_follows_its_marbles(source: str, options: dict[str, Any], result:
     assert Row(source).run(buffer_until_live(), flush_on_complete_or_error(**options)) == result.strip()
 
 
+def test_an_error_event_may_be_none() -> None:
+    """Whatever the function returns is the last event."""
+    seen: list[Any] = []
+    rx.throw(OSError()).pipe(flush_on_complete_or_error(error_event=lambda _: None)).subscribe(seen.append)
+    assert seen == [None]
+
+
 @pytest.mark.parametrize("source", ["s-#", "a-#"], ids=["before live", "after live"])
 def test_an_error_event_that_raises_fails_the_stream(source: str) -> None:
     def raises(error: Exception) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tenacity
 from reactivex import operators as ops
+from reactivex.disposable import SerialDisposable
 from reactivex.subject import Subject
 
 from rxauth import (
@@ -180,3 +181,14 @@ def test_no_secret_of_a_failure_is_shown(source: str, refresh: str, caplog: pyte
         names = [*(getattr(each, "__slots__", ()) or getattr(each, "__dict__", ())), *EXCEPTION]
         shown += [repr(each), *(repr(getattr(each, name, None)) for name in names)]
     assert "canary" not in "".join(shown)
+
+
+def test_nothing_is_reported_after_a_dispose_by_the_policy() -> None:
+    events: list[Any] = []
+    policy = tenacity.Retrying(wait=tenacity.wait_fixed(1), before_sleep=lambda _: disposable.dispose())
+    disposable = SerialDisposable()
+    row = Row("s-#")
+    recovered = row.source.pipe(recover_auth(row.refresh("#"), retrying=policy, on_recovery=events.append))
+    disposable.disposable = recovered.subscribe(scheduler=row.scheduler)
+    row.scheduler.start()
+    assert events == [REJECTED]

@@ -8,7 +8,7 @@ import reactivex as rx
 from rxauth import NeverLiveError, buffer_until_live, flush_on_complete_or_error, switch_if_never_live
 from rxauth.testing import marbles
 
-from .marble_table import Row
+from .marble_table import Row, emitting
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,22 @@ def test_what_the_first_stream_raises_later_ends_nothing() -> None:
     seen: list[Any] = []
     rx.create(fail).pipe(switch_if_never_live(rx.of("other"))).subscribe(seen.append, seen.append)
     assert seen == ["other"]
+
+
+def test_an_exception_of_the_consumer_is_not_swallowed() -> None:
+    """A first stream that fails inside its own `subscribe` starts the second one there, and so the consumer."""
+
+    def fail(observer: Any, scheduler: Any) -> Any:
+        observer.on_error(OSError("down"))
+
+    def screen(event: Any) -> None:
+        raise LookupError("the screen failed")
+
+    ends: list[Any] = []
+    switched = switch_if_never_live(emitting("sa").pipe(buffer_until_live()))
+    stream = rx.create(fail).pipe(buffer_until_live(), switched, flush_on_complete_or_error())
+    stream.subscribe(screen, ends.append)
+    assert [type(each) for each in ends] == [LookupError]
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-
-import httpx2
+from typing import TYPE_CHECKING
 
 from rxauth import Credential, MemoryStore
+
+if TYPE_CHECKING:
+    import httpx2
 
 FIRST, IDLE = 3.0, 1.0
 """Limits in seconds for all clients: until the first word, and without a byte."""
@@ -27,6 +29,8 @@ class Login:
 
     @property
     def timeout(self) -> httpx2.Timeout:
+        import httpx2
+
         return httpx2.Timeout(self.first, read=self.idle)
 
     async def credential(self) -> Credential:
@@ -44,6 +48,8 @@ class Login:
         return Credential(answer["access_token"], refresh_token, time.time() + answer["expires_in"])
 
     async def renewed(self) -> Credential:
+        import httpx2
+
         async with httpx2.AsyncClient(timeout=self.first) as client:
             credential = await self.granted(client, await self.credential())
         await self.store.save(credential)
