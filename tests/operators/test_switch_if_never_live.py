@@ -8,7 +8,7 @@ import reactivex as rx
 from rxauth import NeverLiveError, buffer_until_live, flush_on_complete_or_error, switch_if_never_live
 from rxauth.testing import marbles
 
-from .marble_table import Row, emitting
+from .marble_table import Row
 
 
 @pytest.mark.parametrize(
@@ -69,11 +69,15 @@ def test_an_exception_of_the_consumer_is_not_swallowed() -> None:
     def fail(observer: Any, scheduler: Any) -> Any:
         observer.on_error(OSError("down"))
 
+    def start_only(observer: Any, scheduler: Any) -> Any:
+        observer.on_next(marbles.event("s"))
+        observer.on_completed()
+
     def screen(event: Any) -> None:
         raise LookupError("the screen failed")
 
     ends: list[Any] = []
-    switched = switch_if_never_live(emitting("sa").pipe(buffer_until_live()))
+    switched = switch_if_never_live(rx.create(start_only).pipe(buffer_until_live()))
     stream = rx.create(fail).pipe(buffer_until_live(), switched, flush_on_complete_or_error())
     stream.subscribe(screen, ends.append)
     assert [type(each) for each in ends] == [LookupError]
