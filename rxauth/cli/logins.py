@@ -143,7 +143,7 @@ class Logins:
         A new login replaces none of another host, nor one that may be of another host.
         """
         first, last = self._own_stores()[0], self._own_stores()[-1]
-        if await last.load() is not None:
+        if not new and await last.load() is not None:
             return last
         credential = await first.load()
         unknown = not new or self.at_usual_host()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from filelock import FileLock
@@ -81,6 +82,14 @@ def test_a_login_at_another_host_leaves_the_first_one_alone(
     assert cli("stream --provider kimi hello").code == 0
     assert cli("logout").code == 0
     assert json.loads(cli.file.read_text()) == {"kimi": usual}
+
+
+def test_a_new_login_at_its_server_replaces_the_usual_entry(cli: CommandLine, fake: FakeProvider) -> None:
+    usual, other = (entry(fake.credential(), token_url=f"{fake.url}/api/oauth/token") for _ in range(2))
+    write(cli.at(fake).file, {"kimi": usual, f"kimi@{urlsplit(fake.url).netloc}": other})
+    assert cli(LOGIN, stderr=Terminal(Enter=fake.approve)).code == 0
+    stored = list(json.loads(cli.file.read_text()).values())
+    assert (stored[0] != usual, stored[1:]) == (True, [other])
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,15 @@ async def test_load_reads_what_its_program_wrote(kind: Kind, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("end", ["", "\n"], ids=["no last line break", "a last line break"])
-@pytest.mark.parametrize("indent", [2, "\t", None], ids=["2 spaces", "tabs", "one line"])
-async def test_save_keeps_order_unknown_fields_and_layout(kind: Kind, indent: Any, end: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "layout",
+    [{"indent": 2}, {"indent": "\t"}, {}, {"separators": (",", ":")}],
+    ids=["2 spaces", "tabs", "one line", "compact"],
+)
+async def test_save_keeps_order_unknown_fields_and_layout(kind: Kind, layout: Any, end: str, tmp_path: Path) -> None:
     """A diff shows the new values alone."""
     path = kind.write(tmp_path, theirs={"n": [1.0, None, "é"]})
-    before = json.dumps(json.loads(path.read_text()), indent=indent) + end
+    before = json.dumps(json.loads(path.read_text()), **layout) + end
     path.write_text(before)
     await kind.store(tmp_path, clock=lambda: 1_800_000_000 - 900).save(NEW)
     expected = before.replace("access-1", "access-2").replace("refresh-1", "refresh-2").replace("17000", "18000")

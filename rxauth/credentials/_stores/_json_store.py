@@ -310,11 +310,13 @@ class _Style:
 
     Attributes:
         indent: of one level; `None` for a file of one line.
+        spaced: whether a space follows a colon in that line.
         end: what follows the object.
     """
 
     indent: bytes | None = b"  "
-    end: bytes = b""
+    spaced: bool = True
+    end: bytes = b"\n"
 
     @classmethod
     def of(cls, content: bytes) -> _Style:
@@ -322,14 +324,15 @@ class _Style:
         end = b"\n" if content.endswith(b"\n") else b""
         indent = re.search(rb"\{\r?\n([ \t]+)", content)
         if indent is None:
-            return cls(None if b":" in content and b"\n" not in content.strip() else cls.indent, end)
-        return cls(indent[1], end)
+            is_one_line = b":" in content and b"\n" not in content.strip()
+            return cls(None if is_one_line else cls.indent, b'": ' in content, end)
+        return cls(indent[1], end=end)
 
     def encode(self, document: Document) -> bytes:
         """Write a document in this style."""
         content = msgspec.json.encode(document)
         if self.indent is None:
-            return msgspec.json.format(content, indent=0) + self.end
+            return msgspec.json.format(content, indent=0 if self.spaced else -1) + self.end
         # A string in JSON has no line break of its own, so the spaces at a line's start are indentation.
         unit = self.indent
         spread = msgspec.json.format(content, indent=1)
