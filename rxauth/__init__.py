@@ -6,8 +6,8 @@ or, one step each,
 
     stream.pipe(buffer_until_live(), retry_on_first_auth_error(credentials.refresh), flush_on_complete_or_error())
 
-The public names stand in `__init__.pyi`. Each is imported at its first use: aiohttp with the first source, tenacity
-with the first recovery.
+The public names stand in `__init__.pyi`. Each is imported at its first use: the operators need neither
+aiohttp nor, before the first recovery, tenacity.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ def httpx_auth(credentials: CredentialSource, *, is_auth_error: Judge = is_auth_
     Raises:
         ImportError: neither is installed.
 
-    A request raises `LoginRequired` if no credential is stored, and `ValueError` before a token would leave this
-    machine without TLS.
+    A request raises what `credentials.current` and `credentials.refresh` raise, such as `LoginRequired`, and
+    `ValueError` before a token would leave this machine without TLS.
     """
     bases = tuple(module.Auth for module in map(_installed, ("httpx", "httpx2")) if module is not None)
     if not bases:

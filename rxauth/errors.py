@@ -125,8 +125,8 @@ class StoreError(CredentialError):
 class RefreshFailed(CredentialError):
     """The credential could not be refreshed now; the stored one is intact.
 
-    `OAuthCredentials.refresh` raises it with a sentence. `on_recovery` receives a new one that has no text, cause or
-    traceback: two with the same `type` and `status` are equal.
+    `OAuthCredentials.refresh` raises it with a sentence. `on_recovery` receives a new one without the sentence,
+    the cause and the traceback: two with the same `type` and `status` are equal.
 
     Args:
         message: one sentence for a person.

@@ -3,7 +3,7 @@
     AuthRejected  RefreshRetryScheduled*  (Refreshed  Resubscribed | RefreshUnchanged | RefreshFailed)
     AuthFailedAfterLive
 
-`RefreshFailed` is the exception of `rxauth.errors`, a fresh one that has a type and a status and no text.
+`RefreshFailed` is the exception of `rxauth.errors`, a fresh one that shows its type and status alone.
 """
 
 from __future__ import annotations

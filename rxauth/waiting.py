@@ -1,4 +1,4 @@
-"""Run and wait on asyncio loops and Rx schedulers: the only module that knows the clocks of both."""
+"""Run and wait on asyncio loops and Rx schedulers: the module that knows the clocks of both."""
 
 from __future__ import annotations
 

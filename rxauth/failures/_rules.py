@@ -88,7 +88,8 @@ def is_transient(failure: Any) -> bool:
 
     Yes: `rxauth.TransientError`; a status of 408, 425, 429 or 5xx, a code such as `overloaded_error`; where there is no
     status, `OSError` (timeouts, connections) and the connection errors of aiohttp, httpx, httpx2, botocore and the
-    official SDKs. No: an auth failure, the errors of `OAuthCredentials`, which has retried already, and all else.
+    official SDKs. No: an auth failure, a quota that is used up, the errors of `OAuthCredentials`, which has retried
+    already, and all else.
 
     >>> is_transient(TimeoutError()), is_transient(ValueError()), is_transient({"type": "error", "status": 529})
     (True, False, True)
