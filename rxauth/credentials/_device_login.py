@@ -23,8 +23,6 @@ from rxauth.credentials._token_endpoint import client_params, error_code, grante
 from rxauth.errors import ConnectionFailed, LoginRequired, ProtocolError, ProviderError, RequestRejected
 from rxauth.failures import TRANSIENT_STATUS
 
-__all__ = ["DevicePrompt", "DeviceWaiting", "device_login"]
-
 _GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
 _INTERVAL = 5.0  # s; RFC 8628 section 3.2
 _LIFETIME = 900.0  # s, for a server that does not send how long its code lives, although it must

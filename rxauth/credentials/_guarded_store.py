@@ -13,8 +13,6 @@ from rxauth.credentials._credential import Credential, same_tokens
 from rxauth.credentials._store import CredentialStore
 from rxauth.errors import CredentialError, StoreError
 
-__all__ = ["GuardedStore"]
-
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")

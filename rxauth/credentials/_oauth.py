@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from rxauth.backoff import Retrying
     from rxauth.credentials._store import CredentialStore
 
-__all__ = ["OAuthCredentials"]
-
 log = logging.getLogger(__name__)
 
 _NEW_FOR = 10.0  # s for which a new credential is not the rejected one, if the failure names none

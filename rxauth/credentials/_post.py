@@ -18,8 +18,6 @@ from rxauth.addresses import proxy_for
 from rxauth.errors import TransientError
 from rxauth.failures import seconds_to_wait
 
-__all__ = ["Answer", "BodyFormat", "EndpointUnavailable", "Sender", "SessionOption"]
-
 BodyFormat: TypeAlias = Literal["form", "json"]
 SessionOption: TypeAlias = "aiohttp.ClientSession | Callable[[], Any] | None"
 

@@ -25,8 +25,6 @@ from rxauth.credentials._single_flight import flights
 from rxauth.credentials._token_endpoint import DeadRefreshToken
 from rxauth.errors import CredentialError, LoginRequired, RefreshFailed, StoreError
 
-__all__ = ["Refresh"]
-
 log = logging.getLogger(__name__)
 
 _SECOND_LOOK = 1.0  # s in which another process that used the refresh token first stores its answer

@@ -17,8 +17,6 @@ from rxauth.errors import AccountChanged, LoginRequired
 if TYPE_CHECKING:
     from rxauth.backoff import BaseRetrying
 
-__all__ = ["RefreshState", "fingerprint"]
-
 _DEAD_FOR = 300.0  # s for which a dead refresh token is not sent again
 _LONGEST_WAIT = 86_400.0  # s; a server that asks for years would lock its users out for ever
 _ON_TIME = 0.05  # s by which a sleep may end too early

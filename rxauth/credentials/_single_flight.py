@@ -18,8 +18,6 @@ import threading
 from collections.abc import Callable, Coroutine, Hashable, Iterator
 from typing import Any, TypeVar
 
-__all__ = ["Interrupted", "SingleFlight", "flights"]
-
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")

@@ -30,8 +30,6 @@ from rxauth.credentials._post import Answer, BodyFormat, Sender, SessionOption
 from rxauth.errors import RefreshFailed
 from rxauth.failures import TRANSIENT_STATUS
 
-__all__ = ["DeadRefreshToken", "TokenEndpoint", "client_params", "error_code", "granted", "number"]
-
 ClientAuth: TypeAlias = Literal["body", "basic"]
 ExtraParams: TypeAlias = (
     "Mapping[str, str] | Callable[[], Mapping[str, str]] | Callable[[], Awaitable[Mapping[str, str]]] | None"

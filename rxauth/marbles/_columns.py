@@ -17,9 +17,6 @@ from typing import Literal, NamedTuple, TypeAlias
 from rxauth.marbles._record import Mark
 from rxauth.marbles._signs import Sign
 
-__all__ = ["Char", "Columns", "Glyph", "Style", "arrange", "chars_of"]
-
-
 Style: TypeAlias = Literal[
     "title", "label", "strong", "plain", "quiet", "count", "tick", "sign", "line", "run", "group", "stem"
 ]

@@ -6,8 +6,6 @@ from rxauth.marbles._page import Page
 from rxauth.marbles._record import Timeline
 from rxauth.marbles._svg import CELL, MARGIN, WIDE, draw_svg
 
-__all__ = ["Diagram"]
-
 
 class Diagram:
     """Draw timelines under one another on one time axis, with a legend. Immutable; equal rows give equal bytes.

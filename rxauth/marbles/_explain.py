@@ -17,8 +17,6 @@ from rxauth.marbles._diagram import Diagram
 from rxauth.marbles._record import Recorder, Timeline
 from rxauth.waiting import running_loop, waiting_scheduler
 
-__all__ = ["Explanation", "Operator", "explain"]
-
 Operator: TypeAlias = Callable[[Observable[Any]], Observable[Any]]
 
 

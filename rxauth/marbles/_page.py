@@ -12,8 +12,6 @@ from rxauth.marbles._columns import Char, Columns, Glyph, Style, arrange, chars_
 from rxauth.marbles._record import Timeline
 from rxauth.marbles._signs import LAST_SIGNS, Sign, alphabet_of, cells, clean, failure_name, sign_of
 
-__all__ = ["Page"]
-
 Row: TypeAlias = list[tuple[int, list[Char]]]
 Note: TypeAlias = tuple[int, str, Literal["strong", "plain", "quote"]]
 """The column of its sign, its text, and whether it is a failure or remark, a mark's name, or the assistant's words."""

@@ -12,8 +12,6 @@ from rxauth.marbles._scene import OPERATORS, Scene
 from rxauth.marbles._strings import read
 from rxauth.marbles._svg import CELL, MARGIN, WIDE, draw_svg, middle
 
-__all__ = ["answer", "playground", "state_of"]
-
 
 def playground(
     *attempts: str,

@@ -17,8 +17,6 @@ from reactivex.scheduler import VirtualTimeScheduler
 
 from rxauth.waiting import running_loop
 
-__all__ = ["Clock", "Kind", "Mark", "Recorder", "Timeline", "Unit"]
-
 E = TypeVar("E")
 Clock: TypeAlias = Callable[[], float]
 Kind: TypeAlias = Literal["subscribed", "next", "error", "completed", "disposed", "mark", "note"]

@@ -25,8 +25,6 @@ from rxauth.marbles._explain import Operator, explain
 from rxauth.marbles._record import Mark, Recorder, Timeline
 from rxauth.marbles._strings import write
 
-__all__ = ["OPERATORS", "Scene", "bare_retry"]
-
 Refresh: TypeAlias = Callable[[Any], Observable[Any]]
 Event: TypeAlias = tuple[float, str]
 """A tick and a letter: `s` start, `e` error 401, `x` error 429, `#` exception, `|` complete, others are texts."""

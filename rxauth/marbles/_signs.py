@@ -22,8 +22,6 @@ _width: Callable[[str], int] = len
 with contextlib.suppress(ImportError):  # a page with Pyodide may not have installed it
     from wcwidth import wcswidth as _width
 
-__all__ = ["LAST_SIGNS", "Sign", "alphabet_of", "cells", "clean", "failure_name", "name_of", "sign_of"]
-
 _MANY = 10  # a legend of more distinct values explains nothing: beyond that they are named by their type
 _LONG = 10**15  # Python refuses to write integers of some thousand digits
 _LETTERS = string.ascii_letters + string.digits

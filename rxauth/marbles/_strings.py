@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-__all__ = ["read", "write"]
-
 
 def read(diagram: str, marks: str = "") -> Iterator[tuple[float, str]]:
     """Yield every item of a diagram with its tick.

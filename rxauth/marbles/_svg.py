@@ -14,8 +14,6 @@ from rxauth.marbles._columns import Char, Glyph
 from rxauth.marbles._page import Page
 from rxauth.marbles._signs import Sign, clean
 
-__all__ = ["CELL", "MARGIN", "WIDE", "draw_svg", "middle"]
-
 CELL = 7  # px
 WIDE = 3  # columns of a sign
 MARGIN = 12

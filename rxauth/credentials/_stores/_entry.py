@@ -8,8 +8,6 @@ from typing import Any
 
 from rxauth.credentials._credential import Credential, unix_seconds
 
-__all__ = ["OF_ONE_LOGIN", "credential_from", "entry_from", "in_order", "number", "with_extra"]
-
 _STANDARD = frozenset({"access_token", "refresh_token", "expires_at", "token_type", "scope"})
 
 # These belong to a login and not to the file: one login's must not stay under the next one's tokens.

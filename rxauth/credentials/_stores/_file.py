@@ -11,8 +11,6 @@ from rxauth.credentials._stores._held import locked_once
 from rxauth.credentials._stores._json_store import Document, JsonFileStore, System
 from rxauth.credentials._stores._locks import Flock
 
-__all__ = ["FileStore"]
-
 
 class FileStore(JsonFileStore):
     """Keeps a credential under one key of a JSON file that only its owner can read.

@@ -13,19 +13,6 @@ from typing import Any, TypeAlias
 
 from rxauth.directories import rxauth_home
 
-__all__ = [
-    "Files",
-    "NotOurs",
-    "Room",
-    "Sleep",
-    "explain",
-    "name_in_home",
-    "pause",
-    "read_backup",
-    "read_whole",
-    "remove_backups",
-]
-
 Files: TypeAlias = Any  # the operating system's calls: the module `os`, or a test's stand-in that fails
 Sleep: TypeAlias = Callable[[float], Awaitable[object]]
 

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["held", "holding", "locked_once"]
-
 
 class _Hold:
     def __init__(self, store: object, lock: object) -> None:

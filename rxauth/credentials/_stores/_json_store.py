@@ -33,8 +33,6 @@ from rxauth.credentials._stores._held import holding, locked_once
 from rxauth.credentials._stores._locks import Lock
 from rxauth.errors import StoreError
 
-__all__ = ["Document", "JsonFileStore", "System"]
-
 _READ_AGAIN_AFTER = 0.05  # s
 _READ_AGAIN = 20  # times: another program may be writing its file
 _READ_OWN_AGAIN = 3  # times: while our own is written in place there is a backup, which may go away between two looks

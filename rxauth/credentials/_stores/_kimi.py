@@ -17,8 +17,6 @@ from rxauth.credentials._stores._locks import Flock, Lock, LockDirectory
 from rxauth.credentials._stores._other_program import OtherProgramStore
 from rxauth.directories import directory_from
 
-__all__ = ["KimiCliStore", "KimiCodeStore"]
-
 # The stale time is kimi-code's own; a sign of life every second leaves room for four that come late.
 _STALE = 5.0
 _UPDATE = 1.0

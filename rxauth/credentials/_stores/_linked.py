@@ -19,8 +19,6 @@ from rxauth.credentials._stores._held import held, holding, locked_once
 from rxauth.credentials._stores._other_program import Notes
 from rxauth.errors import StoreError
 
-__all__ = ["LinkedStore"]
-
 _log = logging.getLogger(__name__)
 
 

@@ -18,8 +18,6 @@ from rxauth.errors import StoreError
 if TYPE_CHECKING:
     from filelock import FileLock
 
-__all__ = ["Flock", "Lock", "LockDirectory"]
-
 _POLL_EVERY = 0.1  # s between two attempts
 _SETTLE = 0.05  # s after which another process that took over the same lock has shown itself
 

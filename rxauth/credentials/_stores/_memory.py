@@ -12,8 +12,6 @@ from collections.abc import AsyncIterator
 from rxauth.credentials._credential import Credential
 from rxauth.credentials._stores._held import holding, locked_once
 
-__all__ = ["MemoryStore"]
-
 
 class MemoryStore:
     """Keeps a credential in memory, for the threads and loops of one process.

@@ -16,8 +16,6 @@ from rxauth.credentials._stores._files import explain
 from rxauth.credentials._stores._json_store import JsonFileStore, System
 from rxauth.directories import rxauth_home
 
-__all__ = ["Notes", "OtherProgramStore"]
-
 _KEPT = 200  # notes; the oldest are forgotten
 
 _log = logging.getLogger(__name__)

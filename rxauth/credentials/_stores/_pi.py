@@ -15,8 +15,6 @@ from rxauth.credentials._stores._other_program import OtherProgramStore
 from rxauth.directories import directory_from
 from rxauth.errors import StoreError
 
-__all__ = ["PiStore"]
-
 # pi's asynchronous calls take a holder for dead after 30 s, its synchronous ones after 10 s: a sign of life every 2 s
 # suits both.
 _STALE = 30.0

@@ -19,8 +19,6 @@ from rxauth.credentials._stores._entry import credential_from, entry_from, numbe
 from rxauth.credentials._stores._held import held, holding, locked_once
 from rxauth.errors import StoreError
 
-__all__ = ["RedisStore"]
-
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
