@@ -110,7 +110,9 @@ class RefreshState:
 
     def _is_last(self, credential: Credential) -> _Known | None:
         last = self._last
-        same = last and same_tokens(last.credential, credential) and last.credential.expires_at == credential.expires_at
+        if last is None or last.credential is credential:
+            return last
+        same = same_tokens(last.credential, credential) and last.credential.expires_at == credential.expires_at
         return last if same else None
 
     # When a refresh token may be sent --------------------------------------------------------------------------------

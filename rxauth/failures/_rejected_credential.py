@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rxauth.errors import field
@@ -26,27 +25,31 @@ def rejected_credential(failure: object) -> Credential | None:
     >>> rejected_credential({"type": "error", "cause": CredentialRejected("no", credential=Credential("secret"))})
     Credential()
     """
+    found = leaves(failure)
+    # An event of rxauth's sources has it in its cause: when thousands fail together, none is read whole for that.
+    credential = _attached_to([part for leaf in found for part in (leaf, field(leaf, "cause"))])
+    if credential is not None:
+        return credential
+    parts = [part for leaf in found for part in Reading(leaf).parts]
+    return _attached_to(parts) or _sent_with(parts)
+
+
+def _attached_to(parts: list[Any]) -> Credential | None:
     from rxauth.credentials._credential import Credential
 
-    for part in _parts(failure):
-        credential = field(part, "credential")
-        if isinstance(credential, Credential):
-            return credential
-    for part in _parts(failure):
+    attached = (field(part, "credential") for part in parts)
+    return next((each for each in attached if isinstance(each, Credential)), None)
+
+
+def _sent_with(parts: list[Any]) -> Credential | None:
+    from rxauth.credentials._credential import Credential
+
+    for part in parts:
         for owner in (field(field(part, "response"), "request"), field(part, "request"), field(part, "request_info")):
-            token = _token_in(field(owner, "headers"))
+            token = None if owner is None else _token_in(field(owner, "headers"))
             if token is not None and token.isascii() and token.isprintable():
                 return Credential(token)
     return None
-
-
-def _parts(failure: object) -> Iterator[Any]:
-    found = leaves(failure)
-    for leaf in found:
-        # An event of rxauth's sources has it here: when thousands fail together, none is read whole for that.
-        yield from (leaf, field(leaf, "cause"))
-    for leaf in found:
-        yield from Reading(leaf).parts
 
 
 def _token_in(headers: Any) -> str | None:

@@ -103,7 +103,8 @@ class EventStreamDecoder:
         lines = chunk.split(b"\n")
         rest = lines.pop()
         if lines and self._partial_line:
-            lines[0] = bytes(self._partial_line + lines[0])
+            self._partial_line += lines[0]
+            lines[0] = bytes(self._partial_line)
             self._partial_line = bytearray()
         if lines and not self._begun:
             self._begun, lines[0] = True, lines[0].removeprefix(_BOM)
