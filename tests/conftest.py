@@ -1,4 +1,4 @@
-"""What every test needs.
+"""The setting of every test.
 
 Generated tests take the same cases every time. For new ones, as many as you like:
 

@@ -33,18 +33,18 @@ def login(fake: FakeProvider) -> OAuthCredentials:
 
 
 class Client:
-    """A client of one library, asked in the same way: the status of one question."""
+    """A client of one package, asked in the same way: the status of one question."""
 
-    def __init__(self, library: str, credentials: OAuthCredentials, **options: Any) -> None:
-        self.library = library
-        if library == "aiohttp":
+    def __init__(self, name: str, credentials: OAuthCredentials, **options: Any) -> None:
+        self.name = name
+        if name == "aiohttp":
             self.client: Any = aiohttp.ClientSession(middlewares=[aiohttp_middleware(credentials, **options)])
         else:
-            self.client = package(library).AsyncClient(auth=httpx_auth(credentials, **options), trust_env=False)
+            self.client = package(name).AsyncClient(auth=httpx_auth(credentials, **options), trust_env=False)
 
     async def post(self, url: str, **body: Any) -> int:
         body = body or {"json": QUESTION}
-        if self.library == "aiohttp":
+        if self.name == "aiohttp":
             async with self.client.post(url, **body) as response:
                 await response.read()
                 return int(response.status)
@@ -54,19 +54,19 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await (self.client.close() if self.library == "aiohttp" else self.client.aclose())
+        await (self.client.close() if self.name == "aiohttp" else self.client.aclose())
 
 
-every_client = pytest.mark.parametrize("library", ["aiohttp", *HTTPX])
+every_client = pytest.mark.parametrize("name", ["aiohttp", *HTTPX])
 
 
 @every_client
-async def test_stale_token_costs_one_refresh(library: str) -> None:
+async def test_stale_token_costs_one_refresh(name: str) -> None:
     """Of all clients together; the body is sent again."""
     async with FakeProvider() as fake, AsyncExitStack() as stack:
         credentials = login(fake)
         fake.invalidate()
-        clients = [await stack.enter_async_context(Client(library, credentials)) for _ in range(10)]
+        clients = [await stack.enter_async_context(Client(name, credentials)) for _ in range(10)]
         for _ in range(2):
             statuses = await asyncio.gather(*(each.post(f"{fake.url}/v1/messages") for each in clients))
             assert statuses == [200] * 10
@@ -76,12 +76,12 @@ async def test_stale_token_costs_one_refresh(library: str) -> None:
 
 
 @every_client
-async def test_dead_login_passes_the_refusal_on(library: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_dead_login_passes_the_refusal_on(name: str, caplog: pytest.LogCaptureFixture) -> None:
     async with FakeProvider() as fake:
         credentials = login(fake)
         token = (await credentials.current()).access_token
         fake.revoke()
-        async with Client(library, credentials) as client:
+        async with Client(name, credentials) as client:
             assert await client.post(f"{fake.url}/v1/messages") == 401
         assert len(fake.api_requests) == 1
         (warning,) = [each for each in caplog.records if each.name == "rxauth.clients"]
@@ -100,9 +100,9 @@ async def test_dead_login_passes_the_refusal_on(library: str, caplog: pytest.Log
         pytest.param(Reply(status=403, body="[" * 60_000), id="a body that is nested too deep"),
     ],
 )
-async def test_other_refusal_is_not_refreshed(library: str, refusal: Reply) -> None:
+async def test_other_refusal_is_not_refreshed(name: str, refusal: Reply) -> None:
     async with FakeProvider(replies=[refusal]) as fake:
-        async with Client(library, login(fake)) as client:
+        async with Client(name, login(fake)) as client:
             assert await client.post(f"{fake.url}/v1/messages") in {400, 401, 403, 503}
         assert (len(fake.api_requests), len(fake.token_requests)) == (1, 0)
 
@@ -112,31 +112,31 @@ async def pieces() -> AsyncIterator[bytes]:
 
 
 @every_client
-async def test_body_that_is_read_once_is_not_sent_again(library: str) -> None:
+async def test_body_that_is_read_once_is_not_sent_again(name: str) -> None:
     async with FakeProvider() as fake:
         credentials = login(fake)
         fake.invalidate()
-        async with Client(library, credentials) as client:
-            body = {"data" if library == "aiohttp" else "content": pieces()}
+        async with Client(name, credentials) as client:
+            body = {"data" if name == "aiohttp" else "content": pieces()}
             assert await client.post(f"{fake.url}/v1/messages", **body) == 401
         assert len(fake.api_requests) == 1
 
 
 @every_client
 @pytest.mark.parametrize("url", [None, "http://api.example.com/v1/messages"], ids=["nothing stored", "no TLS"])
-async def test_request_without_a_safe_token_is_not_made(library: str, url: str | None) -> None:
+async def test_request_without_a_safe_token_is_not_made(name: str, url: str | None) -> None:
     async with FakeProvider() as fake:
         credentials = login(fake)
         if url is None:
             credentials = OAuthCredentials(MemoryStore(), token_url=fake.token_url, client_id=fake.client_id)
-        async with Client(library, credentials) as client:
+        async with Client(name, credentials) as client:
             with pytest.raises(LoginRequired if url is None else ValueError, match=r"Log in|must be https"):
                 await client.post(url or f"{fake.url}/v1/messages")
         assert fake.requests == []
 
 
 @every_client
-async def test_redirect_takes_no_token_to_another_origin(library: str) -> None:
+async def test_redirect_takes_no_token_to_another_origin(name: str) -> None:
     elsewhere: list[str | None] = []
 
     async def foreign(request: web.BaseRequest) -> web.Response:
@@ -147,19 +147,19 @@ async def test_redirect_takes_no_token_to_another_origin(library: str) -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     target = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    async with FakeProvider(replies=[Reply.redirect(target)]) as fake, Client(library, login(fake)) as client:
-        if library != "aiohttp":
+    async with FakeProvider(replies=[Reply.redirect(target)]) as fake, Client(name, login(fake)) as client:
+        if name != "aiohttp":
             client.client.follow_redirects = True
         assert await client.post(f"{fake.url}/v1/messages") == 401
     await runner.cleanup()
     assert elsewhere[0] is None
 
 
-@pytest.mark.parametrize("library", HTTPX)
-async def test_synchronous_client_on_a_loop_says_what_to_do(library: str) -> None:
+@pytest.mark.parametrize("name", HTTPX)
+async def test_synchronous_client_on_a_loop_says_what_to_do(name: str) -> None:
     async with FakeProvider() as fake:
         with (
-            package(library).Client(auth=httpx_auth(login(fake)), trust_env=False) as client,
+            package(name).Client(auth=httpx_auth(login(fake)), trust_env=False) as client,
             pytest.raises(RuntimeError, match="use an AsyncClient"),
         ):
             client.post(f"{fake.url}/v1/messages", json=QUESTION)
@@ -169,7 +169,7 @@ def generator() -> Iterator[bytes]:
     yield b"{}"
 
 
-@pytest.mark.parametrize("library", HTTPX)
+@pytest.mark.parametrize("name", HTTPX)
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -180,12 +180,12 @@ def generator() -> Iterator[bytes]:
         pytest.param({"content": io.BytesIO(b"{}")}, 401, id="an open file"),
     ],
 )
-def test_httpx_body_is_sent_again_if_it_can_be(library: str, body: dict[str, Any], status: int) -> None:
+def test_httpx_body_is_sent_again_if_it_can_be(name: str, body: dict[str, Any], status: int) -> None:
     """By a synchronous client too."""
     with FakeProvider() as fake:
         credentials = login(fake)
         fake.invalidate()
-        with package(library).Client(auth=httpx_auth(credentials), trust_env=False) as client:
+        with package(name).Client(auth=httpx_auth(credentials), trust_env=False) as client:
             answer = client.post(f"{fake.url}/v1/messages", **body)
         assert (answer.status_code == 401) == (status == 401)
         assert len({each.body for each in fake.api_requests}) == 1

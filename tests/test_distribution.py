@@ -1,4 +1,4 @@
-"""What people download: the wheel holds the library and nothing else, the sdist what it takes to build and test it."""
+"""The downloads: the wheel holds the library and nothing else, the sdist what it takes to build and test it."""
 
 from __future__ import annotations
 

@@ -14,10 +14,11 @@ FILES = [
     *sorted(ROOT.glob("*.md")),
 ]
 
-# Words without an actor, and verbs that a reader has to translate.
+# Words without an actor, verbs that a reader has to translate, and texts that open with "What ..." as their subject.
 UNPLAIN = re.compile(
     r"\b(?: whoever | nobody | somebody | no-one | let(?:s|ting)?\ go | the\ deed )\b"
-    r"| \b(?:is|are|was|were|be|been)\ told\b",
+    r"| \b(?:is|are|was|were|be|been)\ told\b"
+    r'| (?-i: (?:"""|\#\ ) What\ )',
     re.IGNORECASE | re.VERBOSE,
 )
 

@@ -193,7 +193,7 @@ def _checked_params(params: Mapping[str, str]) -> Mapping[str, str]:
     return params
 
 
-# What is in an answer ------------------------------------------------------------------------------------------------
+# Reading an answer ----------------------------------------------------------------------------------------------------
 
 
 def granted(answer: Answer, *, now: float, token_url: str, previous: Credential | None = None) -> Credential | None:

@@ -167,10 +167,8 @@ class _Recovery(abc.DisposableBase):
             self._attempt.report(AuthRejected(name, status))
         if policy.timeout is not None:
             self._deadline = seconds_on(self._clock) + policy.timeout
-        if self._settled.locked():  # on_recovery has disposed it
-            return
         driver = backoff.Driver(policy.retrying or backoff.default_retrying(), self, self._clock)
-        self._running.add(driver)
+        self._running.add(driver)  # disposes it, if on_recovery has disposed the recovery
         driver.run()
         # A refresh that has ended needs no timer, which may be a thread.
         if self._deadline < math.inf and not self._settled.locked():

@@ -1,4 +1,4 @@
-"""What rxauth costs, as ratios with limits: `python -m tests.benchmarks [--quick] [--json PATH] [--only WORD]`.
+"""Print the costs of rxauth, as ratios with limits: `python -m tests.benchmarks [--quick] [--json PATH] [--only WORD]`.
 
 Exits 1 where a limit is missed. `--quick` is a smoke check: its numbers mean nothing, and it exits 1 for an exception
 only.

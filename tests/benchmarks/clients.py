@@ -1,4 +1,4 @@
-"""What a whole client costs: HTTP, decoder, events, recover_auth, consumer; and how long it waits for a stale token."""
+"""The cost of a whole client: HTTP, decoder, events, recover_auth, consumer; and its wait for a stale token."""
 
 from __future__ import annotations
 

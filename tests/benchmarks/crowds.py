@@ -1,4 +1,4 @@
-"""What many streams at once cost: CPU while they run, one refresh for all."""
+"""The cost of many streams at once: CPU while they run, one refresh for all."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def rows(stage: Stage) -> Iterator[Row]:
     # The floor beneath the row before: a second subscription, without a judgement, a refresh or a wait.
     again, once = (stage.cpu(partial(started_again, count, failures=failures)) for failures in (1, 0))
     yield Row("10,000 in-memory streams that ops.retry starts again / the same without it", again, once, rounds=3)
-    # What one would write without Rx, backoff and a bound in time.
+    # The same by hand, without Rx, backoff and a bound in time.
     by_hand = (stage.cpu(partial(lambda token: generators(count, login(token)), token)) for token in (STALE, FRESH))
     yield Row("10,000 such async generators that all get a 401 / the same without it", *by_hand, rounds=3)
     yield Row("their token requests", requests_for(stale), limit="= 1", rounds=3)

@@ -1,4 +1,4 @@
-"""What is measured in a fresh process: memory, and the time of an import.
+"""Measure in a fresh process: memory, and the time of an import.
 
 idle recover_auth|bare COUNT    prints the bytes of one idle subscription
 endless URL EVENTS              prints the bytes that an event of a long stream leaves behind, its text not counted

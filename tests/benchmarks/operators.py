@@ -1,4 +1,4 @@
-"""What an event costs in the operators after the stream is live, in the bridge, and in the decoder."""
+"""The cost of an event in the operators after the stream is live, in the bridge, and in the decoder."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def drained(events: int) -> None:
 async def recovered(
     attempt: Callable[[], AsyncIterator[Event]], refresh: Callable[[object], Awaitable[object]]
 ) -> AsyncIterator[Event]:
-    """What one would write without Rx, backoff and a bound in time."""
+    """Do the same by hand, without Rx, backoff and a bound in time."""
     for final in (False, True):
         held: list[Event] = []
         live = False
@@ -154,7 +154,7 @@ def bursting(bursts: int) -> Observable[int]:
 
 
 async def queued(observable: Observable[int]) -> AsyncIterator[int]:
-    """What one would write without the bridge."""
+    """Do the same by hand, without the bridge."""
     queue: asyncio.Queue[int | None] = asyncio.Queue()
     observable.subscribe(queue.put_nowait, on_completed=lambda: queue.put_nowait(None))
     while (element := await queue.get()) is not None:

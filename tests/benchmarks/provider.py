@@ -67,7 +67,7 @@ def many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-# What it answers -----------------------------------------------------------------------------------------------------
+# Its answers ----------------------------------------------------------------------------------------------------------
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
 

@@ -85,7 +85,7 @@ def hold(rows: Sequence[Row]) -> None:
 
 @dataclass(frozen=True)
 class Stage:
-    """What the rows share: a provider in another process, an event loop, a directory, and a divisor of every size."""
+    """Hold what the rows share: a provider in another process, a loop, a directory, and a divisor of every size."""
 
     server: Provider
     runner: asyncio.Runner

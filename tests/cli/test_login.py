@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stderr
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -139,11 +140,11 @@ def test_logins_at_one_provider_stand_side_by_side(cli: CommandLine, fake: FakeP
 )  # fmt: skip
 def test_the_waiting_line_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, term: str, shown: list[str]) -> None:
     terminal = Terminal()
-    monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("COLUMNS", "36")
     monkeypatch.setenv("TERM", term)
-    prompt = LoginPrompt(browser=False)
-    for trouble in (None, "The token endpoint did not answer."):
-        prompt.tick(DeviceWaiting(elapsed=1, remaining=599, trouble=trouble))
-    prompt.end()
+    with redirect_stderr(terminal):
+        prompt = LoginPrompt(browser=False)
+        for trouble in (None, "The token endpoint did not answer."):
+            prompt.tick(DeviceWaiting(elapsed=1, remaining=599, trouble=trouble))
+        prompt.end()
     assert terminal.getvalue() == "".join(("" if term == "dumb" else "\r\x1b[K") + line for line in shown)

@@ -68,7 +68,7 @@ class Token(TokenMixin):  # type: ignore[misc]
 
 @dataclass
 class AuthlibServer:
-    """What it has issued, and which device codes a person has granted; use it inside `authlib_server()`."""
+    """Hold the issued tokens and the granted device codes; use it inside `authlib_server()`."""
 
     client: Client
     url: str = ""
@@ -82,7 +82,7 @@ class AuthlibServer:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def log_in(self, server: AuthorizationServer) -> dict[str, Any]:
-        """What a login gives: the first token of a new family."""
+        """Log in: issue the first token of a new family."""
         fields = server.generate_token(
             grant_type="device", client=self.client, user="ann", scope="read write", expires_in=900
         )

@@ -297,7 +297,7 @@ async def test_retry_at_without_a_login_or_a_home_is_dropped(
     assert ("could not be kept" in caplog.text) == (kind is not OWN and home is None)
 
 
-# What is particular to one program's file ----------------------------------------------------------------------------
+# The particulars of one program's file --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("access", ["", None])

@@ -24,7 +24,7 @@ from tests.credentials.tracebacks import with_variables
 
 ELSEWHERE = {"token_url": "https://auth.example.com/token"}
 
-# What is stored ------------------------------------------------------------------------------------------------------
+# The stored credential decides ----------------------------------------------------------------------------------------
 
 
 async def test_a_rejected_credential_is_exchanged_and_stored(server: TokenServer, now: Time) -> None:

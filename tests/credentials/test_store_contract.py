@@ -1,4 +1,4 @@
-"""What every store promises: the four in JSON files, several of those linked, one in memory, and Redis."""
+"""The promises of every store: the four in JSON files, several of those linked, one in memory, and Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can happen to one stream, and streams to which anything of it happens, by chance."""
+"""Describe what happens to one stream, and make such cases by chance."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Try:
 
 @dataclass(frozen=True)
 class Case:
-    """What happens to one stream.
+    """Describe what happens to one stream.
 
     Args:
         attempts, tries: of the source and of the refresh; the last one again and again.

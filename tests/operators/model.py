@@ -25,7 +25,7 @@ class Outcome:
 
 
 class Model:
-    """What is seen of a case, given what the source has emitted; `log.emitted` is all that is read of a run."""
+    """Predict what is seen of a case from what the source has emitted; of a run only `log.emitted` is read."""
 
     def __init__(self, case: Case, emitted: list[list[tuple[float, Item]]]) -> None:
         self.case = case

@@ -116,7 +116,7 @@ def an_exception_of_the_consumer_starts_nothing(case: Case) -> None:
 
 
 def a_predicate_that_raises_is_the_end(case: Case) -> None:
-    """What was held is dropped, and no attempt and no refresh follows. A listener's exception changes nothing."""
+    """The held events are dropped, and no attempt and no refresh follows. A listener's exception changes nothing."""
     case = replace(case, dispose_at=None, dispose_in=None, throw_in=frozenset())
     cut, full = World(case).run(fused=True), World(quiet_case(case)).run(fused=True)
     if case.raise_in is None or case.raise_in[0] == "on_recovery":

@@ -26,7 +26,7 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Column:
-    """What one client did in every scenario, and how fast it is."""
+    """Hold the results of one client in every scenario, and its speed."""
 
     client: Driver
     results: Mapping[str, Result]

@@ -29,7 +29,7 @@ Step: TypeAlias = Callable[[FakeProvider, Login], Awaitable[None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """What the provider does, and the best end that a client can bring about.
+    """Describe what the provider does, and the best end that a client can bring about.
 
     Args:
         expected: the whole answer, or an error that the consumer sees.

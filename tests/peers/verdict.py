@@ -42,7 +42,7 @@ class Screen:
 
 @dataclass(frozen=True)
 class Result:
-    """What the consumer and the provider saw."""
+    """Hold what the consumer and the provider saw."""
 
     screens: list[Screen]
     requests: int

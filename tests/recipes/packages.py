@@ -167,7 +167,7 @@ def bedrock(url: str, token: Token) -> Callable[[], Any]:
     return stream
 
 
-# What the providers send
+# The bytes of the providers
 
 
 def only(status: int, body: Any, **headers: str) -> dict[str, Answer]:

@@ -103,7 +103,7 @@ def read(
     content_type: str = "text/event-stream",
     pings: bool = False,
 ) -> list[AssistantEvent]:
-    """What a reader makes of a body that comes cut at these places and ends cleanly."""
+    """Return the events that a reader makes of a body cut at these places, with a clean end."""
     events: list[AssistantEvent] = []
     exchange = Exchange("provider", NO_TOKENS)
     exchange.answered(200, {"Content-Type": content_type}, now=0)
@@ -166,7 +166,7 @@ def failed(events: list[AssistantEvent]) -> Error:
 
 
 def check_grammar(events: list[AssistantEvent]) -> None:
-    """What holds for every answer, whatever a provider sends. `start` is the source's, not the reader's."""
+    """Check the laws of every answer, whatever a provider sends. `start` is the source's, not the reader's."""
     assert events, "a stream without a terminal is a hang for its consumer"
     end = events[-1]
     assert isinstance(end, Done | Error)

@@ -52,7 +52,7 @@ async def test_a_request_has_its_status(
     assert (await (await serve(api_keys=["static"])).send(path, method, data=body, headers=headers)).status == status
 
 
-# What it saw.
+# The requests that it saw.
 
 
 async def test_a_request_is_recorded_as_it_came(serve: Serve) -> None:

@@ -86,7 +86,7 @@ def test_a_script_of_other_things_is_refused(name: str) -> None:
         FakeProvider(**{name: [401]})  # type: ignore[arg-type]
 
 
-# What a client gets.
+# The response that a client gets.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What real servers do beside the protocol, over HTTP: the fake provider does it, and the sources read it."""
+"""The faults of real servers, over HTTP: the fake provider makes them, and the sources read them."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class FileStore(JsonFileStore):
         text = os.fsdecode(path)
         if not text or "\0" in text:
             raise ValueError("path is the path of a file.")
-        super().__init__(os.path.abspath(os.path.expanduser(text)), key, **system)  # noqa: PTH100, PTH111 - os wants str
+        super().__init__(os.path.abspath(os.path.expanduser(text)), key, **system)
 
     async def load_retry_at(self) -> float | None:
         """Return the Unix time before which the token endpoint is not to be asked for this credential."""
@@ -75,5 +75,5 @@ class FileStore(JsonFileStore):
 
     def _lock(self) -> Flock:
         path = self._real_path()
-        elsewhere = name_in_home(path, "locks") if os.path.exists(path) else None  # noqa: PTH110
+        elsewhere = name_in_home(path, "locks") if os.path.exists(path) else None
         return Flock(f"{path}.lock", *([f"{elsewhere}.lock"] if elsewhere else []), sleep=self._sleep)

@@ -97,7 +97,7 @@ def _digest(content: bytes) -> bytes:
 
 def _stems(path: str) -> list[str]:
     """Return the beginnings of the temporary files' names: beside the file, and in rxauth's own directory."""
-    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")  # noqa: PTH118, PTH119, PTH120
+    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}")
     own = name_in_home(path, "backups")
     return [beside] if own is None else [beside, own]
 
@@ -150,7 +150,7 @@ class Room:
 
     def _create(self, stem: str) -> None:
         files = self._files
-        files.makedirs(os.path.dirname(stem), 0o700, True)  # noqa: PTH120
+        files.makedirs(os.path.dirname(stem), 0o700, True)
         with contextlib.suppress(FileNotFoundError):
             files.unlink(f"{stem}.tmp")
         self._file = files.open(f"{stem}.tmp", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -200,7 +200,7 @@ class Room:
         self._stem = ""
         # Make the name survive a power cut. A file system that cannot do this is no failure: the name is there.
         with contextlib.suppress(OSError):
-            fd = self._files.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)  # noqa: PTH120
+            fd = self._files.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 self._files.fsync(fd)
             finally:

@@ -46,7 +46,7 @@ Document = dict[str, msgspec.Raw]
 
 
 class System(TypedDict, total=False):
-    """What a test puts in place of the operating system: the Unix time, waiting, and the module `os`."""
+    """Replacements for the operating system in a test: the Unix time, waiting, and the module `os`."""
 
     clock: Callable[[], float]
     sleep: Sleep

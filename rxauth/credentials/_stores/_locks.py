@@ -79,7 +79,7 @@ class Flock(Lock):
     async def _acquire(self, path: str) -> None:
         from filelock import FileLock, Timeout
 
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)  # noqa: PTH103, PTH120
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         while True:
             # One object per attempt: a second acquisition of the same one would count as re-entry.
             self._lock: FileLock = FileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False)
@@ -104,7 +104,7 @@ class Flock(Lock):
 
 
 def _identity(path: str | Path) -> tuple[int, int]:
-    status = os.stat(path)  # noqa: PTH116
+    status = os.stat(path)
     return status.st_dev, status.st_ino
 
 
